@@ -1,0 +1,1 @@
+"""The edge and the only composition root."""

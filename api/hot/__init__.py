@@ -1,0 +1,1 @@
+"""The hot paths: plain ASGI."""

@@ -1,0 +1,31 @@
+"""The identifiers, one type each, and the one pattern they all match."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+MeterId = NewType("MeterId", str)
+FeatureId = NewType("FeatureId", str)
+ProductId = NewType("ProductId", str)
+PricebookId = NewType("PricebookId", str)
+CustomerId = NewType("CustomerId", str)
+ContractId = NewType("ContractId", str)
+
+NodeId = NewType("NodeId", str)
+"""A gateway process and the log it owns."""
+
+Seq = NewType("Seq", int)
+"""The place of a record in one node's log: 1, 2, 3, … without gaps."""
+
+SpecId = NewType("SpecId", str)
+"""Digest of what a meter reads from an event (see :class:`catalog.meters.FactSpec`)."""
+
+Subject = NewType("Subject", str)
+
+
+def is_id(text: str) -> bool:
+    """Whether ``text`` may name a catalog object."""
+    return ID_PATTERN.fullmatch(text) is not None

@@ -1,0 +1,1 @@
+"""From request bodies to accepted, deduplicated, durable batches; and from records to facts."""

@@ -1,0 +1,1 @@
+"""Closed and rated lines to invoices: a consumer of rating's output."""

@@ -1,0 +1,1 @@
+"""From facts and contracts to exact lines. Pure: frames in, frames out."""

@@ -1,0 +1,1 @@
+"""Adapters: everything that touches a disk, a database or a server."""

@@ -1,0 +1,1 @@
+"""Events and facts in ClickHouse, embedded (chDB) or over HTTP."""

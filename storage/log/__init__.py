@@ -1,0 +1,1 @@
+"""The log: hot frames, sealed segments, the identity index."""

@@ -1,0 +1,1 @@
+"""Facts as Parquet files, one per sealed segment and spec."""

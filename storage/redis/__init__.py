@@ -1,0 +1,1 @@
+"""The entitlement ledger's Redis or Valkey adapter and its scripts."""

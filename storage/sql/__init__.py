@@ -1,0 +1,1 @@
+"""Catalog, nodes and keys in SQL (SQLite or PostgreSQL)."""
