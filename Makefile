@@ -1,0 +1,53 @@
+# `make` lists what there is. Everything runs from a private .venv with pinned dependencies.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python >= 3.11 found; override with `make PYTHON=...`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+
+.PHONY: help install dev demo serve test check format bench clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Tallyman needs Python 3.11 or newer on the PATH"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+install: $(RUNTIME) ## Install the service into .venv
+dev: $(DEV) ## Install the service and what tests need into .venv
+
+demo: $(RUNTIME) ## A month of usage becomes a bill, in about a minute
+	$(BIN)/tallyman demo
+
+serve: $(RUNTIME) ## Run the service on the embedded engines, in ./tallyman-data
+	$(BIN)/tallyman serve
+
+test: $(DEV) ## Run every test
+	$(BIN)/python -m pytest -q
+
+check: $(DEV) ## Lint, types and the dependency rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV) ## Format the code
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+clean: ## Remove what was built here (never data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
