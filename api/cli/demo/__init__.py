@@ -1,0 +1,1 @@
+"""`make demo`: a generated month of usage becomes a bill, over HTTP, on the real service."""

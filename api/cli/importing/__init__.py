@@ -1,0 +1,1 @@
+"""`tallyman import`: files of usage become events by a declarative column mapping."""

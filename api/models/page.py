@@ -1,0 +1,103 @@
+"""Lists: ``{"items", "next_cursor"}`` with ``limit`` and an opaque ``cursor``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict
+
+from catalog.errors import FieldError, InvalidRequest
+
+T = TypeVar("T")
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
+CURSOR_CHARS_MAX = 2_048
+
+Limit = Annotated[
+    int, Query(ge=1, le=LIMIT_MAX, description="Items a page, at most 1,000.", examples=[100])
+]
+"""A ``limit`` parameter: ``limit: Limit = LIMIT_DEFAULT``."""
+
+Cursor = Annotated[
+    str | None,
+    Query(max_length=CURSOR_CHARS_MAX, description="next_cursor of the page before, as it was."),
+]
+"""A ``cursor`` parameter: ``cursor: Cursor = None``."""
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one this list handed out."""
+
+    def __init__(self) -> None:
+        error = FieldError(pointer="?cursor", detail="not a cursor of this list")
+        super().__init__("the cursor cannot be read", errors=[error])
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list. ``next_cursor`` is null on the last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: Sequence[T]
+    next_cursor: str | None = None
+
+
+def paginate(
+    items: Sequence[T],
+    limit: int = LIMIT_DEFAULT,
+    cursor: str | None = None,
+    *,
+    key: Callable[[T], str] | None = None,
+) -> Page[T]:
+    """The page of ``items`` that follows ``cursor``.
+
+    With ``key``, items must be sorted by it and it must be unique: the cursor then names the last
+    item seen, so insertions and deletions between two calls neither repeat nor skip the others.
+    Without, the cursor is a position.
+
+    Raises:
+        InvalidCursor: the cursor was not made here.
+    """
+    after = None if cursor is None else decode_cursor(cursor)
+    start = _start(items, after, key)
+    chosen = items[start : start + limit]
+    if start + limit >= len(items):
+        return Page(items=chosen)
+    last = str(start + limit) if key is None else key(chosen[-1])
+    return Page(items=chosen, next_cursor=encode_cursor(last))
+
+
+def encode_cursor(position: str) -> str:
+    """``position`` as an opaque token, for lists that page inside their store."""
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> str:
+    """What :func:`encode_cursor` was given.
+
+    Raises:
+        InvalidCursor: it is no such token.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise InvalidCursor from error
+
+
+def _start(items: Sequence[T], after: str | None, key: Callable[[T], str] | None) -> int:
+    if after is None:
+        return 0
+    if key is None:
+        if not after.isascii() or not after.isdecimal() or len(after) > 18:
+            raise InvalidCursor
+        return int(after)
+    for index, item in enumerate(items):
+        if key(item) > after:
+            return index
+    return len(items)

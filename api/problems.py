@@ -1,0 +1,183 @@
+"""Errors as the caller sees them: RFC 9457 ``application/problem+json``.
+
+The one place where an error becomes a status. Domain errors carry a ``code``; the table says
+what each code is over HTTP. A subclass whose code is not in the table answers like its parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Send
+
+from catalog.errors import DomainError, FieldError
+
+CONTENT_TYPE = b"application/problem+json"
+TYPE_BASE = "/problems/"
+
+# code: (status, title). Titles never vary with the occurrence; the detail does.
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "error": (422, "The request cannot be carried out"),
+    # 400: the bytes cannot be read as what they claim to be
+    "invalid_body": (400, "The body cannot be read"),
+    "unreadable_body": (400, "The body cannot be read"),
+    "empty_body": (400, "The body is empty"),
+    "bad_request": (400, "The request is not valid HTTP"),
+    # 401, 403: who asks
+    "unauthenticated": (401, "A valid API key is needed"),
+    "forbidden": (403, "The key lacks the scope for this"),
+    # 404, 405, 408, 413, 415, 429, 431
+    "not_found": (404, "Not found"),
+    "unknown_event": (404, "Not found"),
+    "method_not_allowed": (405, "The method is not allowed here"),
+    "not_acceptable": (406, "None of the formats asked for is offered"),
+    "request_timeout": (408, "The request took too long to arrive"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The content type or encoding is not supported"),
+    "rate_limited": (429, "This key sends too much"),
+    "headers_too_large": (431, "The request headers are too large"),
+    # 409: it contradicts what is there
+    "conflict": (409, "The request contradicts what is there"),
+    "revision_changed": (409, "The catalog changed in between"),
+    "key_reused": (409, "The key was used for another request"),
+    "reservation_expired": (409, "The reservation has expired"),
+    "period_not_ended": (409, "The period has not ended"),
+    "earlier_period_open": (409, "An earlier period is still open"),
+    "node_behind": (409, "A node has not reported far enough"),
+    "clock_backwards": (409, "The sandbox clock only moves forwards"),
+    "not_sandbox": (409, "Only a sandbox can do this"),
+    # 422: readable, and a field of it is wrong
+    "invalid_request": (422, "The request is not valid"),
+    "unknown_parameter": (422, "The request has a parameter that does not exist"),
+    "invalid_document": (422, "The document is not valid"),
+    "invalid_period": (422, "The period cannot be read"),
+    "events_rejected": (422, "Some events were rejected; nothing was kept"),
+    "rejected": (422, "Some events were rejected; nothing was kept"),
+    "as_of_in_future": (422, "as_of is later than what is known"),
+    "not_consumable": (422, "The feature cannot be consumed"),
+    "out_of_range": (422, "A number is beyond what is exact"),
+    # 500, 503: our side
+    "internal": (500, "An unexpected error"),
+    "unavailable": (503, "A part of the service is not ready"),
+    "backpressure": (503, "The service's queue is full"),
+    "log_unavailable": (503, "The log cannot be written"),
+    "log_corrupt": (503, "A log segment is damaged"),
+    "readers_behind": (503, "The readers have not caught up"),
+    "worker_unavailable": (503, "The worker is not running"),
+    "ledger_unavailable": (503, "The entitlement ledger is not reachable"),
+    "store_unavailable": (503, "A store is not reachable"),
+    "overloaded": (503, "Too many requests at once"),
+}
+
+RETRY_AFTER_S = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One problem document and the headers it is sent with.
+
+    ``members`` are extension members (``rejected``, …), beside the standard ones.
+    """
+
+    status: int
+    code: str
+    title: str
+    detail: str = ""
+    errors: tuple[FieldError, ...] = ()
+    members: Mapping[str, object] = field(default_factory=dict)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON document, with the request's id as ``instance``."""
+        document: dict[str, object] = {
+            "type": TYPE_BASE + self.code,
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail or self.title,
+            "instance": request_id,
+        }
+        if self.errors:
+            document["errors"] = [
+                {"pointer": error.pointer, "detail": error.detail} for error in self.errors
+            ]
+        return orjson.dumps(document | dict(self.members), default=str)
+
+
+def problem_of(error: DomainError) -> Problem:
+    """The problem a domain error is: by its code, else by its nearest listed ancestor's code.
+
+    An error may offer ``members`` (a mapping) for extension members of the document.
+    """
+    status, title = _lookup(type(error))
+    headers: list[tuple[bytes, bytes]] = []
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
+        retry_after_s = RETRY_AFTER_S
+    if retry_after_s is not None and status in {429, 503}:
+        headers.append((b"retry-after", str(max(1, int(retry_after_s))).encode()))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Problem(
+        status=status,
+        code=error.code,
+        title=title,
+        detail=error.detail,
+        errors=error.errors,
+        members=getattr(error, "members", None) or {},
+        headers=tuple(headers),
+    )
+
+
+def problem_with_code(
+    code: str,
+    *,
+    detail: str = "",
+    errors: tuple[FieldError, ...] = (),
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> Problem:
+    """A problem made at the edge itself, where nothing raised a domain error."""
+    status, title = PROBLEMS[code]
+    return Problem(
+        status=status, code=code, title=title, detail=detail, errors=errors, headers=headers
+    )
+
+
+INTERNAL = problem_with_code("internal")
+
+
+def problem_response(problem: Problem | DomainError, *, request_id: str) -> Response:
+    """``problem`` as a Starlette response, for the worker's routes."""
+    if isinstance(problem, DomainError):
+        problem = problem_of(problem)
+    headers = {name.decode(): value.decode() for name, value in problem.headers}
+    return Response(
+        problem.body(request_id),
+        status_code=problem.status,
+        headers=headers,
+        media_type=CONTENT_TYPE.decode(),
+    )
+
+
+async def send_problem(send: Send, problem: Problem, *, request_id: str) -> None:
+    """Send ``problem`` as the whole response, for plain ASGI."""
+    body = problem.body(request_id)
+    headers = [
+        (b"content-type", CONTENT_TYPE),
+        (b"content-length", str(len(body)).encode()),
+        *problem.headers,
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _lookup(error: type[DomainError]) -> tuple[int, str]:
+    for ancestor in error.__mro__:
+        code = getattr(ancestor, "code", None)
+        if isinstance(code, str) and code in PROBLEMS:
+            return PROBLEMS[code]
+    return PROBLEMS["error"]

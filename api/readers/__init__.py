@@ -1,0 +1,1 @@
+"""The loops that keep everything derived from the log up to date."""

@@ -1,0 +1,185 @@
+"""The life of a reader: step, sleep when there is nothing, back off when something is down.
+
+A reader turns the log into something else and knows how far it is by asking what it wrote, so a
+step that fails is simply taken again. It never skips a record: what it cannot handle stops it,
+shows in ``/readyz`` and in the metrics, and is retried.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+import structlog
+from prometheus_client import Counter, Gauge
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
+from catalog.clock import Micros
+from catalog.ids import NodeId, Seq
+
+log = structlog.get_logger(__name__)
+
+POSITION = Gauge("tallyman_reader_position", "Last log record applied.", ["reader", "node"])
+LAG = Gauge("tallyman_reader_lag_records", "Durable records not yet applied.", ["reader", "node"])
+FAILURES = Counter("tallyman_reader_failures_total", "Steps that failed.", ["reader"])
+
+
+class Durable(Protocol):
+    """How far one node's log is on disk: read-only view of storage.log's value."""
+
+    @property
+    def seq(self) -> Seq:
+        """The last record that is fsynced, 0 for none."""
+        ...
+
+    @property
+    def received_at(self) -> Micros:
+        """That record's ``received_at``."""
+        ...
+
+
+class Segment(Protocol):
+    """What readers need of a sealed segment's manifest."""
+
+    @property
+    def first_seq(self) -> Seq:
+        """The first record."""
+        ...
+
+    @property
+    def last_seq(self) -> Seq:
+        """The last record."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Its Parquet file."""
+        ...
+
+
+class Tail(Protocol):
+    """One node's log as another process may read it (storage.log.LogFollower)."""
+
+    def durable(self) -> Durable:
+        """How far the node has acknowledged."""
+        ...
+
+    def read_after(self, seq: Seq, *, rows_max: int) -> pl.DataFrame:
+        """RECORDS from ``seq`` + 1 on, contiguous; empty at the end."""
+        ...
+
+
+class Tails(Protocol):
+    """The logs of all registered, unretired nodes. Asked again at every step."""
+
+    def __call__(self) -> Mapping[NodeId, Tail]:
+        """The followers, by node. Retired nodes stay: their records still count."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often a reader looks and how long it waits after failures, in seconds."""
+
+    poll_s: float = 0.05
+    backoff_s_min: float = 0.2
+    backoff_s_max: float = 15.0
+    rows_max: int = 50_000
+
+
+class Reader(ABC):
+    """One loop, in one thread of the worker. ``step`` is called by that thread only."""
+
+    def __init__(self, *, name: str, tails: Tails, pace: Pace | None = None) -> None:
+        self.name = name
+        self.tails = tails
+        self.pace = pace or Pace()
+        self.failure: str | None = None
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @abstractmethod
+    def step(self) -> bool:
+        """Do one bounded piece of work.
+
+        Returns:
+            Whether there was any (false: sleep before the next).
+
+        Raises:
+            Exception: nothing was skipped; the same step is retried after a pause.
+        """
+
+    @abstractmethod
+    def positions(self) -> dict[NodeId, Seq]:
+        """The last record applied, by node. Safe from any thread."""
+
+    @property
+    def lag(self) -> dict[NodeId, int]:
+        """Durable records not yet applied, by node."""
+        positions = self.positions()
+        return {
+            node: max(0, tail.durable().seq - positions.get(node, Seq(0)))
+            for node, tail in self.tails().items()
+        }
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until ``stop`` is set; after a failure wait exponentially longer, then retry."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(Exception),
+            wait=wait_exponential_jitter(self.pace.backoff_s_min, max=self.pace.backoff_s_max),
+            stop=stop_when_event_set(stop),
+            sleep=sleep_using_event(stop),
+            before_sleep=self._failed,
+            retry_error_callback=lambda _: False,
+        )
+        while not stop.is_set():
+            worked = retrying(self.step)
+            if not stop.is_set():
+                self.failure = None
+                self._measure()
+            if not worked:
+                self._wake.wait(self.pace.poll_s)
+                self._wake.clear()
+
+    def start(self) -> None:
+        """Run in a thread of its own until :meth:`stop`."""
+        self._thread = threading.Thread(
+            target=self.run, args=(self._stop,), name=f"reader-{self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now instead of at the next poll."""
+        self._wake.set()
+
+    def stop(self, *, timeout_s: float = 30.0) -> None:
+        """Ask the loop to end after its current step and wait for it."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _failed(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self.failure = f"{type(error).__name__}: {error}"
+        FAILURES.labels(self.name).inc()
+        log.warning("reader_failed", reader=self.name, error=self.failure)
+
+    def _measure(self) -> None:
+        for node, position in self.positions().items():
+            POSITION.labels(self.name, node).set(position)
+        for node, lag in self.lag.items():
+            LAG.labels(self.name, node).set(lag)

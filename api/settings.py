@@ -1,0 +1,173 @@
+"""Every setting of the service, with its bounds: one frozen tree, read from ``TALLYMAN_*``.
+
+The only module that reads the environment. The supervisor hands its children the whole tree as
+environment variables (:meth:`Settings.environment`), so that what the command line changed holds
+for them too. Lower packages never see this: they are handed plain values by ``api/wiring.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "TALLYMAN_"
+NESTED = "__"
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+AdminKey = Annotated[SecretStr, Field(min_length=32, max_length=512)]
+
+
+class Limits(BaseModel):
+    """What a request, a connection or a queue may be at most (``TALLYMAN_LIMITS__…``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    body_bytes_max: int = Field(default=16 * MIB, ge=KIB, le=GIB)
+    inflated_bytes_max: int = Field(default=64 * MIB, ge=KIB, le=4 * GIB)
+    inflation_ratio_max: int = Field(default=100, ge=1, le=10_000)
+    events_per_body_max: int = Field(default=50_000, ge=1, le=1_000_000)
+    event_bytes_max: int = Field(default=64 * KIB, ge=KIB, le=MIB)
+    json_depth_max: int = Field(default=32, ge=4, le=512)
+    header_bytes_max: int = Field(default=16 * KIB, ge=KIB, le=MIB)
+    header_s_max: float = Field(default=10, gt=0, le=600)
+    body_s_max: float = Field(default=60, gt=0, le=3_600)
+    idle_s_max: float = Field(default=30, gt=0, le=3_600)
+    connections_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    relays_max: int = Field(default=64, ge=1, le=10_000)
+    relay_queue_max: int = Field(default=1_024, ge=0, le=100_000)
+    relay_s_max: float = Field(default=300, gt=0, le=3_600)
+    queue_events_max: int = Field(default=200_000, ge=1, le=10_000_000)
+    queue_bytes_max: int = Field(default=256 * MIB, ge=MIB, le=64 * GIB)
+
+
+class LogSettings(BaseModel):
+    """The log and its segments (``TALLYMAN_LOG__…``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hot_bytes_max: int = Field(default=256 * MIB, ge=64 * KIB, le=16 * GIB)
+    hot_age_s_max: float = Field(default=300, ge=1, le=86_400)
+    window_days: int = Field(default=35, ge=1, le=3_650)
+
+
+class Settings(BaseSettings):
+    """The whole tree. Built once a process, by :func:`read_settings` or a test.
+
+    URLs may hold a password, hence ``SecretStr``. ``node`` is the prefix of the node names:
+    gateway i of this machine is node ``<node><i>``; two machines need two prefixes.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+    )
+
+    data: Path = Path("tallyman-data")
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    port: int = Field(default=8080, ge=0, le=65_535)
+    gateways: int = Field(default=1, ge=1, le=64)
+    node: str = Field(default="n", pattern=r"[A-Za-z][A-Za-z0-9._-]{0,31}$")
+    admin_key: AdminKey | None = None
+    sql_url: SecretStr | None = None
+    clickhouse_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    timezone: str = "UTC"
+    sandbox: bool = False
+    now: AwareDatetime | None = None
+    metrics_public: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    snapshot_poll_ms: int = Field(default=250, ge=10, le=10_000)
+    heartbeat_ms: int = Field(default=1_000, ge=10, le=60_000)
+    stop_s_max: float = Field(default=20, ge=1, le=600)
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"no such time zone: {name!r}")
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The service's time zone."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of this machine's nodes, one a gateway."""
+        return tuple(f"{self.node}{index}" for index in range(1, self.gateways + 1))
+
+    def environment(self) -> dict[str, str]:
+        """This tree as environment variables: reading them back gives an equal tree.
+
+        The admin key is left out: only the supervisor needs it.
+        """
+        values = dict(_flatten(self, PREFIX))
+        values.pop(f"{PREFIX}ADMIN_KEY", None)
+        return values
+
+
+class ClientSettings(BaseSettings):
+    """What the commands that are HTTP clients need."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    url: str = "http://127.0.0.1:8080"
+    key: SecretStr | None = None
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings of this process: ``overrides`` (None means not given) over the environment.
+
+    Raises:
+        pydantic.ValidationError: a value is out of its bounds.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a child: this process's, with ``settings`` instead of its TALLYMAN_*."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251  (this module is the exception)
+        if not name.upper().startswith(PREFIX)
+    }
+    return inherited | settings.environment()
+
+
+def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if value is None:
+            continue
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{name.upper()}{NESTED}")
+        else:
+            yield f"{prefix}{name.upper()}", _text(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        raise TypeError("a setting must have a flat text form")
+    return str(value)

@@ -1,0 +1,76 @@
+"""LINES as text and files: the one form finance sees, and the checksum over it.
+
+The CSV form is canonical: amounts with the currency's minor digits, quantities without trailing
+zeros, instants in RFC 3339 UTC. Text cells cannot start a spreadsheet formula: every id starts with
+a letter or digit, and dimensions with a brace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.money import minor_units
+
+QUANTITY_ZEROS = "0"
+
+
+def _instant(name: str) -> pl.Expr:
+    column = pl.col(name)
+    whole = column.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    exact = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    return pl.when(column.dt.microsecond() == 0).then(whole).otherwise(exact).alias(name)
+
+
+def _amount(currencies: list[str]) -> pl.Expr:
+    """The amount with as many decimals as its currency has minor digits."""
+    text = pl.lit(None, dtype=pl.String)
+    for currency in currencies:
+        scaled = pl.col("amount").cast(pl.Decimal(38, minor_units(currency))).cast(pl.String)
+        text = pl.when(pl.col("currency") == currency).then(scaled).otherwise(text)
+    return text.alias("amount")
+
+
+def _quantity() -> pl.Expr:
+    text = pl.col("quantity").cast(pl.String)
+    return text.str.strip_chars_end(QUANTITY_ZEROS).str.strip_chars_end(".").alias("quantity")
+
+
+def as_text(lines: pl.DataFrame) -> pl.DataFrame:
+    """Every column of LINES as the text finance reads; nulls stay null. Same rows, same order."""
+    currencies = sorted(lines["currency"].unique().to_list())
+    return lines.with_columns(
+        _instant("period_start"), _instant("period_end"), _quantity(), _amount(currencies)
+    ).with_columns(pl.all().cast(pl.String))
+
+
+def as_csv(lines: pl.DataFrame) -> bytes:
+    """LINES as CSV with a header line, ``\\n`` line ends and null as an empty cell."""
+    buffer = io.BytesIO()
+    as_text(lines).write_csv(buffer)
+    return buffer.getvalue()
+
+
+def checksum(lines: pl.DataFrame) -> str:
+    """SHA-256 (hex) of :func:`as_csv`: equal totals have equal checksums, in every format."""
+    return hashlib.sha256(as_csv(lines)).hexdigest()
+
+
+def as_arrow(lines: pl.DataFrame) -> bytes:
+    """LINES as an Arrow IPC stream, typed (decimals and timestamps stay what they are)."""
+    table = lines.to_arrow()
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def as_parquet(lines: pl.DataFrame) -> bytes:
+    """LINES as one zstd Parquet file, typed."""
+    sink = io.BytesIO()
+    pq.write_table(lines.to_arrow(), sink, compression="zstd")
+    return sink.getvalue()

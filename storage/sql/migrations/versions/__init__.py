@@ -1,0 +1,1 @@
+"""One file a change, numbered; applied in order, never edited once released."""
