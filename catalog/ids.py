@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import NewType
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -24,6 +25,17 @@ SpecId = NewType("SpecId", str)
 """Digest of what a meter reads from an event (see :class:`catalog.meters.FactSpec`)."""
 
 Subject = NewType("Subject", str)
+
+
+class Kind(StrEnum):
+    """The families of catalog objects, by the name of their section in a document."""
+
+    METERS = "meters"
+    FEATURES = "features"
+    PRODUCTS = "products"
+    PRICEBOOKS = "pricebooks"
+    CUSTOMERS = "customers"
+    CONTRACTS = "contracts"
 
 
 def is_id(text: str) -> bool:

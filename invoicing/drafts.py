@@ -37,7 +37,7 @@ class Invoice:
     contract: str
     timing: str
     period_start: str
-    period_end: str
+    period_end: str | None
     currency: str
     subtotal: Decimal
     tax: Decimal
@@ -47,7 +47,7 @@ class Invoice:
 
 
 def _order(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in GROUPED_BY)
+    return tuple(str(row[name] or "") for name in GROUPED_BY)
 
 
 def _invoice_id(key: Sequence[str]) -> str:
@@ -66,14 +66,18 @@ def draft_invoices(rows: Sequence[Row]) -> Iterator[Invoice]:
         lines = tuple(members)
         subtotal = sum((Decimal(str(line["amount"])) for line in lines), Decimal(0))
         tax = subtotal * 0
-        named = dict(zip(GROUPED_BY, key, strict=True))
         yield Invoice(
             id=_invoice_id(key),
             number=None,
+            customer=key[0],
+            contract=key[1],
+            timing=key[2],
+            period_start=key[3],
+            period_end=key[4] or None,
+            currency=key[5],
             subtotal=subtotal,
             tax=tax,
             total=subtotal + tax,
             status=InvoiceStatus.DRAFT,
             lines=lines,
-            **named,
         )

@@ -140,8 +140,8 @@ def test_the_work_depends_on_the_range_not_on_the_age():
         since=instant("2026-11-01"),
         until=instant("2026-12-01"),
     )
-    assert len(found) == 31
-    assert calls < 200
+    assert len(found) == 30
+    assert 0 < calls < 200
 
 
 def _plus_months(moment: datetime, months: int) -> datetime:
@@ -163,7 +163,7 @@ def _naive_bounds(day: date, invoicing: Invoicing, limit: date) -> list[datetime
         zero = datetime(2000, 1, 3) if invoicing.unit is PeriodUnit.WEEK else datetime(2000, 1, 1)
         while not months and (bound - zero) % step:
             bound += timedelta(days=1)
-        while (following := _plus_months(bound, invoicing.every) if months else bound + step):
+        while following := _plus_months(bound, invoicing.every) if months else bound + step:
             if following > first:
                 break
             bound = following

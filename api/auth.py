@@ -1,0 +1,185 @@
+"""Who asks, and what they may do: bearer keys, scopes, and the table of which route needs which.
+
+Keys are random (192 bits or more), so a plain SHA-256 is how they are kept and looked up: no
+secret is ever compared, and there is nothing to brute-force slowly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from catalog.clock import Clock, Micros
+from catalog.errors import DomainError
+
+KEY_BYTES = 24
+KEY_CHARS_MAX = 512
+_BEARER = re.compile(rb"(?i:bearer) +([\x21-\x7e]+) *")
+
+
+class Scope(StrEnum):
+    """What a key may do. ``admin`` may do everything."""
+
+    INGEST = "ingest"
+    READ = "read"
+    ENTITLEMENTS = "entitlements"
+    CATALOG = "catalog"
+    FINANCE = "finance"
+    ADMIN = "admin"
+
+
+class Unauthenticated(DomainError):
+    """No key, or none that is known, in time and not revoked. The detail never says which."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(DomainError):
+    """The key is fine and lacks the scope."""
+
+    code = "forbidden"
+
+
+class StoredKey(Protocol):
+    """What is kept of a key (``storage.sql`` has the record)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def scopes(self) -> frozenset[str]: ...
+    @property
+    def expires_at(self) -> Micros | None: ...
+    @property
+    def revoked_at(self) -> Micros | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """The key a request came with."""
+
+    key_id: str
+    scopes: frozenset[str]
+
+    def may(self, any_of: frozenset[Scope]) -> bool:
+        """Whether one of its scopes is enough."""
+        return Scope.ADMIN in self.scopes or not self.scopes.isdisjoint(any_of)
+
+
+class Keyring:
+    """Every usable key by digest, as of the last look at the store. Immutable."""
+
+    def __init__(self, keys: Iterable[StoredKey], *, clock: Clock) -> None:
+        self._clock = clock
+        self._keys: Mapping[bytes, tuple[Principal, Micros | None]] = {
+            key.digest: (Principal(key_id=key.id, scopes=key.scopes), key.expires_at)
+            for key in keys
+            if key.revoked_at is None
+        }
+
+    def find(self, key: bytes) -> Principal | None:
+        """The holder of ``key``, or None."""
+        found = self._keys.get(hashlib.sha256(key).digest())
+        if found is None:
+            return None
+        principal, expires_at = found
+        if expires_at is not None and self._clock.now_us() >= expires_at:
+            return None
+        return principal
+
+
+def digest_of(key: str) -> bytes:
+    """What is stored of ``key``."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def make_key(*, sandbox: bool) -> str:
+    """A new random key; its prefix tells people and secret scanners what it is."""
+    return f"tallyman_{'test' if sandbox else 'live'}_{secrets.token_hex(KEY_BYTES)}"
+
+
+def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The key in the ``Authorization`` header.
+
+    Raises:
+        Unauthenticated: there is none, or it is no bearer token.
+    """
+    for name, value in headers:
+        if name == b"authorization":
+            match = _BEARER.fullmatch(value)
+            if match is None or len(match[1]) > KEY_CHARS_MAX:
+                break
+            return match[1]
+    raise Unauthenticated("send a key: Authorization: Bearer <key>")
+
+
+def require(principal: Principal, any_of: frozenset[Scope]) -> None:
+    """Let ``principal`` pass, or not.
+
+    Raises:
+        Forbidden: none of its scopes is in ``any_of``.
+    """
+    if not principal.may(any_of):
+        wanted = " or ".join(sorted(any_of | {Scope.ADMIN}))
+        raise Forbidden(f"this needs the scope {wanted}")
+
+
+def _scopes(*names: Scope) -> frozenset[Scope]:
+    return frozenset(names)
+
+
+_ADMIN = _scopes(Scope.ADMIN)
+_READ = _scopes(Scope.READ)
+_CATALOG = _scopes(Scope.CATALOG)
+_CATALOG_READ = _scopes(Scope.CATALOG, Scope.READ)
+_FINANCE = _scopes(Scope.FINANCE)
+_FINANCE_READ = _scopes(Scope.FINANCE, Scope.READ)
+_PREVIEW = _scopes(Scope.FINANCE, Scope.CATALOG)
+_ENTITLED = _scopes(Scope.ENTITLEMENTS)
+_ENTITLED_READ = _scopes(Scope.ENTITLEMENTS, Scope.READ)
+_GRANTS = _scopes(Scope.ENTITLEMENTS, Scope.CATALOG)
+
+# First match wins: (methods, path pattern, one of these scopes). Reads are GET and HEAD.
+# What no row names needs admin, so that a route added without a row is closed, not open.
+_GET, _ANY = frozenset({"GET", "HEAD"}), frozenset[str]()
+_RULES: tuple[tuple[frozenset[str], re.Pattern[str], frozenset[Scope]], ...] = tuple(
+    (methods, re.compile(pattern), scopes)
+    for methods, pattern, scopes in (
+        (frozenset({"POST"}), r"/v1/events(/void)?", _scopes(Scope.INGEST)),
+        (_GET, r"/v1/events(/.*)?", _READ),
+        (_GET, r"/v1/meters/[^/]+/usage", _READ),
+        (_GET, r"/v1/customers/[^/]+/entitlements(/[^/]+)?", _ENTITLED_READ),
+        (_ANY, r"/v1/customers/[^/]+/entitlements/.*", _ENTITLED),
+        (_ANY, r"/v1/entitlements/.*", _ENTITLED),
+        (_GET, r"/v1/customers/[^/]+/grants(/.*)?", _ENTITLED_READ | _CATALOG),
+        (_ANY, r"/v1/customers/[^/]+/grants(/.*)?", _GRANTS),
+        (_GET, r"/v1/customers/[^/]+/current", _FINANCE_READ),
+        (_GET, r"/v1/(totals|periods|invoices|exports|journals)(/.*)?", _FINANCE_READ),
+        (_ANY, r"/v1/(periods|invoices|exports|journals)(/.*)?", _FINANCE),
+        (_ANY, r"/v1/(quotes|simulations)", _PREVIEW),
+        (
+            _GET,
+            r"/v1/(meters|features|products|pricebooks|customers|contracts|catalog)(/.*)?",
+            _CATALOG_READ,
+        ),
+        (
+            _ANY,
+            r"/v1/(meters|features|products|pricebooks|customers|contracts|catalog|apply)(/.*)?",
+            _CATALOG,
+        ),
+    )
+)
+
+
+def scopes_for(method: str, path: str) -> frozenset[Scope]:
+    """The scopes of which one is enough for ``method`` on ``path``."""
+    for methods, pattern, scopes in _RULES:
+        if (not methods or method in methods) and pattern.fullmatch(path):
+            return scopes
+    return _ADMIN

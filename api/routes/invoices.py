@@ -1,0 +1,61 @@
+"""Invoices over HTTP: drafts are views over rated lines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
+from api.routes.principal import require
+from api.routes.strict import StrictRoute
+from api.routes.totals import Period, items_of
+from api.totals import Question, RatedTotals
+from catalog.ids import ContractId, CustomerId
+from catalog.periods import PeriodSpec
+from catalog.pricebooks import Timing
+from invoicing.drafts import Invoice, InvoiceStatus, draft_invoices
+
+
+def as_json(invoice: Invoice) -> dict[str, Any]:
+    """An invoice as JSON: amounts are strings with the currency's minor digits."""
+    document = asdict(invoice)
+    for name in ("subtotal", "tax", "total"):
+        document[name] = f"{document[name]:f}"
+    document["lines"] = list(invoice.lines)
+    return document
+
+
+def build_router(*, totals: RatedTotals) -> APIRouter:
+    """GET /v1/invoices."""
+    router = APIRouter(route_class=StrictRoute, tags=["invoices"])
+
+    @router.get(
+        "/v1/invoices",
+        summary="Invoices of a period; drafts until issued",
+        dependencies=[Depends(require("finance", "read"))],
+    )
+    async def get_invoices(
+        period: Period,
+        customer: str | None = None,
+        contract: str | None = None,
+        status: InvoiceStatus | None = None,
+        timing: Timing | None = None,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+    ) -> Page[dict[str, Any]]:
+        question = Question(
+            period=PeriodSpec.parse(period),
+            customer=CustomerId(customer) if customer else None,
+            contract=ContractId(contract) if contract else None,
+        )
+        answer = await totals.ask(question)
+        found = [
+            as_json(invoice)
+            for invoice in draft_invoices(items_of(answer))
+            if status in {None, invoice.status} and timing in {None, invoice.timing}
+        ]
+        return paginate(found, limit, cursor)
+
+    return router

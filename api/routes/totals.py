@@ -1,0 +1,158 @@
+"""Rated totals and their explanation: what finance pulls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import Response
+
+from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
+from api.routes.principal import require
+from api.routes.strict import StrictRoute
+from api.totals import Question, RatedTotals, Totals
+from catalog.clock import Micros, to_micros, to_rfc3339
+from catalog.errors import FieldError, InvalidRequest
+from catalog.ids import ContractId, CustomerId
+from catalog.periods import PeriodSpec
+from rating.engine import ENGINE
+from rating.rendering import as_arrow, as_csv, as_parquet, as_text, checksum
+
+
+class Format(StrEnum):
+    """The forms an answer comes in."""
+
+    JSON = "json"
+    CSV = "csv"
+    ARROW = "arrow"
+    PARQUET = "parquet"
+
+
+MEDIA_TYPES = {
+    Format.JSON: "application/json",
+    Format.CSV: "text/csv; charset=utf-8",
+    Format.ARROW: "application/vnd.apache.arrow.stream",
+    Format.PARQUET: "application/vnd.apache.parquet",
+}
+RENDERERS: dict[Format, Callable[..., bytes]] = {
+    Format.CSV: as_csv,
+    Format.ARROW: as_arrow,
+    Format.PARQUET: as_parquet,
+}
+
+Period = Annotated[
+    str, Query(description="YYYY, YYYY-Qn, YYYY-MM or YYYY-MM-DD", examples=["2026-01"])
+]
+AsOf = Annotated[
+    datetime | None,
+    Query(description="Answer as it was known then; default: everything acknowledged."),
+]
+
+
+class NotAcceptable(InvalidRequest):
+    """The Accept header names no format that is offered."""
+
+    code = "not_acceptable"
+
+
+def instant(as_of: datetime | None) -> Micros | None:
+    """A query's instant; one without offset is refused.
+
+    Raises:
+        InvalidRequest: no offset.
+    """
+    if as_of is None:
+        return None
+    if as_of.tzinfo is None:
+        error = FieldError(pointer="?as_of", detail="needs an offset: 2026-01-31T00:00:00Z")
+        raise InvalidRequest("as_of has no offset", errors=[error])
+    return to_micros(as_of)
+
+
+def chosen_format(format_: Format | None, accept: str) -> Format:
+    """The format asked for by parameter, else by Accept, else JSON."""
+    if format_ is not None:
+        return format_
+    for part in accept.split(","):
+        wanted = part.split(";")[0].strip().lower()
+        if wanted in {"", "*/*", "application/*"}:
+            return Format.JSON
+        for candidate, media_type in MEDIA_TYPES.items():
+            if wanted == media_type.split(";")[0]:
+                return candidate
+    raise NotAcceptable(f"offered: {', '.join(MEDIA_TYPES.values())}")
+
+
+def items_of(totals: Totals) -> list[dict[str, Any]]:
+    """Lines as JSON objects: decimals are strings, dimensions an object, counts numbers."""
+    rows = as_text(totals.lines).to_dicts()
+    for row in rows:
+        row["dimensions"] = orjson.loads(row["dimensions"])
+        row["event_count"] = int(row["event_count"] or 0)
+    return rows
+
+
+def _metadata(period: str, totals: Totals) -> dict[str, str]:
+    return {
+        "period": period,
+        "as_of": to_rfc3339(totals.as_of),
+        "watermark": to_rfc3339(totals.watermark),
+        "engine": ENGINE,
+        "checksum": checksum(totals.lines),
+    }
+
+
+def _file(form: Format, metadata: dict[str, str], totals: Totals) -> Response:
+    headers = {f"Tallyman-{name.replace('_', '-')}": value for name, value in metadata.items()}
+    body = RENDERERS[form](totals.lines)
+    return Response(body, media_type=MEDIA_TYPES[form], headers=headers)
+
+
+def build_router(*, totals: RatedTotals) -> APIRouter:
+    """GET /v1/totals and the explanation of a line."""
+    router = APIRouter(route_class=StrictRoute, tags=["totals"])
+
+    @router.get(
+        "/v1/totals", summary="Rated totals of a period", dependencies=[Depends(require("finance", "read"))]
+    )
+    async def get_totals(
+        period: Period,
+        customer: str | None = None,
+        contract: str | None = None,
+        as_of: AsOf = None,
+        zeros: bool = False,
+        format: Format | None = None,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        accept: Annotated[str, Header()] = "*/*",
+    ) -> Response:
+        form = chosen_format(format, accept)
+        question = Question(
+            period=PeriodSpec.parse(period),
+            customer=CustomerId(customer) if customer else None,
+            contract=ContractId(contract) if contract else None,
+            as_of=instant(as_of),
+            zeros=zeros,
+        )
+        answer = await totals.ask(question)
+        metadata = _metadata(period, answer)
+        if form is not Format.JSON:
+            return _file(form, metadata, answer)
+        page = paginate(items_of(answer), limit, cursor)
+        document = metadata | {"items": page.items, "next_cursor": page.next_cursor}
+        return Response(orjson.dumps(document), media_type=MEDIA_TYPES[form])
+
+    @router.get(
+        "/v1/totals/{line_id}/explain",
+        summary="How a line came about, step by step",
+        dependencies=[Depends(require("finance", "read"))],
+    )
+    async def explain_line(line_id: str, as_of: AsOf = None) -> Response:
+        explanation = await totals.explain(line_id, as_of=instant(as_of))
+        return Response(orjson.dumps(explanation.as_dict()), media_type=MEDIA_TYPES[Format.JSON])
+
+    return router

@@ -1,0 +1,143 @@
+"""Rated totals as a service: one question in, lines with their ``as_of`` and watermark out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import polars as pl
+
+from catalog.clock import Micros
+from catalog.errors import NotFound
+from catalog.ids import ContractId, CustomerId, SpecId
+from catalog.periods import PeriodSpec
+from catalog.snapshot import Catalog
+from rating.explain import Explanation, explain
+from rating.lines import named_in
+from rating.pipeline import rate
+from rating.plan import specs_needed
+from rating.ports import FactSource
+
+K = TypeVar("K", bound=str)
+
+
+class Catalogs(Protocol):
+    """The catalog now and as it was recorded at an instant."""
+
+    def current(self) -> Catalog:
+        """Everything stated so far."""
+        ...
+
+    def as_of(self, recorded_at: Micros) -> Catalog:
+        """What had been stated by then."""
+        ...
+
+
+class Settled(Protocol):
+    """An instant up to which every fact is known, and how far the log itself is."""
+
+    @property
+    def as_of(self) -> Micros:
+        """What the answer is as of."""
+        ...
+
+    @property
+    def watermark(self) -> Micros:
+        """The smallest durable instant over the nodes."""
+        ...
+
+
+class Freshness(Protocol):
+    """Who waits for the readers."""
+
+    async def settle(self, as_of: Micros | None, specs: Sequence[SpecId]) -> Settled:
+        """Wait until the facts of ``specs`` cover ``as_of`` (None: everything acknowledged)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Which lines are wanted. Null means all; ``as_of`` null means everything acknowledged."""
+
+    period: PeriodSpec
+    customer: CustomerId | None = None
+    contract: ContractId | None = None
+    as_of: Micros | None = None
+    zeros: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """LINES, and what they are as of."""
+
+    lines: pl.DataFrame
+    as_of: Micros
+    watermark: Micros
+
+
+class RatedTotals:
+    """Answers :class:`Question` from the catalog and the facts as of one instant.
+
+    Rating runs in a thread: it is Polars work and must not hold up the worker's event loop.
+    """
+
+    def __init__(self, *, catalogs: Catalogs, source: FactSource, freshness: Freshness) -> None:
+        self._catalogs = catalogs
+        self._source = source
+        self._freshness = freshness
+
+    async def ask(self, question: Question) -> Totals:
+        """Rate what is asked for.
+
+        Raises:
+            NotFound: the customer or contract named is not in the catalog of that instant.
+        """
+        settled, catalog = await self._settle(question.as_of)
+        customers = _known(catalog.customers, question.customer, "customer")
+        contracts = _known(catalog.contracts, question.contract, "contract")
+        rated = await asyncio.to_thread(
+            rate,
+            catalog,
+            period=question.period,
+            source=self._source,
+            as_of=settled.as_of,
+            customers=customers,
+            contracts=contracts,
+            zeros=question.zeros,
+        )
+        return Totals(lines=rated.lines, as_of=settled.as_of, watermark=settled.watermark)
+
+    async def explain(self, line_id: str, *, as_of: Micros | None = None) -> Explanation:
+        """Say how one line came about.
+
+        Raises:
+            NotFound: no such line in the catalog of that instant.
+        """
+        contract, period = named_in(line_id)
+        settled, catalog = await self._settle(as_of)
+        if contract not in catalog.contracts:
+            raise NotFound(f"no line {line_id!r}")
+        return await asyncio.to_thread(
+            explain,
+            catalog,
+            line_id=line_id,
+            period=period,
+            contract=contract,
+            source=self._source,
+            as_of=settled.as_of,
+        )
+
+    async def _settle(self, as_of: Micros | None) -> tuple[Settled, Catalog]:
+        specs = specs_needed(self._catalogs.current())
+        settled = await self._freshness.settle(as_of, specs)
+        return settled, self._catalogs.as_of(settled.as_of)
+
+
+def _known(known: Mapping[K, object], wanted: K | None, what: str) -> list[K] | None:
+    if wanted is None:
+        return None
+    if wanted not in known:
+        raise NotFound(f"no {what} {wanted!r}")
+    return [wanted]

@@ -1,0 +1,133 @@
+"""Exact numbers: what may be written, how far it may reach, and the one rounding.
+
+A decimal is read from its text and never passes through a float. Arithmetic on what is read here
+must not use Python's default context (28 digits, inexact): build from integers, or use
+:data:`fractions.Fraction`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from iso4217 import Currency
+
+from catalog.errors import InvalidRequest, OutOfRange
+
+QUANTITY_DECIMALS = 9
+PRICE_DECIMALS = 12
+AMOUNT_LIMIT = 10**17
+TEXT_CHARACTERS_MAX = 64
+
+_PLAIN = re.compile(r"(?P<sign>[+-]?)(?P<whole>[0-9]+)(?:\.(?P<part>[0-9]+))?")
+
+
+class InvalidDecimal(InvalidRequest):
+    """A text that is not a plain decimal number."""
+
+    code = "invalid_decimal"
+
+
+class TooPrecise(InvalidRequest):
+    """More decimals than are kept exactly; nothing was rounded."""
+
+    code = "too_precise"
+
+
+class UnknownCurrency(InvalidRequest):
+    """Not a code of ISO 4217, or one (gold, test codes) without minor units."""
+
+    code = "unknown_currency"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberLimit:
+    """How large (exclusive, in absolute value) and how fine a kind of number may be."""
+
+    name: str
+    below: int
+    decimals: int
+
+
+QUANTITY = NumberLimit(name="quantity", below=10**18, decimals=QUANTITY_DECIMALS)
+PRICE = NumberLimit(name="price", below=10**14, decimals=PRICE_DECIMALS)
+AMOUNT = NumberLimit(name="amount", below=AMOUNT_LIMIT, decimals=PRICE_DECIMALS)
+
+
+def parse_decimal(text: str | int, limit: NumberLimit) -> Decimal:
+    """Read ``text`` exactly, without trailing zeros: ``-12``, ``0.00003``; no exponents.
+
+    Raises:
+        InvalidDecimal: floats, NaN, infinities, exponents, blanks, empty or very long texts.
+        OutOfRange: not below ``limit.below``.
+        TooPrecise: more than ``limit.decimals`` decimals that are not zeros.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int):
+        raise InvalidDecimal("a decimal must be a string")
+    if isinstance(text, int):
+        return _bounded(text, 0, limit)
+    found = _PLAIN.fullmatch(text) if len(text) <= TEXT_CHARACTERS_MAX else None
+    if found is None:
+        raise InvalidDecimal(f"{text[:TEXT_CHARACTERS_MAX]!r} is not a decimal number")
+    part = (found["part"] or "").rstrip("0")
+    units = int(found["whole"] + part)
+    return _bounded(-units if found["sign"] == "-" else units, len(part), limit)
+
+
+def _bounded(units: int, decimals: int, limit: NumberLimit) -> Decimal:
+    if decimals > limit.decimals:
+        raise TooPrecise(f"a {limit.name} has at most {limit.decimals} decimals")
+    if abs(units) >= limit.below * 10**decimals:
+        raise OutOfRange(f"a {limit.name} must be below 10^{len(str(limit.below)) - 1}")
+    return from_units(units, decimals)
+
+
+def from_units(units: int, decimals: int) -> Decimal:
+    """``units`` / 10^``decimals`` with exactly that many decimals, whatever the context."""
+    digits = tuple(map(int, str(abs(units))))
+    return Decimal((int(units < 0), digits, -decimals))
+
+
+def plain(number: Decimal) -> str:
+    """``number`` as text without exponent, trailing zeros or a negative zero."""
+    text = f"{number:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def minor_units(currency: str) -> int:
+    """How many decimals amounts in ``currency`` have (USD 2, JPY 0, KWD 3).
+
+    Raises:
+        UnknownCurrency: not an ISO 4217 code of money with minor units.
+    """
+    try:
+        exponent = Currency(currency).exponent
+    except ValueError:
+        exponent = None
+    if exponent is None:
+        raise UnknownCurrency(f"{currency[:16]!r} is not a currency of ISO 4217")
+    return int(exponent)
+
+
+def round_amount(numerator: int, denominator: int, decimals: int) -> Decimal:
+    """Round an exact fraction to ``decimals`` (minor units), half away from zero. The only place.
+
+    Raises:
+        OutOfRange: the amount is not below 10^17.
+    """
+    if denominator <= 0:
+        raise ValueError("a fraction's denominator is positive")
+    scaled = abs(numerator) * 10**decimals
+    units = (2 * scaled + denominator) // (2 * denominator)
+    if units >= AMOUNT_LIMIT * 10**decimals:
+        raise OutOfRange("an amount must be below 10^17")
+    return from_units(-units if numerator < 0 else units, decimals)
+
+
+def round_fraction(amount: Fraction, decimals: int) -> Decimal:
+    """:func:`round_amount` of a :class:`~fractions.Fraction`."""
+    return round_amount(amount.numerator, amount.denominator, decimals)

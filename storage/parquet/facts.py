@@ -1,0 +1,161 @@
+"""ParquetFacts: one file per sealed segment and spec, and the hot tail in memory.
+
+The position of a spec on a node is what its file names say plus what follows in memory; nothing
+else records it. A restart forgets the tail, which is then read from the log again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from catalog.clock import Micros
+from catalog.events import FACTS, VOIDS
+from catalog.ids import NodeId, Seq, SpecId
+from rating.ports import SUMS
+from storage.parquet.files import FactsFile, file_name, list_files, write_durably
+from storage.parquet.query import bounded, compensated, in_spans, standing, sum_spans
+
+VOIDS_KEY = SpecId("voids")
+"""Compensations are kept like the facts of one more spec."""
+TAIL_FRAMES_MAX = 64
+
+
+class NotContiguous(AssertionError):
+    """A caller tried to leave a gap or to write a range twice: a bug, never input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What one spec holds of one node: files up to ``sealed``, frames up to ``reached``."""
+
+    files: tuple[FactsFile, ...] = ()
+    tail: tuple[pl.DataFrame, ...] = ()
+    sealed: Seq = Seq(0)
+    reached: Seq = Seq(0)
+
+
+EMPTY = NodeFacts()
+
+
+class ParquetFacts:
+    """Facts and compensations under one directory. One writer thread, any number of readers."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._held: dict[SpecId, dict[NodeId, NodeFacts]] = {}
+        self._load()
+
+    def _load(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for path in self._directory.iterdir():
+            if path.is_dir():
+                self._held[SpecId(path.name)] = {
+                    node: NodeFacts(files=files, sealed=files[-1].last, reached=files[-1].last)
+                    for node, files in list_files(path).items()
+                    if files
+                }
+
+    @property
+    def keys(self) -> tuple[SpecId, ...]:
+        """The specs (and :data:`VOIDS_KEY`) that anything is held for."""
+        with self._lock:
+            return tuple(self._held)
+
+    def state(self, key: SpecId, node: NodeId) -> NodeFacts:
+        """What is held of ``node`` for ``key``: one consistent view."""
+        with self._lock:
+            return self._held.get(key, {}).get(node, EMPTY)
+
+    def extend(self, key: SpecId, node: NodeId, *, last: Seq, rows: pl.DataFrame) -> None:
+        """Take what the log says after the position up to ``last`` into memory.
+
+        ``rows`` may be empty: the position moves all the same.
+        """
+        held = self.state(key, node)
+        if last < held.reached:
+            raise NotContiguous(f"{key} of {node} is at {held.reached}, beyond {last}")
+        tail = held.tail if rows.is_empty() else (*held.tail, rows)
+        if len(tail) > TAIL_FRAMES_MAX:
+            tail = (pl.concat(tail),)
+        self._put(key, node, replace(held, tail=tail, reached=last))
+
+    def tail_until(self, key: SpecId, node: NodeId, *, last: Seq) -> pl.DataFrame | None:
+        """What is in memory after the last file up to ``last``; None if it does not reach it."""
+        held = self.state(key, node)
+        if held.reached < last:
+            return None
+        return pl.concat([_empty(key), *held.tail]).filter(pl.col("seq") <= last)
+
+    def seal(self, key: SpecId, node: NodeId, *, last: Seq, rows: pl.DataFrame) -> None:
+        """Write the file of the segment that ends at ``last`` and drop its part of the tail.
+
+        ``rows`` are all the log says after the last file up to ``last``.
+
+        Raises:
+            OSError: nothing changed.
+        """
+        held = self.state(key, node)
+        first = Seq(held.sealed + 1)
+        if last < first:
+            raise NotContiguous(f"{key} of {node} is sealed to {held.sealed}, beyond {last}")
+        path = self._directory / key / file_name(node=node, first=first, last=last)
+        order = ["seq"] if key == VOIDS_KEY else ["subject", "time", "seq"]
+        write_durably(rows.sort(order), path)
+        file = FactsFile(node=node, first=first, last=last, path=path)
+        kept = (frame.filter(pl.col("seq") > last) for frame in held.tail)
+        tail = tuple(frame for frame in kept if frame.height)
+        reached = max(held.reached, last)
+        files = (*held.files, file)
+        self._put(key, node, NodeFacts(files=files, tail=tail, sealed=last, reached=reached))
+
+    def drop(self) -> None:
+        """Forget everything: files and tails. What reads meanwhile may fail and be retried."""
+        with self._lock:
+            self._held = {}
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+
+    def scan(self, key: SpecId) -> pl.LazyFrame:
+        """Everything held for ``key``: FACTS of a spec, VOIDS of :data:`VOIDS_KEY`."""
+        with self._lock:
+            held = tuple(self._held.get(key, {}).values())
+        files = [file.path for part in held for file in part.files]
+        frames = [frame.lazy() for part in held for frame in part.tail]
+        scans = [pl.scan_parquet(files)] if files else []
+        return pl.concat([_empty(key).lazy(), *scans, *frames])
+
+    def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
+        if spans.is_empty():
+            return SUMS.to_frame()
+        return sum_spans(self.facts(spans, as_of=as_of))
+
+    def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
+        """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""
+        gone = compensated(self.scan(VOIDS_KEY), as_of=as_of)
+        parts = []
+        for spec, own in _by_spec(spans):
+            near = bounded(self.scan(spec), own)
+            parts.append(in_spans(standing(near, gone, as_of=as_of), own))
+        nothing = _empty(SpecId("")).with_columns(span=pl.lit(None, pl.Int64)).lazy()
+        return pl.concat([nothing, *parts])
+
+    def _put(self, key: SpecId, node: NodeId, held: NodeFacts) -> None:
+        with self._lock:
+            self._held.setdefault(key, {})[node] = held
+
+
+def _empty(key: SpecId) -> pl.DataFrame:
+    return (VOIDS if key == VOIDS_KEY else FACTS).to_frame()
+
+
+def _by_spec(spans: pl.DataFrame) -> Iterable[tuple[SpecId, pl.DataFrame]]:
+    for (spec,), own in spans.group_by("spec", maintain_order=True):
+        yield SpecId(str(spec)), own

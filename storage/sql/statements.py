@@ -1,0 +1,156 @@
+"""The catalog's statements: append-only, numbered, and turned into :class:`Catalog` snapshots."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from catalog.clock import Clock, Micros, to_micros, to_rfc3339
+from catalog.errors import Conflict
+from catalog.history import Kind, NewStatement, StatedVersion, Statement, build_catalog
+from catalog.pricebooks import Moment
+from catalog.snapshot import Catalog
+from storage.sql.database import Database
+from storage.sql.schema import STATEMENTS
+
+SNAPSHOTS_MAX = 8
+DATE_CHARACTERS = len("2026-01-31")
+
+
+class RevisionChanged(Conflict):
+    """The catalog is no longer the one the caller decided on; nothing was stated."""
+
+    code = "revision_changed"
+
+
+class StatementStore:
+    """What was ever stated about the catalog, and the snapshots it adds up to. Thread-safe.
+
+    Several processes may append; statements are numbered 1, 2, 3, … in the order they commit,
+    and ``recorded_at`` never decreases with the number.
+    """
+
+    def __init__(self, database: Database, clock: Clock, timezone: ZoneInfo) -> None:
+        self._database = database
+        self._clock = clock
+        self._timezone = timezone
+        self._snapshots: OrderedDict[int, Catalog] = OrderedDict()
+        self._building = threading.Lock()
+
+    def revision(self) -> int:
+        """The number of the last statement, 0 when there is none. Cheap enough to poll."""
+        with self._database.read() as connection:
+            return _last(connection)[0]
+
+    def current(self) -> Catalog:
+        """The catalog with everything stated so far. Built once per revision."""
+        return self._at(self.revision())
+
+    def as_of(self, recorded_at: Micros) -> Catalog:
+        """The catalog as recorded up to and including ``recorded_at``.
+
+        The answer never changes for an instant that has passed in this store's clock.
+        """
+        known = STATEMENTS.c.recorded_at <= recorded_at
+        query = sa.select(sa.func.coalesce(sa.func.max(STATEMENTS.c.revision), 0)).where(known)
+        with self._database.read() as connection:
+            revision = int(connection.execute(query).scalar_one())
+        return self._at(revision)
+
+    def append(
+        self,
+        new: Sequence[NewStatement],
+        *,
+        expected_revision: int | None,
+        actor: str | None = None,
+        after: Micros = Micros(0),
+    ) -> int:
+        """State ``new`` in one transaction, all with one ``recorded_at``, and return the revision.
+
+        ``recorded_at`` is now, but later than every earlier statement and than ``after`` (the
+        largest ``as_of`` already answered): what was read as of then stays as it was, even when
+        the clock steps back or stands still.
+
+        Args:
+            new: in the order they are to be numbered; nothing happens when empty.
+            expected_revision: the revision ``new`` was planned on, or None to append regardless.
+            actor: the id of the key that asked, for the audit trail.
+            after: an instant that must stay in the past.
+
+        Raises:
+            RevisionChanged: someone else stated something since ``expected_revision``.
+            DatabaseUnavailable: whether it was kept is unknown.
+        """
+        with self._database.write() as connection:
+            revision, recorded_at = _last(connection)
+            if expected_revision is not None and revision != expected_revision:
+                raise RevisionChanged(
+                    f"the catalog is at revision {revision}, not {expected_revision}; "
+                    "read it again and repeat"
+                )
+            instant = Micros(max(self._clock.now_us(), recorded_at + 1, after + 1))
+            rows = [
+                _row(statement, revision=revision + offset, recorded_at=instant, actor=actor)
+                for offset, statement in enumerate(new, start=1)
+            ]
+            if rows:
+                connection.execute(sa.insert(STATEMENTS), rows)
+            return revision + len(rows)
+
+    def statements(self, kind: Kind, id: str) -> tuple[Statement, ...]:  # noqa: A002
+        """Everything ever stated about one object, oldest first."""
+        mine = (STATEMENTS.c.kind == kind.value) & (STATEMENTS.c.id == id)
+        query = sa.select(STATEMENTS).where(mine).order_by(STATEMENTS.c.revision)
+        with self._database.read() as connection:
+            return tuple(_statement(row) for row in connection.execute(query).mappings())
+
+    def _at(self, revision: int) -> Catalog:
+        with self._building:
+            found = self._snapshots.get(revision)
+            if found is None:
+                earlier = max((known for known in self._snapshots if known < revision), default=0)
+                base = self._snapshots.get(earlier)
+                found = self._build(revision) if base is None else self._advance(base, revision)
+                self._snapshots[revision] = found
+            self._snapshots.move_to_end(revision)
+            while len(self._snapshots) > SNAPSHOTS_MAX:
+                self._snapshots.popitem(last=False)
+            return found
+
+    def _build(self, revision: int) -> Catalog:
+        query = sa.select(STATEMENTS).where(STATEMENTS.c.revision <= revision)
+        return build_catalog(self._load(query), timezone=self._timezone)
+
+    def _advance(self, base: Catalog, revision: int) -> Catalog:
+        """``base`` with the chains of the objects restated since; the other chains are shared.
+
+        A chain depends on its own object's statements only, so this equals building everything,
+        at the price of what changed: ten thousand contracts are not read again for one PUT.
+        """
+        fresh = sa.select(STATEMENTS.c.kind, STATEMENTS.c.id).where(
+            (STATEMENTS.c.revision > base.revision) & (STATEMENTS.c.revision <= revision)
+        )
+        touched = sa.tuple_(STATEMENTS.c.kind, STATEMENTS.c.id).in_(fresh)
+        query = sa.select(STATEMENTS).where(touched & (STATEMENTS.c.revision <= revision))
+        statements = self._load(query)
+        partial = build_catalog(statements, timezone=self._timezone)
+        return _merged(base, partial, {(each.kind, each.id) for each in statements})
+
+    def _load(self, query: sa.Select[tuple[object, ...]]) -> list[Statement]:
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(STATEMENTS.c.revision)).mappings()
+            return [_statement(row) for row in rows]
+
+
+def _last(connection: sa.Connection) -> tuple[int, Micros]:
+    """Revision and ``recorded_at`` of the last statement, or zeros."""
+    columns = sa.select(STATEMENTS.c.revision, STATEMENTS.c.recorded_at)
+    query = columns.order_by(STATEMENTS.c.revision.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return (0, Micros(0)) if row is None else (int(row[0]), Micros(row[1]))
