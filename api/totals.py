@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import polars as pl
+from rating.explain import Explanation, explain
+from rating.lines import named_in
+from rating.pipeline import rate
+from rating.plan import specs_needed
 
 from catalog.clock import Micros
 from catalog.errors import NotFound
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from rating.explain import Explanation, explain
-from rating.lines import named_in
-from rating.pipeline import rate
-from rating.plan import specs_needed
 from rating.ports import FactSource
 
 K = TypeVar("K", bound=str)

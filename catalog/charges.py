@@ -14,6 +14,10 @@ from enum import StrEnum
 from catalog.ids import MeterId
 
 
+ANY = "*"
+"""In a matrix row: any value of the dimension."""
+
+
 class Beyond(StrEnum):
     """What becomes of a quantity (or row) that no tier (or row) covers."""
 
@@ -115,10 +119,18 @@ class Percentage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixRow:
-    """A charge for the usage whose dimensions match ``when`` (``*`` matches any value)."""
+    """A charge for the usage whose dimensions match ``when`` (``*`` matches any value).
+
+    ``when`` is sorted by key.
+    """
 
     when: tuple[tuple[str, str], ...]
     charge: Charge
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """The keys with a value of their own: the matching row with most of them wins."""
+        return tuple(pair for pair in self.when if pair[1] != ANY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

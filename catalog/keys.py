@@ -59,7 +59,7 @@ class KeyRecord:
         return allows(self.scopes, scope)
 
 
-def allows(scopes: Iterable[str], scope: Scope) -> bool:
+def allows(scopes: Iterable[str], scope: str) -> bool:
     """Whether ``scopes`` include ``scope``, by name or through ``admin``."""
     held = frozenset(scopes)
     return scope in held or Scope.ADMIN in held

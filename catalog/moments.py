@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 
 from catalog.errors import InvalidRequest
 from catalog.pricebooks import Moment
@@ -51,3 +51,10 @@ def moment_text(moment: Moment) -> str:
     if isinstance(moment, datetime):
         return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return moment.isoformat()
+
+
+def in_utc(moment: Moment) -> datetime:
+    """``moment`` as an instant, dates read as midnights in UTC: to compare two as written."""
+    if isinstance(moment, datetime):
+        return moment
+    return datetime.combine(moment, time(), tzinfo=UTC)

@@ -11,10 +11,8 @@ from catalog.ids import NodeId, SpecId
 from catalog.meters import Condition, FactSpec
 from catalog.snapshot import Catalog
 from ingest.jsontext import dump
-from ingest.numbers import quantities
-from ingest.tokens import canonical, quoted, texts, tokens_at
+from ingest.tokens import CANONICAL, NUMBER, QUOTED, TEXT, Form, spelled, tokens_at
 
-_NO_TEXT = pl.Series([None], dtype=pl.String)
 _CARRIED = ["seq", "subject", "time", "received_at"]
 
 
@@ -48,45 +46,78 @@ def extract_facts(
     pieces: dict[SpecId, list[pl.DataFrame]] = {spec_id: [] for spec_id in by_id}
     for (kind,), rows in events.partition_by("type", as_dict=True).items():
         readers = [(key, spec) for key, spec in by_id.items() if kind in spec.event_types]
-        reading = _Reading(rows["data"], _paths(spec for _, spec in readers))
+        read = rows.select(_CARRIED).hstack(_read(rows["data"], [spec for _, spec in readers]))
         for spec_id, spec in readers:
-            pieces[spec_id].append(_facts(rows, reading, spec))
+            pieces[spec_id].append(_facts(read, spec))
     whole = [_assembled(found, spec_id, node) for spec_id, found in pieces.items() if found]
     return pl.concat(whole) if whole else FACTS.to_frame()
 
 
-class _Reading:
-    """The tokens and texts of one event type's rows, each path read once for all specs."""
-
-    def __init__(self, data: pl.Series, paths: Iterable[str]) -> None:
-        self.height = len(data)
-        self.tokens = tokens_at(data, paths)
-        self._texts: dict[str, pl.Series] = {}
-
-    def text(self, path: str) -> pl.Series:
-        """What stands at ``path`` as filters and dimensions see it; null where absent."""
-        if path not in self._texts:
-            self._texts[path] = texts(self.tokens[path])
-        return self._texts[path]
-
-
-def _paths(specs: Iterable[FactSpec]) -> list[str]:
-    found: dict[str, None] = {}
+def _read(data: pl.Series, specs: Iterable[FactSpec]) -> pl.DataFrame:
+    """Every column the specs need, each path parsed once: ``<what> <path>``."""
+    forms: dict[str, tuple[str, Form]] = {}
+    inputs: dict[str, tuple[str, Form]] = {}
     for spec in specs:
-        found.update(dict.fromkeys(path for _, path in spec.dimensions))
-        found.update(dict.fromkeys(condition.path for condition in spec.filter))
-        if spec.value is not None:
-            found[spec.value] = None
-    return list(found)
+        for condition in spec.filter:
+            inputs[f"text {condition.path}"] = condition.path, TEXT
+        for _, path in spec.dimensions:
+            inputs[f"text {path}"] = path, TEXT
+            forms[f"quoted {path}"] = f"text {path}", QUOTED
+        if spec.value is not None and spec.as_text:
+            inputs[f"canonical {spec.value}"] = spec.value, CANONICAL
+        elif spec.value is not None:
+            inputs[f"text {spec.value}"] = spec.value, TEXT
+            forms[f"number {spec.value}"] = f"text {spec.value}", NUMBER
+    if not inputs:
+        return pl.DataFrame(height=len(data))
+    tokens = tokens_at(data, dict.fromkeys(path for path, _ in inputs.values()))
+    texts = spelled(tokens, inputs)
+    return texts.hstack(spelled(texts, forms)) if forms else texts
 
 
-def _facts(rows: pl.DataFrame, reading: _Reading, spec: FactSpec) -> pl.DataFrame:
-    facts = rows.select(_CARRIED).with_columns(
-        _value(reading, spec).alias("value"),
-        _text(reading, spec).alias("text"),
-        _dimensions(reading, spec).alias("dimensions"),
+def _facts(rows: pl.DataFrame, spec: FactSpec) -> pl.DataFrame:
+    """One spec's facts of the rows, before node and spec are named."""
+    value = None if spec.value is None or spec.as_text else f"number {spec.value}"
+    text = f"canonical {spec.value}" if spec.value is not None and spec.as_text else None
+    return (
+        rows.lazy()
+        .filter(*(_passes(condition) for condition in spec.filter))
+        .select(
+            *_CARRIED,
+            (pl.lit(None, QUANTITY) if value is None else pl.col(value)).alias("value"),
+            (pl.lit(None, pl.String) if text is None else pl.col(text)).alias("text"),
+            _dimensions(spec).alias("dimensions"),
+        )
+        .collect()
     )
-    for condition in spec.filter:
-        facts = facts.with_columns(passes(reading.text(condition.path), condition).alias(condition.path)) if False else facts
-    mask = _mask(reading, spec)
-    return facts if mask is None else facts.filter(mask)
+
+
+def _dimensions(spec: FactSpec) -> pl.Expr:
+    """The dimensions as one JSON object a row, in the one spelling FACTS promises."""
+    if not spec.dimensions:
+        return pl.lit(EMPTY_DIMENSIONS)
+    pairs = [
+        pl.lit(dump(name) + ":") + pl.col(f"quoted {path}")  # null where absent
+        for name, path in sorted(spec.dimensions)
+    ]
+    return pl.lit("{") + pl.concat_str(pairs, separator=",", ignore_nulls=True) + pl.lit("}")
+
+
+def _passes(condition: Condition) -> pl.Expr:
+    """Whether a row passes; an absent value only where the condition says so."""
+    text = pl.col(f"text {condition.path}")
+    if condition.exists is False:
+        return text.is_null()
+    passes = text.is_not_null()
+    if condition.included is not None:
+        passes &= text.is_in(list(condition.included)).fill_null(value=False)
+    if condition.excluded is not None:
+        passes &= ~text.is_in(list(condition.excluded)).fill_null(value=True)
+    return passes | text.is_null() if condition.optional else passes
+
+
+def _assembled(pieces: Sequence[pl.DataFrame], spec_id: SpecId, node: NodeId) -> pl.DataFrame:
+    """One spec's facts in log order: each event type was read on its own."""
+    facts = pl.concat(pieces).sort("seq") if len(pieces) > 1 else pieces[0]
+    labels = pl.lit(str(node)).alias("node"), pl.lit(str(spec_id)).alias("spec")
+    return facts.with_columns(*labels).select(FACTS.names())

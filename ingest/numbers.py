@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-import polars as pl
-
-from catalog.events import QUANTITY, RejectCode
+from catalog.events import RejectCode
 
 INTEGER_DIGITS_MAX = 17
 """An event's value is below 10^17 on either side of zero."""
@@ -100,17 +98,11 @@ def judge_number(text: str, *, quoted: bool) -> Decimal | RejectCode:
     return Decimal((int(negative), tuple(map(int, digits)), exponent)) if digits else Decimal(0)
 
 
-def quantities(texts: pl.Series) -> pl.Series:
-    """Read a column of texts as Decimal(38, 9), null where there is none or it is unreadable.
+def read_quantity(text: str) -> Decimal | None:
+    """``text`` as a Decimal(38, 9), None where it is not one.
 
-    Texts come from :func:`ingest.tokens.texts`: numbers and strings look alike here, so a long
-    fraction is read to its last digit (only ingest refuses it, for the sender's sake).
+    Unlike :func:`judge_number` this reads a long fraction to its last digit: ingest refuses one for
+    the sender's sake, and a meter that is added later counts what was sent.
     """
-    plain = texts.str.contains(PLAIN_NUMBER)
-    values = texts.zip_with(plain, pl.Series([None], dtype=pl.String)).cast(QUANTITY)
-    odd = (~plain).fill_null(value=False)
-    if not odd.any():
-        return values
-    judged = [judge_number(text, quoted=True) for text in texts.filter(odd)]
-    exact = pl.Series([j if isinstance(j, Decimal) else None for j in judged], dtype=QUANTITY)
-    return values.scatter(odd.arg_true(), exact)
+    judged = judge_number(text, quoted=True)
+    return judged if isinstance(judged, Decimal) else None

@@ -1,22 +1,30 @@
 """Columns of JSON tokens: the text that stands at a path, row by row, as it was sent.
 
 Every number keeps all its digits because none is ever parsed on the way: msgspec finds where the
-value at a path begins and ends (``msgspec.Raw``) and that text becomes a Polars column.
+value at a path begins and ends (``msgspec.Raw``) and that text becomes a Polars column. What is
+derived from a token (a :class:`Form`) is an expression for the usual rows and a function for the
+odd ones, so that escapes, exponents and nested values cost only the rows that have them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 import polars as pl
 
+from catalog.events import QUANTITY
 from ingest.jsontext import canonical_json, dump, text_of
+from ingest.numbers import PLAIN_NUMBER, read_quantity
 
 ROWS_AT_ONCE_MAX = 16_384
 """Rows joined into one text to parse: bounds the copy (16 Ki events of 200 bytes are 3 MB)."""
+
+Keys = tuple[str, ...]
+"""A path, taken apart: the keys to follow from the root of an event's data."""
 
 _BETWEEN = "\x1f"  # no JSON text contains it: a control character must be escaped
 _UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}
@@ -24,10 +32,71 @@ _ABSENT = msgspec.Raw(b"")
 _UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _any_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-type_Path = tuple[str, ...]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One way to spell a column of texts: ``usual`` where ``odd`` is not true, else ``spell``."""
+
+    usual: Callable[[pl.Expr], pl.Expr]
+    odd: Callable[[pl.Expr], pl.Expr]
+    spell: Callable[[str], object]
+    dtype: pl.DataType
 
 
-def tokens_at(data: pl.Series, paths: Iterable[str]) -> dict[str, pl.Series]:
+TEXT = Form(
+    usual=lambda token: token.str.strip_chars('"'),
+    odd=lambda token: token.str.contains(r"^[{\[]|\\"),
+    spell=text_of,
+    dtype=pl.String(),
+)
+"""Of a token: what dimensions and filters compare. Strings bare, the rest as JSON text."""
+
+CANONICAL = Form(
+    usual=lambda token: token,
+    odd=lambda token: token.str.contains(r"^[{\[]|\\|^-0|^[-0-9]+[.eE]"),
+    spell=canonical_json,
+    dtype=pl.String(),
+)
+"""Of a token: equal JSON values have equal text, and different ones have not."""
+
+QUOTED = Form(
+    usual=lambda text: pl.format('"{}"', text),
+    odd=lambda text: text.str.contains(r'["\\\x00-\x1f]'),
+    spell=dump,
+    dtype=pl.String(),
+)
+"""Of a text: a JSON string again, in its one shortest spelling."""
+
+NUMBER = Form(
+    usual=lambda text: pl.when(text.str.contains(PLAIN_NUMBER)).then(text).cast(QUANTITY),
+    odd=lambda text: ~text.str.contains(PLAIN_NUMBER),
+    spell=read_quantity,
+    dtype=QUANTITY,
+)
+"""Of a text: the exact value, null where it is not a number that Decimal(38, 9) holds."""
+
+
+def spelled(source: pl.DataFrame, wanted: Mapping[str, tuple[str, Form]]) -> pl.DataFrame:
+    """Derive columns of ``source``: name → (source column, form). Nulls stay null."""
+    usual = [form.usual(pl.col(of)).alias(name) for name, (of, form) in wanted.items()]
+    flags = [form.odd(pl.col(of)).alias(f"odd {name}") for name, (of, form) in wanted.items()]
+    both = source.select(*usual, *flags)
+    columns = [
+        _patched(both[name], both[f"odd {name}"], source[of], form)
+        for name, (of, form) in wanted.items()
+    ]
+    return pl.DataFrame(columns)
+
+
+def _patched(usual: pl.Series, odd: pl.Series, source: pl.Series, form: Form) -> pl.Series:
+    if not odd.any():
+        return usual
+    rows = odd.arg_true()
+    values = [form.spell(text) for text in source.gather(rows)]
+    return usual.scatter(rows, pl.Series(values, dtype=form.dtype))
+
+
+def tokens_at(data: pl.Series, paths: Iterable[str]) -> pl.DataFrame:
     """Read the token at every path, for every row.
 
     Args:
@@ -35,50 +104,18 @@ def tokens_at(data: pl.Series, paths: Iterable[str]) -> dict[str, pl.Series]:
         paths: ``data.tokens``, ``data.usage.input``: keys from the root, joined by dots.
 
     Returns:
-        A String column by path: the JSON text of the value (a string with its quotes), null where
-        the path is absent or JSON null.
+        A String column named by each path: the JSON text of the value (a string with its quotes),
+        null where the path is absent or JSON null.
     """
     keys = {path: tuple(path.removeprefix("data.").split(".")) for path in paths}
-    if not keys:
-        return {}
-    found = _descend(data, sorted(set(keys.values())))
-    return {path: found[way] for path, way in keys.items()}
+    found = _descend(data, sorted(set(keys.values()))) if keys else {}
+    return pl.DataFrame([found[way].alias(path) for path, way in keys.items()])
 
 
-def texts(tokens: pl.Series) -> pl.Series:
-    """Tokens as dimensions and filters compare them: strings bare, the rest as JSON text."""
-    odd = tokens.str.contains(r"^[{\[]|^\".*\\")
-    return _patched(tokens.str.strip_chars('"'), tokens, odd, text_of)
-
-
-def quoted(bare: pl.Series) -> pl.Series:
-    """Texts as JSON strings again, each in its one shortest spelling."""
-    odd = bare.str.contains(r'["\\\x00-\x1f]')
-    plain = bare.to_frame("t").select(pl.format('"{}"', "t")).to_series()
-    return _patched(plain, bare, odd, dump)
-
-
-def canonical(tokens: pl.Series) -> pl.Series:
-    """Tokens so spelled that equal JSON values have equal text, and different ones have not."""
-    odd = tokens.str.contains(r'^[{\[]|\\|^-0|^[-0-9]+[.eE]')
-    return _patched(tokens, tokens, odd, canonical_json)
-
-
-def _patched(
-    usual: pl.Series, source: pl.Series, odd: pl.Series, spell: Callable[[str], str]
-) -> pl.Series:
-    """``usual`` with the rows marked ``odd`` spelled one by one from ``source``."""
-    rows = odd.arg_true()
-    if rows.is_empty():
-        return usual
-    spelled = pl.Series([spell(text) for text in source.gather(rows)], dtype=pl.String)
-    return usual.scatter(rows, spelled)
-
-
-def _descend(data: pl.Series, ways: Sequence[type_Path]) -> dict[type_Path, pl.Series]:
+def _descend(data: pl.Series, ways: Sequence[Keys]) -> dict[Keys, pl.Series]:
     heads = tuple(dict.fromkeys(way[0] for way in ways))
     columns = _fields(data, heads)
-    found: dict[type_Path, pl.Series] = {}
+    found: dict[Keys, pl.Series] = {}
     for head, column in zip(heads, columns, strict=True):
         found[(head,)] = column
         tails = [way[1:] for way in ways if way[0] == head and len(way) > 1]
@@ -104,17 +141,17 @@ def _fields_of_slice(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
         return _fields_one_by_one(data, keys)
     decoder, names = _reader(keys)
     try:
-        rows = decoder.decode("[" + ",".join(data.fill_null("{}")) + "]")
+        rows = decoder.decode("[" + data.fill_null("{}").str.join(",").item() + "]")
     except _UNREADABLE:
         return _fields_one_by_one(data, keys)
-    if len(rows) != len(data):  # a row that is "1},{2" inside is not for us to repair
+    if len(rows) != len(data):  # a row that was several values, or none
         return _fields_one_by_one(data, keys)
-    return [_column([getattr(row, name) for row in rows]) for name in names]
+    return _columns([[getattr(row, name) for row in rows] for name in names])
 
 
 def _fields_one_by_one(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
     objects = [_object(text) for text in data]
-    return [_column([found.get(key, _ABSENT) for found in objects]) for key in keys]
+    return _columns([[found.get(key, _ABSENT) for found in objects] for key in keys])
 
 
 def _object(text: str | None) -> dict[str, msgspec.Raw]:
@@ -124,10 +161,13 @@ def _object(text: str | None) -> dict[str, msgspec.Raw]:
         return {}
 
 
-def _column(raws: list[msgspec.Raw]) -> pl.Series:
-    joined = _BETWEEN.encode().join(raws).decode()
-    column = pl.Series([joined]).str.split(_BETWEEN).explode()
-    return column.replace(["", "null"], [None, None])
+def _columns(raws: list[list[msgspec.Raw]]) -> list[pl.Series]:
+    """Raw values as String columns: joining and splitting again is one call each, not one a row."""
+    joined = {str(place): _BETWEEN.encode().join(of) for place, of in enumerate(raws)}
+    texts = pl.DataFrame({name: [text.decode()] for name, text in joined.items()})
+    tokens = texts.lazy().select(pl.all().str.split(_BETWEEN).explode())
+    present = pl.when(~pl.all().is_in(["", "null"])).then(pl.all())
+    return tokens.select(present).collect().get_columns()
 
 
 @lru_cache(maxsize=1024)

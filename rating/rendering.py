@@ -49,7 +49,7 @@ def as_text(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def as_csv(lines: pl.DataFrame) -> bytes:
-    """LINES as CSV with a header line, ``\\n`` line ends and null as an empty cell."""
+    """LINES as CSV with a header line, LF line ends and null as an empty cell."""
     buffer = io.BytesIO()
     as_text(lines).write_csv(buffer)
     return buffer.getvalue()

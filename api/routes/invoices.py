@@ -13,6 +13,7 @@ from api.routes.strict import StrictRoute
 from api.routes.totals import Period, items_of
 from api.totals import Question, RatedTotals
 from catalog.ids import ContractId, CustomerId
+from catalog.keys import Scope
 from catalog.periods import PeriodSpec
 from catalog.pricebooks import Timing
 from invoicing.drafts import Invoice, InvoiceStatus, draft_invoices
@@ -34,7 +35,7 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
     @router.get(
         "/v1/invoices",
         summary="Invoices of a period; drafts until issued",
-        dependencies=[Depends(require("finance", "read"))],
+        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
     )
     async def get_invoices(
         period: Period,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query
+from rating.engine import ENGINE
 from starlette.responses import Response
 
 from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
@@ -18,8 +19,8 @@ from api.totals import Question, RatedTotals, Totals
 from catalog.clock import Micros, to_micros, to_rfc3339
 from catalog.errors import FieldError, InvalidRequest
 from catalog.ids import ContractId, CustomerId
+from catalog.keys import Scope
 from catalog.periods import PeriodSpec
-from rating.engine import ENGINE
 from rating.rendering import as_arrow, as_csv, as_parquet, as_text, checksum
 
 
@@ -117,7 +118,9 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
     router = APIRouter(route_class=StrictRoute, tags=["totals"])
 
     @router.get(
-        "/v1/totals", summary="Rated totals of a period", dependencies=[Depends(require("finance", "read"))]
+        "/v1/totals",
+        summary="Rated totals of a period",
+        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
     )
     async def get_totals(
         period: Period,
@@ -125,12 +128,12 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
         contract: str | None = None,
         as_of: AsOf = None,
         zeros: bool = False,
-        format: Format | None = None,
+        format_: Annotated[Format | None, Query(alias="format")] = None,
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,
         accept: Annotated[str, Header()] = "*/*",
     ) -> Response:
-        form = chosen_format(format, accept)
+        form = chosen_format(format_, accept)
         question = Question(
             period=PeriodSpec.parse(period),
             customer=CustomerId(customer) if customer else None,
@@ -149,7 +152,7 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
     @router.get(
         "/v1/totals/{line_id}/explain",
         summary="How a line came about, step by step",
-        dependencies=[Depends(require("finance", "read"))],
+        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
     )
     async def explain_line(line_id: str, as_of: AsOf = None) -> Response:
         explanation = await totals.explain(line_id, as_of=instant(as_of))

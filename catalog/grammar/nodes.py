@@ -125,7 +125,7 @@ class Fields:
     def need(self, key: str, codec: Codec[T]) -> T:
         """The value of a required field. Not usable before :meth:`settle`."""
         if not self.has(key):
-            self.node.problems.note(self.node.pointer, f"'{key}' is missing")
+            self.missing(f"'{key}' is missing")
         return cast("T", self.get(key, codec))
 
     def one_of(self, *keys: str) -> str:
@@ -146,8 +146,17 @@ class Fields:
             if key not in self._asked:
                 self._note_unknown(key)
         self._asked.update(str(key) for key in self._tree)
-        if self.node.problems.count > self._before:
+        if self.dirty:
             raise Skip
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything in this mapping was wrong so far."""
+        return self.node.problems.count > self._before
+
+    def missing(self, detail: str) -> None:
+        """Note a mistake of the mapping as a whole."""
+        self.node.problems.note(self.node.pointer, detail)
 
     def _note_unknown(self, key: object) -> None:
         near = difflib.get_close_matches(str(key), sorted(self._asked), n=1)
@@ -171,7 +180,7 @@ def need(key: str, codec: Codec[T], attribute: str | None = None) -> Field:
 
 
 def may(key: str, codec: Codec[T], attribute: str | None = None) -> Field:
-    """A field that may be absent: the dataclass's own default then holds, and is not written."""
+    """A field that may be absent: the dataclass's default (or None) then holds, and is not written."""
     return Field(key, cast("Codec[object]", codec), attribute or key, required=False)
 
 
@@ -206,8 +215,7 @@ class Record(Generic[T]):
         for field in self._fields:
             read = fields.need if field.required else fields.get
             value = read(field.key, field.codec)
-            if value is not None:
-                given[field.attribute] = value
+            given[field.attribute] = self._defaults[field.attribute] if value is None else value
         fields.settle()
         value = self._cls(**given)
         if self._check is not None:
@@ -228,7 +236,7 @@ class Record(Generic[T]):
 def _default_of(field: dataclasses.Field[object]) -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
-    return field.default
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def listed(codec: Codec[T], *, least: int = 0, most: int = 1_000) -> Codec[tuple[T, ...]]:

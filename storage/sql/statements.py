@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from catalog.clock import Clock, Micros, to_micros, to_rfc3339
+from catalog.clock import Clock, Micros
 from catalog.errors import Conflict
-from catalog.history import Kind, NewStatement, StatedVersion, Statement, build_catalog
-from catalog.pricebooks import Moment
+from catalog.history import Kind, NewStatement, Statement, build_catalog
 from catalog.snapshot import Catalog
 from storage.sql.database import Database
+from storage.sql.encoding import from_row, to_row
 from storage.sql.schema import STATEMENTS
 
 SNAPSHOTS_MAX = 8
-DATE_CHARACTERS = len("2026-01-31")
+NEVER = Micros(0)
 
 
 class RevisionChanged(Conflict):
@@ -69,7 +69,7 @@ class StatementStore:
         *,
         expected_revision: int | None,
         actor: str | None = None,
-        after: Micros = Micros(0),
+        after: Micros = NEVER,
     ) -> int:
         """State ``new`` in one transaction, all with one ``recorded_at``, and return the revision.
 
@@ -96,7 +96,7 @@ class StatementStore:
                 )
             instant = Micros(max(self._clock.now_us(), recorded_at + 1, after + 1))
             rows = [
-                _row(statement, revision=revision + offset, recorded_at=instant, actor=actor)
+                to_row(statement, revision=revision + offset, recorded_at=instant, actor=actor)
                 for offset, statement in enumerate(new, start=1)
             ]
             if rows:
@@ -108,7 +108,7 @@ class StatementStore:
         mine = (STATEMENTS.c.kind == kind.value) & (STATEMENTS.c.id == id)
         query = sa.select(STATEMENTS).where(mine).order_by(STATEMENTS.c.revision)
         with self._database.read() as connection:
-            return tuple(_statement(row) for row in connection.execute(query).mappings())
+            return tuple(from_row(row) for row in connection.execute(query).mappings())
 
     def _at(self, revision: int) -> Catalog:
         with self._building:
@@ -140,12 +140,12 @@ class StatementStore:
         query = sa.select(STATEMENTS).where(touched & (STATEMENTS.c.revision <= revision))
         statements = self._load(query)
         partial = build_catalog(statements, timezone=self._timezone)
-        return _merged(base, partial, {(each.kind, each.id) for each in statements})
+        return _merged(base, partial, statements)
 
     def _load(self, query: sa.Select[tuple[object, ...]]) -> list[Statement]:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(STATEMENTS.c.revision)).mappings()
-            return [_statement(row) for row in rows]
+            return [from_row(row) for row in rows]
 
 
 def _last(connection: sa.Connection) -> tuple[int, Micros]:
@@ -154,3 +154,17 @@ def _last(connection: sa.Connection) -> tuple[int, Micros]:
     query = columns.order_by(STATEMENTS.c.revision.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return (0, Micros(0)) if row is None else (int(row[0]), Micros(row[1]))
+
+
+def _merged(base: Catalog, partial: Catalog, statements: Sequence[Statement]) -> Catalog:
+    """``base`` with the chains of ``partial`` for every object in ``statements``."""
+    chains: dict[str, dict[str, object]] = {}
+    for kind, name in {(each.kind.value, each.id) for each in statements}:
+        of_kind = chains.setdefault(kind, dict(getattr(base, kind)))
+        fresh = getattr(partial, kind).get(name)
+        if fresh is None:
+            of_kind.pop(name, None)
+        else:
+            of_kind[name] = fresh
+    changed: dict[str, Any] = dict(chains)
+    return replace(base, revision=partial.revision, recorded_at=partial.recorded_at, **changed)

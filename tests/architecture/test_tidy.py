@@ -69,7 +69,9 @@ def test_fakes_not_patches() -> None:
     """At most two mocks or patches per hundred tests."""
     texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
     tests = sum(len(re.findall(r"^\s*(?:async )?def test_", text, re.MULTILINE)) for text in texts)
-    patches = sum(len(re.findall(r"monkeypatch\.setattr|mock\.patch|MagicMock\(", text)) for text in texts)
+    patches = sum(
+        len(re.findall(r"monkeypatch\.setattr|mock\.patch|MagicMock\(", text)) for text in texts
+    )
     assert patches <= max(1, tests * MOCKS_PER_100_TESTS_MAX // 100)
 
 

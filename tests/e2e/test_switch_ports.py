@@ -8,7 +8,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-
 from tests.e2e.harness import Service, cli
 
 ROOT = Path(__file__).resolve().parents[2]

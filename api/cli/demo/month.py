@@ -140,7 +140,8 @@ def bodies(events: pl.DataFrame, *, batch_rows: int) -> Iterator[tuple[bytes, in
 
 def customers_document(shape: Shape) -> dict[str, Any]:
     """Customers and contracts: all on the standard pricebook, the two biggest with overrides."""
-    customers, contracts = {}, {}
+    customers: dict[str, Any] = {}
+    contracts: dict[str, Any] = {}
     for index in range(shape.customers):
         name = customer_name(index)
         customers[name] = {"name": name.replace("-", " ").title(), "subjects": [name]}

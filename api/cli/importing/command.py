@@ -117,7 +117,9 @@ def _send(file: Path, mapping_file: Path, rows: int, console: Console) -> tuple[
 
 
 def _report(console: Console, file: Path, tally: Tally, seconds: float) -> None:
-    table = Table(title=f"{file.name}: {tally.sent:,} rows in {seconds:.1f} s", title_justify="left")
+    table = Table(
+        title=f"{file.name}: {tally.sent:,} rows in {seconds:.1f} s", title_justify="left"
+    )
     for name in ("accepted", "duplicates", "rejected"):
         table.add_column(name, justify="right")
     table.add_row(f"{tally.accepted:,}", f"{tally.duplicates:,}", f"{tally.rejected:,}")

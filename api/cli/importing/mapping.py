@@ -82,9 +82,9 @@ def load_mapping(path: Path) -> Mapping:
     if not isinstance(tree, dict):
         raise InvalidMapping(f"{path}: a mapping file is a mapping of {', '.join(sorted(KEYS))}")
     if unknown := set(tree) - KEYS:
-        raise InvalidMapping(f"{path}: unknown key {sorted(unknown)[0]!r}")
+        raise InvalidMapping(f"{path}: unknown key {min(unknown)!r}")
     if missing := KEYS - {"time", "data"} - set(tree):
-        raise InvalidMapping(f"{path}: {sorted(missing)[0]!r} is missing")
+        raise InvalidMapping(f"{path}: {min(missing)!r} is missing")
     data = tree.get("data") or {}
     if not isinstance(data, dict):
         raise InvalidMapping(f"{path}: data: name: column, one a line")
@@ -145,7 +145,7 @@ def to_events(table: pl.DataFrame, mapping: Mapping, *, first_row: int) -> pl.Da
         InvalidMapping: a column that the mapping names is not in the table.
     """
     if missing := mapping.columns - set(table.columns):
-        raise InvalidMapping(f"no column {sorted(missing)[0]!r} in the file: {table.columns}")
+        raise InvalidMapping(f"no column {min(missing)!r} in the file: {table.columns}")
     table = table.with_row_index(ROW, offset=first_row) if ROW not in table.columns else table
     exact = [
         pl.col(column).cast(pl.String) if table[column].dtype.is_decimal() else pl.col(column)
@@ -161,5 +161,3 @@ def to_events(table: pl.DataFrame, mapping: Mapping, *, first_row: int) -> pl.Da
         *([_instants(mapping.time).alias("time")] if mapping.time else []),
         data.alias("data"),
     )
-
-

@@ -11,7 +11,11 @@ from invoicing.drafts import Row, draft_invoices
 
 
 def line(
-    *, amount: str, contract: str = "k", timing: str = "arrears", start: str = "2023-11-01T00:00:00Z"
+    *,
+    amount: str,
+    contract: str = "k",
+    timing: str = "arrears",
+    start: str = "2023-11-01T00:00:00Z",
 ) -> Row:
     """A line as text, with what an invoice reads."""
     return {
@@ -27,7 +31,11 @@ def line(
 
 def test_arrears_and_advance_are_two_documents() -> None:
     """One invoice per (contract, timing, period): the field's own worked example."""
-    rows = [line(amount="430.85"), line(amount="5000.00", timing="advance"), line(amount="102116.80")]
+    rows = [
+        line(amount="430.85"),
+        line(amount="5000.00", timing="advance"),
+        line(amount="102116.80"),
+    ]
     drafts = {draft.timing: draft for draft in draft_invoices(rows)}
     assert {timing: str(draft.total) for timing, draft in drafts.items()} == {
         "arrears": "102547.65",
@@ -38,7 +46,8 @@ def test_arrears_and_advance_are_two_documents() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(-(10**12), 10**12), st.sampled_from("abc"), st.booleans()), max_size=30
+        st.tuples(st.integers(-(10**12), 10**12), st.sampled_from("abc"), st.booleans()),
+        max_size=30,
     )
 )
 def test_no_cent_is_lost_between_lines_and_invoices(

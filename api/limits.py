@@ -1,0 +1,162 @@
+"""HTTP/1.1 with limits: header bytes, deadlines, connections. A uvicorn protocol subclass.
+
+uvicorn over httptools has none of its own: a 200 MB header is collected, and a connection that
+sends half a header stays for ever. Timers are armed only when a request does not arrive in one
+piece, so ordinary small requests pay for two comparisons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.problems import CONTENT_TYPE, problem_with_code
+from api.settings import Limits
+
+# What a client may still send after its answer, e.g. the rest of a body that was refused. It is
+# read and dropped, because closing at once would destroy the answer on its way.
+DISCARD_BYTES_MAX = 64 * 1024**2
+HEADER_OVERHEAD_BYTES = 4  # ": " and CRLF
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Subclassed with its limits by :func:`bounded_protocol`."""
+
+    limits: ClassVar[Limits]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_headers = False
+        self._in_body = False
+        self._refusal: str | None = None
+        self._header_bytes = 0
+        self._unparsed_bytes = 0
+        self._discarded_bytes = 0
+        self._messages = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Refuse it if there are too many; else give it a deadline for its first request."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections_max:
+            self._refuse("overloaded")
+            return
+        self._arm(self.limits.header_s_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; then see whether what came leaves a request half received."""
+        if self._refusal is not None:
+            return
+        messages = self._messages
+        super().data_received(data)
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        if self._in_headers:
+            # The parser keeps an unfinished header to itself, so bytes are counted here. A chunk
+            # that also ended an earlier request says nothing about this one's size.
+            if self._messages == messages:
+                self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > self.limits.header_bytes_max:
+                self._refuse("headers_too_large")
+            elif self._deadline is None:
+                self._arm(self.limits.header_s_max)
+        elif self._in_body and self._deadline is None:
+            self._arm(self.limits.body_s_max)
+
+    def on_message_begin(self) -> None:
+        """A request line starts."""
+        super().on_message_begin()
+        self._in_headers, self._in_body = True, False
+        self._header_bytes = self._unparsed_bytes = self._discarded_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Part of the request target."""
+        self._header_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One whole header."""
+        self._header_bytes += len(name) + len(value) + HEADER_OVERHEAD_BYTES
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless its headers are too large."""
+        self._disarm()
+        self._in_headers, self._in_body = False, True
+        if self._header_bytes > self.limits.header_bytes_max:
+            self._refusal = "headers_too_large"
+            raise ValueError(self._refusal)  # ends in send_400_response
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a part of the body on, or drop it (boundedly) when the answer is out."""
+        if self.cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > DISCARD_BYTES_MAX:
+                self.transport.close()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request has arrived."""
+        self._disarm()
+        self._in_body = False
+        self._messages += 1
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser (or one of the callbacks) did not take."""
+        code, self._refusal = self._refusal or "bad_request", None
+        self._refuse(code, detail=msg if code == "bad_request" else "")
+
+    def _arm(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self._expire)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self._refuse("request_timeout")
+
+    def _refuse(self, code: str, *, detail: str = "") -> None:
+        """Answer with a problem, if nothing was answered yet, and close."""
+        self._refusal = code
+        self._disarm()
+        cycle = self.cycle
+        answering = cycle is not None and not cycle.response_complete
+        if not (answering and cycle.response_started):
+            self.transport.write(_response(code, detail))
+        if answering:  # the handler sees that the caller is gone
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+
+def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
+    """The protocol class for a server with ``limits`` (uvicorn makes the instances)."""
+    return type("LimitedProtocol", (BoundedProtocol,), {"limits": limits})
+
+
+def _response(code: str, detail: str) -> bytes:
+    problem = problem_with_code(code, detail=detail)
+    body = problem.body("")
+    return b"".join(
+        (
+            STATUS_LINE[problem.status],
+            b"content-type: " + CONTENT_TYPE + b"\r\n",
+            b"content-length: " + str(len(body)).encode() + b"\r\n",
+            b"retry-after: 1\r\n" if problem.status == 503 else b"",
+            b"connection: close\r\n\r\n",
+            body,
+        )
+    )

@@ -1,0 +1,151 @@
+"""API keys: made once, shown once, revoked for good."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol, Self
+
+from fastapi import APIRouter, Depends
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
+from api.routes.principal import require
+from api.routes.strict import StrictRoute
+from catalog.clock import Clock, to_micros, to_rfc3339
+from catalog.errors import Conflict, FieldError, InvalidRequest, NotFound
+from catalog.keys import RANDOM_BYTES, KeyId, KeyRecord, Scope, key_digest, make_key
+
+NAME_CHARACTERS_MAX = 200
+
+
+class LastAdminKey(Conflict):
+    """Without this key nobody could make another one."""
+
+    code = "last_admin_key"
+
+
+class Keys(Protocol):
+    """Where keys are kept (:class:`storage.sql.keys.KeyStore`)."""
+
+    def add(self, key: KeyRecord) -> None:
+        """Store a new key."""
+        ...
+
+    def revoke(self, key: KeyId) -> None:
+        """Close a key for good."""
+        ...
+
+    def all(self) -> list[KeyRecord]:
+        """Every key there ever was, oldest first."""
+        ...
+
+
+class NewKey(BaseModel):
+    """What a key is to be called and to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=NAME_CHARACTERS_MAX)
+    scopes: frozenset[Scope] = Field(min_length=1)
+    expires_at: AwareDatetime | None = None
+
+
+class KeyView(BaseModel):
+    """A key as anyone but its holder sees it. Times are RFC 3339."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+    @classmethod
+    def of(cls, record: KeyRecord, **more: str) -> Self:
+        """``record`` without anything that could open a door; ``more`` for a subclass."""
+        return cls(
+            id=record.id,
+            name=record.name,
+            scopes=sorted(record.scopes),
+            created_at=to_rfc3339(record.created_at),
+            expires_at=None if record.expires_at is None else to_rfc3339(record.expires_at),
+            revoked_at=None if record.revoked_at is None else to_rfc3339(record.revoked_at),
+            **more,
+        )
+
+
+class MadeKey(KeyView):
+    """A new key with its text, which is not kept and cannot be shown again."""
+
+    key: str
+
+
+def build_router(
+    *, keys: Keys, clock: Clock, randomness: Callable[[int], bytes] = secrets.token_bytes
+) -> APIRouter:
+    """The routes under ``/v1/keys``; all of them need ``admin``."""
+    router = APIRouter(
+        prefix="/v1/keys",
+        tags=["keys"],
+        route_class=StrictRoute,
+        dependencies=[Depends(require(Scope.ADMIN))],
+    )
+
+    @router.post("", status_code=201, summary="Make a key; its text is in this answer only")
+    def make(new: NewKey) -> MadeKey:
+        record, text = _new_record(new, clock=clock, randomness=randomness)
+        keys.add(record)
+        return MadeKey.of(record, key=text)
+
+    @router.get("", summary="Every key, oldest first, revoked ones too")
+    def listing(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Page[KeyView]:
+        return paginate([KeyView.of(key) for key in keys.all()], limit, cursor)
+
+    @router.get("/{key_id}", summary="One key")
+    def one(key_id: str) -> KeyView:
+        return KeyView.of(_find(keys.all(), key_id))
+
+    @router.delete("/{key_id}", status_code=204, summary="Revoke a key, for good")
+    def revoke(key_id: str) -> None:
+        known = keys.all()
+        key = _find(known, key_id)
+        _keep_one_admin(known, key, now=clock.now_us())
+        keys.revoke(key.id)
+
+    return router
+
+
+def _new_record(
+    new: NewKey, *, clock: Clock, randomness: Callable[[int], bytes]
+) -> tuple[KeyRecord, str]:
+    now = clock.now_us()
+    expires_at = None if new.expires_at is None else to_micros(new.expires_at)
+    if expires_at is not None and expires_at <= now:
+        error = FieldError(pointer="/expires_at", detail="must be in the future")
+        raise InvalidRequest("the key would never work", errors=[error])
+    identity, text = make_key(randomness(RANDOM_BYTES))
+    record = KeyRecord(
+        id=identity,
+        digest=key_digest(text),
+        name=new.name,
+        scopes=new.scopes,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return record, text
+
+
+def _find(known: list[KeyRecord], key_id: str) -> KeyRecord:
+    for key in known:
+        if key.id == key_id:
+            return key
+    raise NotFound(f"no key {key_id}")
+
+
+def _keep_one_admin(known: list[KeyRecord], leaving: KeyRecord, *, now: int) -> None:
+    if not (leaving.is_live(now) and leaving.allows(Scope.ADMIN)):
+        return
+    others = (key for key in known if key.id != leaving.id)
+    if not any(key.is_live(now) and key.allows(Scope.ADMIN) for key in others):
+        raise LastAdminKey("this is the last admin key; make another one first")
