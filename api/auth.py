@@ -1,36 +1,20 @@
 """Who asks, and what they may do: bearer keys, scopes, and the table of which route needs which.
 
-Keys are random (192 bits or more), so a plain SHA-256 is how they are kept and looked up: no
-secret is ever compared, and there is nothing to brute-force slowly.
+A presented key is looked up by its digest (:mod:`catalog.keys`): no secret is ever compared.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
 
-from catalog.clock import Clock, Micros
+from catalog.clock import Clock
 from catalog.errors import DomainError
+from catalog.keys import KeyRecord, Scope, allows, key_digest
 
-KEY_BYTES = 24
 KEY_CHARS_MAX = 512
 _BEARER = re.compile(rb"(?i:bearer) +([\x21-\x7e]+) *")
-
-
-class Scope(StrEnum):
-    """What a key may do. ``admin`` may do everything."""
-
-    INGEST = "ingest"
-    READ = "read"
-    ENTITLEMENTS = "entitlements"
-    CATALOG = "catalog"
-    FINANCE = "finance"
-    ADMIN = "admin"
 
 
 class Unauthenticated(DomainError):
@@ -45,21 +29,6 @@ class Forbidden(DomainError):
     code = "forbidden"
 
 
-class StoredKey(Protocol):
-    """What is kept of a key (``storage.sql`` has the record)."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def digest(self) -> bytes: ...
-    @property
-    def scopes(self) -> frozenset[str]: ...
-    @property
-    def expires_at(self) -> Micros | None: ...
-    @property
-    def revoked_at(self) -> Micros | None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """The key a request came with."""
@@ -69,42 +38,27 @@ class Principal:
 
     def may(self, any_of: frozenset[Scope]) -> bool:
         """Whether one of its scopes is enough."""
-        return Scope.ADMIN in self.scopes or not self.scopes.isdisjoint(any_of)
+        return any(allows(self.scopes, scope) for scope in any_of)
 
 
 class Keyring:
-    """Every usable key by digest, as of the last look at the store. Immutable."""
+    """Every key by digest, as of the last look at the store. Immutable."""
 
-    def __init__(self, keys: Iterable[StoredKey], *, clock: Clock) -> None:
+    def __init__(self, keys: Iterable[KeyRecord], *, clock: Clock) -> None:
         self._clock = clock
-        self._keys: Mapping[bytes, tuple[Principal, Micros | None]] = {
-            key.digest: (Principal(key_id=key.id, scopes=key.scopes), key.expires_at)
-            for key in keys
-            if key.revoked_at is None
+        self._keys: Mapping[bytes, tuple[KeyRecord, Principal]] = {
+            key.digest: (key, Principal(key_id=key.id, scopes=key.scopes)) for key in keys
         }
 
-    def find(self, key: bytes) -> Principal | None:
-        """The holder of ``key``, or None."""
-        found = self._keys.get(hashlib.sha256(key).digest())
-        if found is None:
+    def find(self, key: str) -> Principal | None:
+        """The holder of ``key`` if it is live now, else None."""
+        found = self._keys.get(key_digest(key))
+        if found is None or not found[0].is_live(self._clock.now_us()):
             return None
-        principal, expires_at = found
-        if expires_at is not None and self._clock.now_us() >= expires_at:
-            return None
-        return principal
+        return found[1]
 
 
-def digest_of(key: str) -> bytes:
-    """What is stored of ``key``."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-def make_key(*, sandbox: bool) -> str:
-    """A new random key; its prefix tells people and secret scanners what it is."""
-    return f"tallyman_{'test' if sandbox else 'live'}_{secrets.token_hex(KEY_BYTES)}"
-
-
-def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The key in the ``Authorization`` header.
 
     Raises:
@@ -115,7 +69,7 @@ def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
             match = _BEARER.fullmatch(value)
             if match is None or len(match[1]) > KEY_CHARS_MAX:
                 break
-            return match[1]
+            return match[1].decode()
     raise Unauthenticated("send a key: Authorization: Bearer <key>")
 
 

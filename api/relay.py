@@ -53,7 +53,7 @@ class BodyTooLarge(DomainError):
     code = "body_too_large"
 
 
-class ClientGone(Exception):  # noqa: N818
+class ClientGone(Exception):
     """The caller hung up before its request was complete. Nobody is left to answer."""
 
 
@@ -71,9 +71,8 @@ class Relay:
         # dead and the pool notices when it uses them.
         transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=pool, retries=1)
         timeout = httpx.Timeout(limits.relay_s_max, connect=CONNECT_S_MAX)
-        self._client = httpx.AsyncClient(
-            transport=transport, timeout=timeout, base_url="http://worker"
-        )
+        self._extensions = {"timeout": timeout.as_dict()}
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://worker")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay one request.
@@ -114,11 +113,14 @@ class Relay:
         has_body = any(
             name in {b"content-length", b"transfer-encoding"} for name, _ in scope["headers"]
         )
-        return self._client.build_request(
+        # Not client.build_request: that would add headers the caller did not send, and the
+        # worker would compress for callers who cannot inflate.
+        return httpx.Request(
             scope["method"],
             httpx.URL("http://worker", raw_path=target),
             headers=headers,
             content=_body(receive, self._limits.body_bytes_max) if has_body else None,
+            extensions=self._extensions,
         )
 
     def _slot(self) -> _Slot:
@@ -162,7 +164,7 @@ def _told(scope: Scope) -> list[tuple[bytes, bytes]]:
     principal: Principal | None = state.get("principal")
     if principal is not None:
         told.append((KEY_ID_HEADER, principal.key_id.encode()))
-        told.append((SCOPES_HEADER, " ".join(sorted(principal.scopes)).encode()))
+        told.append((SCOPES_HEADER, ",".join(sorted(principal.scopes)).encode()))
     return told
 
 
@@ -188,9 +190,7 @@ async def _answer(response: httpx.Response, send: Send) -> None:
         for name, value in response.headers.raw
         if name.lower() not in _HOP_BY_HOP
     ]
-    await send(
-        {"type": "http.response.start", "status": response.status_code, "headers": headers}
-    )
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     async for part in response.aiter_raw():
         await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

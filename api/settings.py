@@ -121,17 +121,6 @@ class Settings(BaseSettings):
         return values
 
 
-class ClientSettings(BaseSettings):
-    """What the commands that are HTTP clients need."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
-    )
-
-    url: str = "http://127.0.0.1:8080"
-    key: SecretStr | None = None
-
-
 def read_settings(**overrides: object) -> Settings:
     """The settings of this process: ``overrides`` (None means not given) over the environment.
 

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import structlog
 
-from api.auth import Keyring, StoredKey
+from api.auth import Keyring
 from catalog.clock import Clock
+from catalog.keys import KeyRecord
 from catalog.snapshot import Catalog
 
 log = structlog.get_logger()
@@ -25,15 +26,25 @@ UNKNOWN_KEY_REFRESH_S_MIN = 0.1
 class CatalogSource(Protocol):
     """The part of the statement store that is polled."""
 
-    def revision(self) -> int: ...
-    def current(self) -> Catalog: ...
+    def revision(self) -> int:
+        """How many statements there are. Cheap."""
+        ...
+
+    def current(self) -> Catalog:
+        """The catalog they make."""
+        ...
 
 
 class KeySource(Protocol):
     """The part of the key store that is polled."""
 
-    def revision(self) -> int: ...
-    def all(self) -> Sequence[StoredKey]: ...
+    def revision(self) -> int:
+        """A number that grows with every change. Cheap."""
+        ...
+
+    def all(self) -> Sequence[KeyRecord]:
+        """Every key there ever was."""
+        ...
 
 
 class Snapshots:
@@ -106,7 +117,7 @@ class Snapshots:
 
     def _read(
         self, catalog_revision: int, key_revision: int | None
-    ) -> tuple[Catalog | None, int, Sequence[StoredKey] | None]:
+    ) -> tuple[Catalog | None, int, Sequence[KeyRecord] | None]:
         catalog: Catalog | None = None
         if self._catalog_source.revision() != catalog_revision:
             catalog = self._catalog_source.current()

@@ -13,7 +13,6 @@ from enum import StrEnum
 
 from catalog.ids import MeterId
 
-
 ANY = "*"
 """In a matrix row: any value of the dimension."""
 

@@ -21,7 +21,9 @@ PRICE_DECIMALS = 12
 AMOUNT_LIMIT = 10**17
 TEXT_CHARACTERS_MAX = 64
 
-_PLAIN = re.compile(r"(?P<sign>[+-]?)(?P<whole>[0-9]+)(?:\.(?P<part>[0-9]+))?")
+_NUMBER = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>[0-9]+)(?:\.(?P<part>[0-9]+))?(?:[eE](?P<exponent>[+-]?[0-9]{1,2}))?"
+)
 
 
 class InvalidDecimal(InvalidRequest):
@@ -57,10 +59,11 @@ AMOUNT = NumberLimit(name="amount", below=AMOUNT_LIMIT, decimals=PRICE_DECIMALS)
 
 
 def parse_decimal(text: str | int, limit: NumberLimit) -> Decimal:
-    """Read ``text`` exactly, without trailing zeros: ``-12``, ``0.00003``; no exponents.
+    """Read ``text`` exactly, without trailing zeros: ``-12``, ``0.00003``, ``3e-5``.
 
     Raises:
-        InvalidDecimal: floats, NaN, infinities, exponents, blanks, empty or very long texts.
+        InvalidDecimal: floats, NaN, infinities, blanks, three-digit exponents, texts over 64
+            characters.
         OutOfRange: not below ``limit.below``.
         TooPrecise: more than ``limit.decimals`` decimals that are not zeros.
     """
@@ -68,12 +71,16 @@ def parse_decimal(text: str | int, limit: NumberLimit) -> Decimal:
         raise InvalidDecimal("a decimal must be a string")
     if isinstance(text, int):
         return _bounded(text, 0, limit)
-    found = _PLAIN.fullmatch(text) if len(text) <= TEXT_CHARACTERS_MAX else None
+    found = _NUMBER.fullmatch(text) if len(text) <= TEXT_CHARACTERS_MAX else None
     if found is None:
         raise InvalidDecimal(f"{text[:TEXT_CHARACTERS_MAX]!r} is not a decimal number")
-    part = (found["part"] or "").rstrip("0")
-    units = int(found["whole"] + part)
-    return _bounded(-units if found["sign"] == "-" else units, len(part), limit)
+    part = found["part"] or ""
+    units, decimals = int(found["whole"] + part), len(part) - int(found["exponent"] or 0)
+    while units and decimals > 0 and units % 10 == 0:
+        units, decimals = units // 10, decimals - 1
+    if not units or decimals < 0:
+        units, decimals = units * 10 ** max(0, -decimals), 0
+    return _bounded(-units if found["sign"] == "-" else units, decimals, limit)
 
 
 def _bounded(units: int, decimals: int, limit: NumberLimit) -> Decimal:

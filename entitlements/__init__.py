@@ -1,1 +1,1 @@
-"""May this customer do this now? Grants, balances and decisions."""
+"""May this customer do this now? Grants, burn-down, decisions; the ledger is behind a port."""

@@ -40,9 +40,7 @@ def extract_facts(
     """
     by_id = {spec.id: spec for spec in specs}
     types = sorted({kind for spec in by_id.values() for kind in spec.event_types})
-    events = records.filter(
-        pl.col("kind").eq(RecordKind.EVENT.value), pl.col("type").is_in(types)
-    )
+    events = records.filter(pl.col("kind").eq(RecordKind.EVENT.value), pl.col("type").is_in(types))
     pieces: dict[SpecId, list[pl.DataFrame]] = {spec_id: [] for spec_id in by_id}
     for (kind,), rows in events.partition_by("type", as_dict=True).items():
         readers = [(key, spec) for key, spec in by_id.items() if kind in spec.event_types]

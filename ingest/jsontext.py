@@ -21,6 +21,11 @@ class _Number(str):
     __slots__ = ()
 
 
+def is_number(value: object) -> bool:
+    """Whether a parsed value is a number (a number's text is kept as a kind of ``str``)."""
+    return isinstance(value, _Number)
+
+
 def parse_strict(text: str) -> object:
     """Parse JSON, keeping every number as its text (a ``str`` subclass no JSON string has).
 
@@ -76,8 +81,7 @@ def text_of(text: str) -> str:
 
 
 def dump(value: object) -> str:
-    """Write strings, booleans, null, lists and dicts compactly with sorted keys, not escaped
-    beyond need; numbers (as parsed here) as their text."""
+    """Write a parsed value compactly: sorted keys, no needless escapes, numbers as their text."""
     if isinstance(value, _Number):
         return str(value)
     if isinstance(value, dict):

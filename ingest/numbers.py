@@ -18,7 +18,9 @@ FLOAT_DIGITS_MAX = 15
 """A JSON number with more significant digits than these and a fraction has been through a double
 somewhere, or will be: its last digits are not the sender's."""
 
-PLAIN_NUMBER = rf"^-?(?:0|[1-9][0-9]{{0,{INTEGER_DIGITS_MAX - 1}}})(?:\.[0-9]{{1,{DECIMALS_MAX}}})?$"
+PLAIN_NUMBER = (
+    rf"^-?(?:0|[1-9][0-9]{{0,{INTEGER_DIGITS_MAX - 1}}})(?:\.[0-9]{{1,{DECIMALS_MAX}}})?$"
+)
 """Numbers that need no further look: in range, fine enough, no exponent."""
 
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?", re.ASCII)
@@ -54,10 +56,10 @@ def _exponent(text: str) -> int:
 def canonical_number(text: str) -> str:
     """The one spelling of a JSON number's value: ``1``, ``1.0`` and ``1e0`` are all ``1``.
 
-    Plain digits where few zeros are needed, else ``<digits>e<exponent>``. The text must be a number.
+    Plain digits where few zeros are needed, else ``<digits>e<exponent>``. ``text`` must be a number.
     """
     parsed = parse_number(text)
-    assert parsed is not None, text  # noqa: S101 - callers hold a JSON number token
+    assert parsed is not None, text
     negative, digits, exponent = parsed
     if abs(exponent) >= _EXPONENT_HUGE // 2:
         return text.lower()  # an exponent we cut: equal only if it is spelled the same
@@ -83,7 +85,7 @@ def judge_number(text: str, *, quoted: bool) -> Decimal | RejectCode:
         quoted: whether it was a string. Strings are never ``inexact_number``.
 
     Where several reasons hold the first of these is given: ``invalid_value``, ``out_of_range``,
-    ``inexact_number``, ``too_precise``. Trailing zeros are no digits: ``1.50000000000000000`` is 1.5.
+    ``inexact_number``, ``too_precise``. Trailing zeros are no digits: 1.50000000000000000 is 1.5.
     """
     parsed = parse_number(text)
     if parsed is None:

@@ -30,7 +30,7 @@ class LineStatus(StrEnum):
     CLOSED = "closed"
 
 
-LINES = pl.Schema(
+ROW = pl.Schema(
     {
         "line_id": pl.String(),
         "customer": pl.String(),
@@ -52,15 +52,28 @@ LINES = pl.Schema(
         "price_version": pl.String(),
     }
 )
+"""The columns of a line that are shown (DESIGN section 11), in the order they are shown in."""
+
+LINES = pl.Schema(
+    {
+        **ROW,
+        "billing_start": INSTANT,
+        "billing_end": INSTANT,
+        "accounting_date": pl.Date(),
+    }
+)
 """One row a line: what one contract owes for one price, billing period (or part) and group.
 
-``line_id`` is stable: 32 hex digits of what the line is, not of what it amounts to. ``meter`` is
-null where the quantity is not metered; ``product`` is null only for lines of a whole contract.
+``line_id`` is stable: it says what the line is, not what it amounts to. ``meter`` is null where
+the quantity is not metered; ``product`` is null only for lines of a whole contract.
 ``dimensions`` is the group as FACTS write dimensions ("{}" without ``group_by``). ``quantity`` is
-cut to 9 decimals towards zero where the exact one has more (a conversion); the amount is not
-made from the cut one. ``amount`` is rounded once to the currency's minor units, its column shows 6
-decimals so that one column holds every currency. ``period_end`` is null for a period without
-end. ``status`` is ``open``; ``adjusts`` and ``cause`` are null: closing is downstream.
+as metered, rounded to 9 decimals where the exact one has more (an average); the amount is not
+made from the rounded one. ``amount`` is rounded once, to the currency's minor units; the column
+has 6 decimals so that it holds every currency. ``period_end`` is null for a period without end.
+``status`` is ``open``; ``adjusts`` and ``cause`` are null: closing is downstream.
+
+Three more columns are for consumers and not shown: the whole billing period a part is a part of
+(lines of one contract, timing and billing period share an invoice), and the day the line counts on.
 """
 
 LINES_ORDER = (

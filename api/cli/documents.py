@@ -15,7 +15,7 @@ import yaml
 
 from catalog.errors import DomainError
 
-NODES_MAX = 5_000_000
+NODES_MAX = 1_000_000
 CORE_TAGS = "tag:yaml.org,2002:"
 MERGE_KEY = "<<"
 
@@ -72,8 +72,10 @@ def load_documents(paths: Iterable[Path]) -> Documents:
     return merged
 
 
-def load_text(text: str, *, file: str) -> Documents:
+def load_text(text: str, *, file: str, nodes_max: int = NODES_MAX) -> Documents:
     """One file's content as a document. An empty file is an empty document.
+
+    ``nodes_max`` bounds the values it may have once its aliases are expanded.
 
     Raises:
         UnreadableFile: as for :func:`load_documents`.
@@ -88,7 +90,7 @@ def load_text(text: str, *, file: str) -> Documents:
         raise UnreadableFile(" ".join(str(error).split()), place=file) from error
     if root is None:
         return Documents()
-    reader = _Reader(file)
+    reader = _Reader(file, nodes_max)
     tree = reader.value(root, "")
     if not isinstance(tree, dict):
         raise UnreadableFile(
@@ -106,17 +108,16 @@ def step(pointer: str, key: str | int) -> str:
 class _Reader:
     """Turns YAML nodes of one file into values and notes where they stand."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, nodes_max: int) -> None:
         self._file = file
+        self._nodes_max = nodes_max
         self._open: list[yaml.Node] = []
         self._nodes = 0
         self.places: dict[str, Place] = {}
 
     def value(self, node: yaml.Node, pointer: str) -> Any:
         """``node`` as dict, list, text or None."""
-        self._nodes += 1
-        if self._nodes > NODES_MAX:  # a few nested aliases can stand for billions of values
-            raise self._refuse("expands to too many values", node)
+        self._count(node)
         if node in self._open:
             raise self._refuse("an alias inside what it stands for", node)
         self.places.setdefault(pointer, self._place(node))
@@ -139,22 +140,24 @@ class _Reader:
                 self.value(child, step(pointer, index)) for index, child in enumerate(node.value)
             ]
         # Nothing written after the colon is no text; quotes around nothing are the empty text.
-        return None if node.value == "" and not node.style else str(node.value)
+        return str(node.value) if node.value or _is_quoted(node) else None
 
     def _members(self, node: yaml.MappingNode, pointer: str) -> Iterator[tuple[str, yaml.Node]]:
         """The mapping's own members, then those of ``<<`` that it does not have itself."""
+        self._count(node)
         own: dict[str, yaml.Node] = {}
         merges: list[yaml.MappingNode] = []
         for key_node, child in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._refuse("a key must be text", key_node)
-            if key_node.value == MERGE_KEY and not key_node.style:
+            if key_node.value == MERGE_KEY and not _is_quoted(key_node):
                 merges.extend(self._merged(child))
                 continue
             if key_node.value in own:
                 raise self._refuse(f"the key {key_node.value!r} is there twice", key_node)
             own[key_node.value] = child
-            self.places[step(pointer, key_node.value)] = self._place(key_node)
+            # The object's own key was seen first where it also stands in something merged.
+            self.places.setdefault(step(pointer, key_node.value), self._place(key_node))
         yield from own.items()
         taken = set(own)
         for source in merges:
@@ -170,11 +173,21 @@ class _Reader:
                 raise self._refuse("<< takes a mapping or a list of them", node)
         return list(nodes)
 
+    def _count(self, node: yaml.Node) -> None:
+        self._nodes += 1
+        if self._nodes > self._nodes_max:  # a few nested aliases can stand for billions of values
+            raise self._refuse("expands to too many values", node)
+
     def _place(self, node: yaml.Node) -> Place:
         return Place(file=self._file, line=node.start_mark.line + 1)
 
     def _refuse(self, detail: str, node: yaml.Node) -> UnreadableFile:
         return UnreadableFile(detail, place=self._place(node))
+
+
+def _is_quoted(node: yaml.Node) -> bool:
+    """Whether a scalar was written with quotes or as a block, so that it can only be text."""
+    return isinstance(node, yaml.ScalarNode) and bool(node.style)
 
 
 def _read(path: Path) -> str:

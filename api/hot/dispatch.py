@@ -22,11 +22,13 @@ from api import auth
 from api.auth import Keyring, Principal
 from api.problems import INTERNAL, problem_of, send_problem
 from api.relay import ClientGone
-from catalog.errors import DomainError
+from catalog.errors import DomainError, NotFound
 
 log = structlog.get_logger()
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_INTERNAL = "/internal"
+_OPEN = frozenset({"/openapi.json"})
 Observe = Callable[[str, str, int, float], None]
 """Told (method, route, status, seconds) of every answer."""
 
@@ -70,11 +72,10 @@ class Routes:
             return found
         given = scope["raw_path"].decode("latin-1").split("/")
         for route, segments in self._templates.get((method, len(given)), ()):
-            if all(want == have or want[:1] == "{" for want, have in zip(segments, given, strict=True)):
+            pairs = list(zip(segments, given, strict=True))
+            if all(want == have or want[:1] == "{" for want, have in pairs):
                 scope["path_params"] = {
-                    want[1:-1]: unquote(have)
-                    for want, have in zip(segments, given, strict=True)
-                    if want[:1] == "{"
+                    want[1:-1]: unquote(have) for want, have in pairs if want[:1] == "{"
                 }
                 return route
         return None
@@ -147,14 +148,18 @@ class Dispatcher:
         Raises:
             Unauthenticated, Forbidden: no.
         """
-        method, path = scope["method"], scope["path"]
-        if (hot is not None and hot.open) or (hot is None and path == "/openapi.json"):
+        path = scope["path"]
+        if hot is None and path.startswith(_INTERNAL):
+            raise NotFound("there is nothing here")
+        if (hot is not None and hot.open) or (hot is None and path in _OPEN):
             return
         principal = await self._principal(auth.bearer_key(scope["headers"]))
         scope["state"]["principal"] = principal
-        auth.require(principal, auth.scopes_for(method, scope["raw_path"].decode("latin-1")))
+        # Both forms of the path, so that an encoded slash cannot hide which route is meant.
+        for form in (path, scope["raw_path"].decode("latin-1")):
+            auth.require(principal, auth.scopes_for(scope["method"], form))
 
-    async def _principal(self, key: bytes) -> Principal:
+    async def _principal(self, key: str) -> Principal:
         found = self._keyring().find(key)
         if found is None:
             await self._look_again()
@@ -192,9 +197,7 @@ async def respond_json(send: Send, content: object, *, status: int = 200) -> Non
     await respond(send, orjson.dumps(content), content_type=b"application/json", status=status)
 
 
-async def respond(
-    send: Send, body: bytes, *, content_type: bytes, status: int = 200
-) -> None:
+async def respond(send: Send, body: bytes, *, content_type: bytes, status: int = 200) -> None:
     """Send ``body`` as the whole answer."""
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

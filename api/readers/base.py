@@ -64,6 +64,11 @@ class Segment(Protocol):
         ...
 
     @property
+    def last_received_at(self) -> Micros:
+        """When the last record was received."""
+        ...
+
+    @property
     def path(self) -> Path:
         """Its Parquet file."""
         ...
@@ -139,18 +144,18 @@ class Reader(ABC):
         """Step until ``stop`` is set; after a failure wait exponentially longer, then retry."""
         retrying = Retrying(
             retry=retry_if_exception_type(Exception),
-            wait=wait_exponential_jitter(self.pace.backoff_s_min, max=self.pace.backoff_s_max),
+            wait=wait_exponential_jitter(
+                multiplier=self.pace.backoff_s_min,
+                max=self.pace.backoff_s_max,
+                jitter=self.pace.backoff_s_min,
+            ),
             stop=stop_when_event_set(stop),
             sleep=sleep_using_event(stop),
             before_sleep=self._failed,
             retry_error_callback=lambda _: False,
         )
         while not stop.is_set():
-            worked = retrying(self.step)
-            if not stop.is_set():
-                self.failure = None
-                self._measure()
-            if not worked:
+            if not retrying(self._turn):
                 self._wake.wait(self.pace.poll_s)
                 self._wake.clear()
 
@@ -171,6 +176,12 @@ class Reader(ABC):
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def _turn(self) -> bool:
+        worked = self.step()
+        self._measure()
+        self.failure = None
+        return worked
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -106,7 +106,7 @@ _CAPACITY_TIER = Record(
 )
 
 
-def _tiered(cls: type[Graduated] | type[Volume]) -> Record[Graduated] | Record[Volume]:
+def _tiered(cls: type[Graduated | Volume]) -> Record[Graduated | Volume]:
     return Record(
         cls,
         need("tiers", listed(_TIER.codec, least=1, most=TIERS_MAX)),

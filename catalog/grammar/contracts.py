@@ -46,13 +46,13 @@ def _read_override(node: Node) -> PriceOverride:
     additional = fields.get("additional", BOOLEAN) or False
     price, multiply, remove = None, None, False
     form = fields.one_of("charge", "multiply", "remove")
-    product = fields.need("product", PRODUCT)
+    if form == "charge":
+        price = PRICE.build(fields)
+    product = price.product if price is not None else fields.need("product", PRODUCT)
     if form == "multiply":
         multiply = fields.need("multiply", FACTOR)
     elif form == "remove":
         remove = fields.need("remove", BOOLEAN)
-    else:
-        price = PRICE.build(fields)
     fields.settle()
     if form == "remove" and not remove:
         fields.refuse("remove", "can only be true")
@@ -130,9 +130,7 @@ _CREDITS = listed(
 _MINIMUM = Record(Minimum, need("amount", AMOUNT_GIVEN), need("every_months", MONTHS))
 
 
-def _override_ids(
-    overrides: Sequence[PriceOverride], fields: Fields
-) -> None:
+def _override_ids(overrides: Sequence[PriceOverride], fields: Fields) -> None:
     base = f"{fields.node.pointer}/prices"
     priced: list[tuple[str, Price]] = [
         (step(base, index), override.price)
@@ -183,16 +181,16 @@ def _check_contract(contract: Contract, fields: Fields) -> None:
 
 
 def _check_amendments(contract: Contract, fields: Fields) -> None:
-    """Amendments follow each other inside the contract's term."""
-    latest = in_utc(contract.start)
+    """Amendments follow each other inside the term, which an earlier one may have moved."""
+    latest, end = in_utc(contract.start), contract.end
     for index, amendment in enumerate(contract.amendments):
         place = step(step(f"{fields.node.pointer}/amendments", index), "effective_from")
         begins = in_utc(amendment.effective_from)
         if begins < latest or (index and begins == latest):
             fields.node.problems.note(place, "must be later than what it amends")
-        if contract.end is not None and begins >= in_utc(contract.end):
+        if end is not None and begins >= in_utc(end):
             fields.node.problems.note(place, "is not before the contract's end")
-        latest = max(latest, begins)
+        latest, end = max(latest, begins), amendment.end or end
 
 
 def _check_credits(credits_: Sequence[Credit], fields: Fields) -> None:

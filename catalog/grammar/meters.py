@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import cast
 
 from catalog.grammar.nodes import Codec, Fields, Node, Record, distinct, listed, mapped, may, need
 from catalog.grammar.scalars import (
@@ -98,9 +97,7 @@ def _check(meter: Meter, fields: Fields) -> None:
         if meter.value is not None:
             fields.refuse("value", "count counts events and reads no value")
     elif meter.value is None:
-        fields.missing(
-            f"'value' is missing: {meter.aggregation} aggregates one"
-        )
+        fields.missing(f"'value' is missing: {meter.aggregation} aggregates one")
     if (meter.percentile is not None) != (meter.aggregation is Aggregation.PERCENTILE):
         fields.refuse("percentile", "goes with the aggregation percentile, and it with this")
     if meter.window is not None and meter.aggregation in _UNWINDOWED:
@@ -120,5 +117,4 @@ METERS = Record(
     check=_check,
 )
 
-DIMENSION = NAMED
-DIMENSION_FILTER = conditions(cast("Codec[str]", NAMED), exists=False)
+DIMENSION_FILTER = conditions(NAMED, exists=False)

@@ -28,7 +28,7 @@ class InvalidDocument(DomainError):
     code = "invalid_document"
 
 
-class Skip(Exception):  # noqa: N818
+class Skip(Exception):
     """This value cannot be built; why is already noted."""
 
 
@@ -180,7 +180,7 @@ def need(key: str, codec: Codec[T], attribute: str | None = None) -> Field:
 
 
 def may(key: str, codec: Codec[T], attribute: str | None = None) -> Field:
-    """A field that may be absent: the dataclass's default (or None) then holds, and is not written."""
+    """A field that may be absent: the dataclass's default (or None) then holds, unwritten."""
     return Field(key, cast("Codec[object]", codec), attribute or key, required=False)
 
 

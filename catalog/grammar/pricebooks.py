@@ -72,13 +72,15 @@ def check_ids(prices: Iterable[tuple[str, Price]], fields: Fields) -> None:
 
 
 def _overlap(first: Price, second: Price) -> bool:
-    for a, b in ((first, second), (second, first)):
-        if a.effective_until and b.effective_from:
-            if in_utc(a.effective_until) <= in_utc(b.effective_from):
-                return False
-        if a.to_period and b.from_period and a.to_period < b.from_period:
-            return False
-    return True
+    return not (_ends_before(first, second) or _ends_before(second, first))
+
+
+def _ends_before(first: Price, second: Price) -> bool:
+    until, since = first.effective_until, second.effective_from
+    if until is not None and since is not None and in_utc(until) <= in_utc(since):
+        return True
+    last, begin = first.to_period, second.from_period
+    return last is not None and begin is not None and last < begin
 
 
 def _check_book(book: Pricebook, fields: Fields) -> None:

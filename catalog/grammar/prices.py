@@ -99,9 +99,7 @@ def _read_conversion(node: Node) -> Conversion:
 
 def _write_conversion(conversion: Conversion) -> object:
     multiplied = conversion.divide == 1 and conversion.multiply != 1
-    key, factor = (
-        ("multiply", conversion.multiply) if multiplied else ("divide", conversion.divide)
-    )
+    key, factor = ("multiply", conversion.multiply) if multiplied else ("divide", conversion.divide)
     written: dict[str, object] = {key: QUANTITY_ABOVE_0.write(factor)}
     if conversion.round is not Rounding.NONE:
         written["round"] = conversion.round.value
@@ -135,9 +133,7 @@ EVERY_MONTHS: Codec[int] = Codec(_read_span, lambda months: {"every_months": mon
 """``{every_months: n}`` as the number."""
 
 
-def check_order(
-    since: Moment | None, until: Moment | None, *, fields: Fields, key: str
-) -> None:
+def check_order(since: Moment | None, until: Moment | None, *, fields: Fields, key: str) -> None:
     """Note at ``key`` that ``until`` does not come after ``since``. Dates are read as UTC."""
     if since is not None and until is not None and in_utc(until) <= in_utc(since):
         fields.refuse(key, "must be later than the beginning")

@@ -1,4 +1,4 @@
-"""Scalars: from YAML every one is text, from JSON decimals are strings and integers may be numbers."""
+"""Scalars. From YAML every one is text; in JSON decimals are strings, integers may be numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
-from typing import NewType, TypeVar, cast
+from typing import TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from catalog.durations import hours_minutes, window_minutes, window_text
@@ -29,10 +29,7 @@ from catalog.pricebooks import Moment
 E = TypeVar("E", bound=StrEnum)
 I = TypeVar("I", bound=str)  # noqa: E741
 
-Path = NewType("Path", str)
-"""Where a value stands in an event: ``data.usage.tokens``."""
-
-_PATH = re.compile(r"data(\.[^.\s]{1,128}){1,16}")
+_PATH = re.compile(r"data(\.[^.\s\x00-\x20\x7f\ud800-\udfff]{1,128}){1,16}")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,8})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -161,11 +158,11 @@ def _parsed(parse: Callable[[str], I | Moment | int]) -> Callable[[Node], object
     return read
 
 
-def _path(node: Node) -> Path:
+def _path(node: Node) -> str:
     found = _text_of(node)
     if not _PATH.fullmatch(found):
         raise node.refuse(f"{found[:40]!r} is not a path into the event's data (data.tokens)")
-    return Path(found)
+    return found
 
 
 def _currency(node: Node) -> str:

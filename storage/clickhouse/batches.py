@@ -100,8 +100,8 @@ def _marker(batch: Batch) -> pl.DataFrame:
         "batch_rows": pl.lit(batch.rows.height, pl.Int64),
         "specs": pl.lit(pl.Series([list(specs)], dtype=pl.List(pl.String))),
     }
-    blank = {name: _blank(dtype) for name, dtype in schema.items() if name not in known}
-    return pl.select(**known, **blank)
+    blank = [_blank(dtype).alias(name) for name, dtype in schema.items() if name not in known]
+    return pl.DataFrame().select([*(value.alias(name) for name, value in known.items()), *blank])
 
 
 def _blank(dtype: pl.DataType) -> pl.Expr:

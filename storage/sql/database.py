@@ -6,10 +6,11 @@ so code inside :meth:`Database.write` may read the last row and insert the next 
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,11 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip()
-        raise DatabaseUnavailable(f"the SQL database cannot answer: {reason}") from error
+        raise _unavailable(getattr(error, "orig", None) or error) from error
+
+
+def _unavailable(reason: BaseException) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"the SQL database cannot answer: {str(reason).strip()}")
 
 
 def open_database(url: str) -> Database:
@@ -144,12 +148,17 @@ def _postgres(url: URL) -> Engine:
         max_overflow=POOL_OVERFLOW,
         pool_timeout=BUSY_TIMEOUT_MS / 1000,
         pool_pre_ping=True,
+        # A waiting writer must see, once it is let in, what the one before it committed.
+        isolation_level="READ COMMITTED",
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": timeouts},
     )
 
 
 def _sqlite(url: URL) -> Engine:
     """An engine that begins transactions itself: the driver would begin them too late."""
+    if not url.database or url.database == ":memory:":
+        raise ValueError("SQLite needs a file: several processes read it")
+    _use_wal(url.database)
     engine = sa.create_engine(
         url,
         pool_size=POOL_SIZE,
@@ -170,29 +179,25 @@ def _sqlite(url: URL) -> Engine:
         writing = connection.get_execution_options().get(WRITE_OPTION, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
-    with _translated():
-        _use_wal(engine)
     return engine
 
 
-def _use_wal(engine: Engine) -> None:
+def _use_wal(path: str) -> None:
     """Switch the file to write-ahead logging, which it then remembers.
 
     The switch needs the file alone and ignores the busy timeout, so it is retried for a while.
     """
-    connection = engine.raw_connection()
-    try:
-        for attempt in range(WAL_ATTEMPTS):
-            try:
-                connection.cursor().execute("PRAGMA journal_mode=WAL")
-            except engine.dialect.dbapi.OperationalError:  # type: ignore[union-attr]
-                if attempt == WAL_ATTEMPTS - 1:
-                    raise
-                time.sleep(WAL_PAUSE_S)
-            else:
-                return
-    finally:
-        connection.close()
+    for _ in range(WAL_ATTEMPTS):
+        try:
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise _unavailable(error) from error
+            time.sleep(WAL_PAUSE_S)
+        else:
+            return
+    raise DatabaseUnavailable(f"{path} is locked by another process")
 
 
 def _migrate(database: Database) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+
+from sqlalchemy import RowMapping
 
 from catalog.clock import Micros
-from catalog.history import Kind, NewStatement, StatedVersion, Statement
-from catalog.moments import moment_text, parse_moment
-from catalog.pricebooks import Moment
+from catalog.history import Kind, NewStatement, Statement, versions_from_json, versions_to_json
 
 
 def to_row(
@@ -23,12 +21,12 @@ def to_row(
         "recorded_at": recorded_at,
         "retired": new.retired,
         "whole_chain": new.whole_chain,
-        "versions": json.dumps([_version_json(version) for version in new.versions]),
+        "versions": json.dumps(versions_to_json(new.versions)),
         "actor": actor,
     }
 
 
-def from_row(row: Mapping[str, Any]) -> Statement:
+def from_row(row: RowMapping) -> Statement:
     """The statement a row of STATEMENTS holds."""
     return Statement(
         revision=row["revision"],
@@ -37,29 +35,5 @@ def from_row(row: Mapping[str, Any]) -> Statement:
         recorded_at=Micros(row["recorded_at"]),
         retired=row["retired"],
         whole_chain=row["whole_chain"],
-        versions=tuple(_version(stated) for stated in json.loads(row["versions"])),
+        versions=versions_from_json(json.loads(row["versions"])),
     )
-
-
-def _version_json(version: StatedVersion) -> dict[str, object]:
-    return {
-        "effective_from": _moment_text(version.effective_from),
-        "effective_until": _moment_text(version.effective_until),
-        "body": dict(version.body),
-    }
-
-
-def _version(stated: Mapping[str, Any]) -> StatedVersion:
-    return StatedVersion(
-        effective_from=_moment(stated["effective_from"]),
-        effective_until=_moment(stated["effective_until"]),
-        body=stated["body"],
-    )
-
-
-def _moment_text(moment: Moment | None) -> str | None:
-    return None if moment is None else moment_text(moment)
-
-
-def _moment(text: str | None) -> Moment | None:
-    return None if text is None else parse_moment(text)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from catalog.clock import Clock, Micros
 from catalog.errors import Conflict
-from catalog.history import Kind, NewStatement, Statement, build_catalog
+from catalog.history import Kind, NewStatement, Statement, extend_catalog
 from catalog.snapshot import Catalog
 from storage.sql.database import Database
 from storage.sql.encoding import from_row, to_row
@@ -110,42 +108,40 @@ class StatementStore:
         with self._database.read() as connection:
             return tuple(from_row(row) for row in connection.execute(query).mappings())
 
+    def retired(self, kind: Kind, *, upto: int, id: str | None = None) -> frozenset[str]:  # noqa: A002
+        """The ids of one kind whose last statement up to a revision is a retirement.
+
+        With ``id``, of that object only.
+        """
+        known = (STATEMENTS.c.kind == kind.value) & (STATEMENTS.c.revision <= upto)
+        if id is not None:
+            known &= STATEMENTS.c.id == id
+        last = sa.select(sa.func.max(STATEMENTS.c.revision)).where(known).group_by(STATEMENTS.c.id)
+        query = sa.select(STATEMENTS.c.id).where(
+            STATEMENTS.c.retired & STATEMENTS.c.revision.in_(last)
+        )
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def _at(self, revision: int) -> Catalog:
+        """The snapshot of ``revision``, extended from the closest earlier one that is kept."""
         with self._building:
             found = self._snapshots.get(revision)
             if found is None:
                 earlier = max((known for known in self._snapshots if known < revision), default=0)
-                base = self._snapshots.get(earlier)
-                found = self._build(revision) if base is None else self._advance(base, revision)
+                base = self._snapshots.get(earlier, Catalog(timezone=self._timezone))
+                found = extend_catalog(base, self._between(earlier, revision))
                 self._snapshots[revision] = found
             self._snapshots.move_to_end(revision)
             while len(self._snapshots) > SNAPSHOTS_MAX:
                 self._snapshots.popitem(last=False)
             return found
 
-    def _build(self, revision: int) -> Catalog:
-        query = sa.select(STATEMENTS).where(STATEMENTS.c.revision <= revision)
-        return build_catalog(self._load(query), timezone=self._timezone)
-
-    def _advance(self, base: Catalog, revision: int) -> Catalog:
-        """``base`` with the chains of the objects restated since; the other chains are shared.
-
-        A chain depends on its own object's statements only, so this equals building everything,
-        at the price of what changed: ten thousand contracts are not read again for one PUT.
-        """
-        fresh = sa.select(STATEMENTS.c.kind, STATEMENTS.c.id).where(
-            (STATEMENTS.c.revision > base.revision) & (STATEMENTS.c.revision <= revision)
-        )
-        touched = sa.tuple_(STATEMENTS.c.kind, STATEMENTS.c.id).in_(fresh)
-        query = sa.select(STATEMENTS).where(touched & (STATEMENTS.c.revision <= revision))
-        statements = self._load(query)
-        partial = build_catalog(statements, timezone=self._timezone)
-        return _merged(base, partial, statements)
-
-    def _load(self, query: sa.Select[tuple[object, ...]]) -> list[Statement]:
+    def _between(self, after: int, upto: int) -> list[Statement]:
+        wanted = (STATEMENTS.c.revision > after) & (STATEMENTS.c.revision <= upto)
+        query = sa.select(STATEMENTS).where(wanted).order_by(STATEMENTS.c.revision)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(STATEMENTS.c.revision)).mappings()
-            return [from_row(row) for row in rows]
+            return [from_row(row) for row in connection.execute(query).mappings()]
 
 
 def _last(connection: sa.Connection) -> tuple[int, Micros]:
@@ -154,17 +150,3 @@ def _last(connection: sa.Connection) -> tuple[int, Micros]:
     query = columns.order_by(STATEMENTS.c.revision.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return (0, Micros(0)) if row is None else (int(row[0]), Micros(row[1]))
-
-
-def _merged(base: Catalog, partial: Catalog, statements: Sequence[Statement]) -> Catalog:
-    """``base`` with the chains of ``partial`` for every object in ``statements``."""
-    chains: dict[str, dict[str, object]] = {}
-    for kind, name in {(each.kind.value, each.id) for each in statements}:
-        of_kind = chains.setdefault(kind, dict(getattr(base, kind)))
-        fresh = getattr(partial, kind).get(name)
-        if fresh is None:
-            of_kind.pop(name, None)
-        else:
-            of_kind[name] = fresh
-    changed: dict[str, Any] = dict(chains)
-    return replace(base, revision=partial.revision, recorded_at=partial.recorded_at, **changed)

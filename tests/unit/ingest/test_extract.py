@@ -23,7 +23,16 @@ from tests.unit.ingest.json_texts import objects
 
 NODE = NodeId("n1")
 START = datetime(2026, 11, 3, tzinfo=UTC)
-PATHS = ["data.a", "data.b", "data.tokens", "data.a.b", "data.a.c", "data.ключ", "data.x y", "data.é"]
+PATHS = [
+    "data.a",
+    "data.b",
+    "data.tokens",
+    "data.a.b",
+    "data.a.c",
+    "data.ключ",
+    "data.x y",
+    "data.é",
+]
 WIDE = Context(prec=100_000, Emax=10**17, Emin=-(10**17))
 
 
@@ -49,9 +58,7 @@ def records(data: list[str], *, types: list[str] | None = None) -> pl.DataFrame:
 
 def spec(**changes: Any) -> FactSpec:
     """A spec that counts events of type ``t``, with changes."""
-    counting = FactSpec(
-        event_types=("t",), value=None, as_text=False, dimensions=(), filter=()
-    )
+    counting = FactSpec(event_types=("t",), value=None, as_text=False, dimensions=(), filter=())
     return replace(counting, **changes)
 
 
@@ -187,7 +194,9 @@ def test_facts_match_reading_each_event_by_hand(data, asked):
         mine = facts.filter(pl.col("spec") == each.id)
         expected = facts_by_hand(frame, each)
         if each.as_text:
-            expected = [(*row[:2], None if row[2] is None else spell(row[2]), row[3]) for row in expected]
+            expected = [
+                (*row[:2], None if row[2] is None else spell(row[2]), row[3]) for row in expected
+            ]
         assert mine.select("seq", "value", "text", "dimensions").rows() == expected
 
 
@@ -251,7 +260,7 @@ def test_one_odd_row_spoils_no_other():
 
 def test_many_rows_are_read_in_slices():
     """More rows than are parsed at once still come out in order, each once."""
-    frame = records(['{"n":%d}' % n for n in range(40_000)])
+    frame = records([f'{{"n":{n}}}' for n in range(40_000)])
     facts = extract_facts(frame, [spec(value="data.n")], node=NODE)
     assert facts["value"].cast(pl.Int64).to_list() == list(range(40_000))
 
@@ -261,7 +270,9 @@ def test_every_version_of_every_meter_has_its_spec():
     old = Meter(id=MeterId("m"), event_types=("t",), aggregation=Aggregation.COUNT)
     new = replace(old, aggregation=Aggregation.SUM, value="data.n")
     versions = [
-        Version(value=m, effective_from=None, effective_until=None, recorded_at=Micros(0), revision=1)
+        Version(
+            value=m, effective_from=None, effective_until=None, recorded_at=Micros(0), revision=1
+        )
         for m in (old, new)
     ]
     catalog = Catalog(meters={MeterId("m"): Chain(versions=tuple(versions))})

@@ -1,0 +1,150 @@
+"""One gateway process: an event loop that owns a node's log and answers the callers.
+
+Started by the supervisor as ``python -m api.gateway NODE FD``; FD is the listening socket all
+gateways share, so a restart refuses no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.hot.dispatch import Dispatcher, Hot, Routes
+from api.node import Node, OpenNode
+from api.relay import Relay
+from api.serving import make_server, new_runner, serve_until, stop_on_signals
+from api.settings import Settings, read_settings
+from api.siblings import Siblings
+from api.snapshots import Snapshots
+from catalog.errors import DomainError
+
+log = structlog.get_logger()
+
+DRAIN_SHARE = 0.5  # of the whole time a stop may take
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """Everything a gateway runs, built by ``api.wiring.build_gateway``.
+
+    ``open_node`` blocks (it recovers the log) and is called in a thread; ``mount`` then makes
+    the node's parts on the event loop. ``closers`` run last to first.
+    """
+
+    name: str
+    app: Dispatcher
+    internal: ASGIApp
+    internal_socket: Path
+    routes: Routes
+    node: Node
+    open_node: Callable[[], Callable[[], Awaitable[OpenNode]]]
+    snapshots: Snapshots
+    background: tuple[Callable[[], Awaitable[None]], ...]
+    closers: tuple[Callable[[], Awaitable[None]], ...]
+
+
+class RefreshingRelay:
+    """A relay whose writes are seen by whatever the caller does next, at any gateway.
+
+    Before the answer to a relayed write leaves, the snapshots of every gateway on this machine
+    are read again.
+    """
+
+    def __init__(self, *, relay: Relay, snapshots: Snapshots, siblings: Siblings) -> None:
+        self._relay = relay
+        self._snapshots = snapshots
+        self._siblings = siblings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Relay one request."""
+        if scope["method"] in _SAFE:
+            await self._relay(scope, receive, send)
+            return
+
+        async def refresh_first(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                await asyncio.gather(self._snapshots.refresh(), self._siblings.refresh())
+            await send(message)
+
+        await self._relay(scope, receive, refresh_first)
+
+
+async def run(gateway: Gateway, settings: Settings, listener: socket) -> None:
+    """Serve until SIGTERM; then stop accepting, finish what is in flight, close the log.
+
+    Raises:
+        Exception: the log could not be opened; nothing was served from it.
+    """
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    await gateway.snapshots.refresh()
+    opening = asyncio.create_task(_open(gateway, stop))
+    background = [asyncio.ensure_future(task()) for task in gateway.background]
+    drain_s = settings.stop_s_max * DRAIN_SHARE
+    public = make_server(gateway.app, limits=settings.limits, drain_s_max=drain_s)
+    private = make_server(
+        gateway.internal,
+        limits=settings.limits,
+        drain_s_max=drain_s,
+        path=str(gateway.internal_socket),
+    )
+    log.info("gateway_listens", address=listener.getsockname())
+    try:
+        await serve_until(stop, [(public, [listener]), (private, None)])
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await opening  # raises what opening the log raised
+        await gateway.node.close()
+        for close in reversed(gateway.closers):
+            await close()
+        log.info("gateway_stopped")
+
+
+async def _open(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Open the node beside the loop; a failure ends the process, to be started again."""
+    try:
+        make = await asyncio.to_thread(gateway.open_node)
+        opened = await make()
+    except BaseException:
+        stop.set()
+        raise
+    for (method, path), handler in opened.handlers.items():
+        gateway.routes.add(Hot(method=method, path=path, handler=handler))
+    gateway.node.opened(opened)
+    log.info("log_open")
+
+
+def main() -> None:
+    """Run the gateway named on the command line."""
+    from api.logs import configure_logs  # noqa: PLC0415  (only this process needs them)
+    from api.wiring import build_gateway  # noqa: PLC0415
+
+    name, descriptor = sys.argv[1], int(sys.argv[2])
+    settings = read_settings()
+    configure_logs(settings, process=name)
+    listener = socket(fileno=descriptor)
+    listener.setblocking(False)
+
+    async def build_and_run() -> None:
+        await run(build_gateway(settings, node=name), settings, listener)
+
+    try:
+        with new_runner() as runner:
+            runner.run(build_and_run())
+    except DomainError as error:
+        log.error("gateway_failed", error=error.detail)  # noqa: TRY400  (its text says it all)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

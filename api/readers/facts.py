@@ -1,0 +1,148 @@
+"""The facts reader: keeps Parquet facts level with every node's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import polars as pl
+
+from api.readers.base import Pace, Reader, Segment
+from api.readers.pages import next_page, voids_of, within
+from api.readers.sealing import SealableTail
+from catalog.clock import Micros, to_micros
+from catalog.events import FACTS, VOIDS
+from catalog.ids import NodeId, Seq, SpecId
+from catalog.meters import FactSpec
+from ingest.extract import extract_facts
+from storage.parquet.facts import VOIDS_KEY, ParquetFacts
+
+Specs = Callable[[], Mapping[SpecId, FactSpec]]
+"""Every spec that facts are kept for; asked again at every step."""
+
+
+class FactsReader(Reader):
+    """Extracts facts once per (event, spec): files for sealed segments, memory for the hot tail.
+
+    A spec that appears in the catalog is replayed from record 1, segment by segment, while the
+    others stay where they are. It is also the :class:`rating.ports.SpecPositions` of its facts.
+    """
+
+    def __init__(
+        self,
+        *,
+        tails: Callable[[], Mapping[NodeId, SealableTail]],
+        specs: Specs,
+        facts: ParquetFacts,
+        pace: Pace | None = None,
+    ) -> None:
+        super().__init__(name="facts", tails=tails, pace=pace or Pace(poll_s=0.02))
+        self._sealable = tails
+        self._specs = specs
+        self._facts = facts
+        self._received: dict[tuple[SpecId, NodeId], Micros] = {}
+
+    def step(self) -> bool:
+        """One segment's files or one page of the tail, on every node."""
+        specs = self._specs()
+        worked, broken = False, None
+        for node, tail in self._sealable().items():
+            try:
+                worked |= self._seal_one(node, tail, specs) or self._follow(node, tail, specs)
+            except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
+                broken = error
+        if broken is not None:
+            raise broken
+        return worked
+
+    def positions(self) -> dict[NodeId, Seq]:
+        """How far every spec of the catalog is, by node: the one furthest behind counts."""
+        keys = [VOIDS_KEY, *self._specs()]
+        return {
+            node: min(self._facts.state(key, node).reached for key in keys)
+            for node in self._sealable()
+        }
+
+    def covered(self, specs: Sequence[SpecId], *, as_of: Micros) -> bool:
+        """Whether facts of ``specs``, and compensations, hold every log up to ``as_of``."""
+        for node, tail in self._sealable().items():
+            durable = tail.durable().seq
+            for key in (VOIDS_KEY, *specs):
+                behind = self._facts.state(key, node).reached < durable
+                if behind and self._received.get((key, node), -1) < as_of:
+                    self.wake()
+                    return False
+        return True
+
+    def progress(self) -> dict[SpecId, tuple[int, int]]:
+        """Records read and records there are, of each spec that is behind."""
+        durable = {node: tail.durable().seq for node, tail in self._sealable().items()}
+        total = sum(durable.values())
+        done = {
+            key: sum(min(self._facts.state(key, node).reached, durable[node]) for node in durable)
+            for key in self._specs()
+        }
+        return {key: (count, total) for key, count in done.items() if count < total}
+
+    def _seal_one(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
+        """Write the files of the first sealed segment that any spec lacks."""
+        sealed = {key: self._facts.state(key, node).sealed for key in (VOIDS_KEY, *specs)}
+        behind = min(sealed.values())
+        segment = next((s for s in tail.segments() if s.last_seq > behind), None)
+        if segment is None:
+            return False
+        keys = [key for key, place in sealed.items() if place < segment.last_seq]
+        held = {key: self._facts.tail_until(key, node, last=segment.last_seq) for key in keys}
+        missing = [key for key, rows in held.items() if rows is None]
+        read = self._read_segment(node, tail, segment, {k: specs[k] for k in missing if k in specs})
+        for key in keys:
+            rows = held[key]
+            rows = read[key] if rows is None else rows
+            self._facts.seal(key, node, last=segment.last_seq, rows=rows)
+            if self._facts.state(key, node).reached == segment.last_seq:
+                self._received[key, node] = segment.last_received_at
+        return True
+
+    def _read_segment(
+        self,
+        node: NodeId,
+        tail: SealableTail,
+        segment: Segment,
+        specs: Mapping[SpecId, FactSpec],
+    ) -> dict[SpecId, pl.DataFrame]:
+        """Facts of ``specs``, and the compensations, of one whole segment."""
+        pieces, voids, place = [FACTS.to_frame()], [VOIDS.to_frame()], segment.first_seq - 1
+        while place < segment.last_seq:
+            records = tail.read_after(Seq(place), rows_max=self.pace.rows_max)
+            if records.is_empty():
+                raise EOFError(f"{node}: nothing after {place} of a segment to {segment.last_seq}")
+            records = within(records, segment.last_seq)
+            pieces.append(extract_facts(records, list(specs.values()), node=node))
+            voids.append(voids_of(records, node=node))
+            place = int(records["seq"][-1])
+        facts = _by_spec(pl.concat(pieces))
+        read = {key: facts.get(key, FACTS.to_frame()) for key in specs}
+        return read | {VOIDS_KEY: pl.concat(voids)}
+
+    def _follow(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
+        """Take one page of what is not sealed into memory."""
+        positions = {key: self._facts.state(key, node).reached for key in (VOIDS_KEY, *specs)}
+        page = next_page(positions)
+        if page is None or page.after >= tail.durable().seq:
+            return False
+        records = within(tail.read_after(page.after, rows_max=self.pace.rows_max), page.until)
+        if records.is_empty():
+            return False
+        wanted = [specs[key] for key in page.keys if key != VOIDS_KEY]
+        read = _by_spec(extract_facts(records, wanted, node=node))
+        read[VOIDS_KEY] = voids_of(records, node=node)
+        last, received_at = Seq(int(records["seq"][-1])), to_micros(records["received_at"][-1])
+        for key in page.keys:
+            rows = read.get(key, FACTS.to_frame())
+            self._facts.extend(key, node, last=last, rows=rows)
+            self._received[key, node] = received_at
+        return True
+
+
+def _by_spec(facts: pl.DataFrame) -> dict[SpecId, pl.DataFrame]:
+    parts = facts.partition_by("spec", as_dict=True, include_key=True)
+    return {SpecId(str(spec)): rows for (spec,), rows in parts.items()}

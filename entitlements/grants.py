@@ -1,0 +1,198 @@
+"""When a customer may use how much of a feature: the grant schedule, from the catalog alone.
+
+A :class:`Term` is an entitlement as one contract gives it over a stretch of time; each of its
+periods is a :class:`Grant`. A :class:`Segment` is the time between two neighbouring boundaries
+(a reset, a grant becoming effective or expiring, a change of terms): inside it the active grants
+are constant, so burning a segment's *total* is exact, whatever the order of its events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from catalog.clock import Micros
+from catalog.periods import FOREVER, Period, billing_periods
+from catalog.pricebooks import Entitlement, Invoicing, Limit, Timing
+from entitlements.amounts import to_nanos
+
+SEGMENTS_MAX = 4_096
+"""How far back burn-down looks at most: over three hundred years of monthly resets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One immutable allotment, active in ``[effective, expires)``.
+
+    ``amount`` is nano-units before rollover. ``previous`` is the grant whose remainder rolls over
+    into this one, at most ``rollover_max``. ``resets``: another follows when it expires.
+    """
+
+    id: str
+    amount: int
+    unlimited: bool
+    limit: Limit
+    priority: int
+    effective: Micros
+    expires: Micros
+    resets: bool
+    rollover_max: int | None = None
+    previous: str | None = None
+
+    @property
+    def burn_order(self) -> tuple[int, int, int, str]:
+        """Lower burns first: priority, then the earlier expiry, then age."""
+        return (self.priority, self.expires, self.effective, self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """An entitlement under one contract, whose term is ``[start, end)``.
+
+    ``id`` is the same before and after a change of the amount, so that what was burned stays.
+    """
+
+    id: str
+    entitlement: Entitlement
+    start: Micros
+    end: Micros
+    timezone: ZoneInfo
+
+    def grant_at(self, instant: int) -> Grant | None:
+        """The grant of the period that holds ``instant``, None outside of the contract."""
+        period = self._period(instant)
+        if period is None:
+            return None
+        right = self.entitlement
+        previous = None
+        if right.rollover_max is not None and period.start > self.start:
+            before = self._period(period.start - 1)
+            previous = f"{self.id}@{before.start}" if before else None
+        return Grant(
+            id=f"{self.id}@{period.start}",
+            amount=to_nanos(right.amount) if right.amount is not None else 0,
+            unlimited=right.unlimited,
+            limit=right.limit,
+            priority=right.priority,
+            effective=period.start,
+            expires=period.end,
+            resets=right.every_months is not None,
+            rollover_max=None if right.rollover_max is None else to_nanos(right.rollover_max),
+            previous=previous,
+        )
+
+    def _period(self, instant: int) -> Period | None:
+        every = self.entitlement.every_months
+        timing = Timing.ONCE if every is None else Timing.ARREARS
+        found = billing_periods(
+            start=self.start,
+            end=None if self.end >= FOREVER else self.end,
+            invoicing=Invoicing(timing=timing, every=every or 1),
+            timezone=self.timezone,
+            since=Micros(instant),
+            until=Micros(instant + 1),
+        )
+        return found[0] if found else None
+
+    @property
+    def boundaries(self) -> tuple[object, ...]:
+        """What its grants' bounds depend on: amounts may change without moving any."""
+        return (self.id, self.start, self.end, self.timezone.key, self.entitlement.every_months)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Time in which the same terms hold: ``[since, until)``. Without terms it is a gap."""
+
+    since: Micros
+    until: Micros
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """``[start, end)`` with its active grants in burn order."""
+
+    start: Micros
+    end: Micros
+    grants: tuple[Grant, ...]
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether any active grant is."""
+        return any(grant.unlimited for grant in self.grants)
+
+    @property
+    def soft(self) -> bool:
+        """Whether decisions may pass the allowance: one soft grant is enough."""
+        return any(grant.limit is Limit.SOFT for grant in self.grants)
+
+
+class Schedule:
+    """One customer's grants of one feature, over all time. Immutable; segments are computed."""
+
+    def __init__(self, stretches: Sequence[Stretch], *, reading: str) -> None:
+        """Take stretches in order of time, without overlap.
+
+        Args:
+            stretches: from the first term on; a gap is a stretch without terms.
+            reading: digest of which usage counts (meters, subjects): part of :attr:`digest`.
+        """
+        self.stretches = tuple(stretches)
+        self._starts = [stretch.since for stretch in stretches]
+        content = [
+            (s.since, s.until, tuple(term.boundaries for term in s.terms)) for s in stretches
+        ]
+        text = repr((content, reading))
+        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._last: Segment | None = None
+
+    def segment_at(self, instant: int) -> Segment | None:
+        """The segment that holds ``instant``; None before the first term."""
+        last = self._last
+        if last is not None and last.start <= instant < last.end:
+            return last
+        index = bisect_right(self._starts, instant) - 1
+        if index < 0:
+            return None
+        stretch = self.stretches[index]
+        if instant >= stretch.until:
+            return None
+        found = [grant for term in stretch.terms if (grant := term.grant_at(instant))]
+        segment = Segment(
+            start=Micros(max([stretch.since, *(grant.effective for grant in found)])),
+            end=Micros(min([stretch.until, *(grant.expires for grant in found)])),
+            grants=tuple(sorted(found, key=lambda grant: grant.burn_order)),
+        )
+        self._last = segment
+        return segment
+
+    def segments(self, since: int, until: int) -> Iterator[Segment]:
+        """The segments that meet ``[since, until)``, in order."""
+        instant = max(since, self._starts[0]) if self._starts else until
+        while instant < until and (segment := self.segment_at(instant)) is not None:
+            yield segment
+            instant = segment.end
+
+    def history(self, instant: int) -> list[Segment]:
+        """The segment at ``instant``, preceded by those whose usage bears on its grants."""
+        segment = self.segment_at(instant)
+        if segment is None:
+            return []
+        found = [segment]
+        while len(found) < SEGMENTS_MAX:
+            before = self.segment_at(found[-1].start - 1)
+            if before is None or not _linked(before, found[-1]):
+                break
+            found.append(before)
+        self._last = segment
+        return found[::-1]
+
+
+def _linked(before: Segment, after: Segment) -> bool:
+    """Whether anything of ``before`` is still felt in ``after``."""
+    ids = {grant.id for grant in before.grants}
+    return any(grant.id in ids or grant.previous in ids for grant in after.grants)

@@ -1,0 +1,293 @@
+"""What decisions and the reader need from the ledger, and decisions from the log.
+
+The ledger is a cache: per customer it holds usage totals, holds and idempotency keys, each at a
+known position of every node's log. All amounts are integer nano-units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from catalog.clock import SECOND_US, Micros
+from catalog.errors import DomainError, Unavailable
+from catalog.ids import CustomerId, FeatureId, NodeId, Seq
+
+SOURCE = "tallyman"
+"""The ``source`` of events the service itself records."""
+
+HOLD_US = 60 * SECOND_US
+KEPT_US = 24 * 3600 * SECOND_US
+"""How long a consume's hold waits for its event, and how long a key is remembered."""
+
+
+class LedgerUnavailable(Unavailable):
+    """The ledger did not answer in time (or is not reachable). What it did is unknown."""
+
+    code = "ledger_unavailable"
+
+
+class LedgerLost(DomainError):
+    """The ledger is not the one that was filled: it must be rebuilt before it is followed."""
+
+    code = "ledger_lost"
+
+
+class PositionOverlap(DomainError):
+    """An account has applied part of this batch already: read positions and cut it anew."""
+
+    code = "position_overlap"
+
+
+class Gate(StrEnum):
+    """How a feature's allowance binds a decision."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    UNLIMITED = "unlimited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One item as the ledger decides it.
+
+    ``opening`` is what is available when the segment opens. ``version`` guards it: the ledger's
+    count of changes to earlier segments under which it was computed, null where it depends on
+    none. ``schedule`` is the digest under which the ledger must have filed the usage.
+    """
+
+    feature: FeatureId
+    schedule: str
+    segment: Micros
+    gate: Gate
+    opening: int
+    amount: int
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRequest:
+    """What a consume leaves behind when it is allowed.
+
+    ``digest`` tells another request under the same key from a retry. ``request`` is opaque to the
+    ledger: what is needed to write the event again, byte for byte.
+    """
+
+    key: str
+    id: str
+    digest: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """One customer's decision. ``hold=None`` only asks.
+
+    ``refused``: an item is denied already. Nothing will be held, but a known key is still answered.
+    """
+
+    customer: CustomerId
+    now: Micros
+    slots: tuple[Slot, ...]
+    hold: HoldRequest | None = None
+    refused: bool = False
+
+
+class Status(StrEnum):
+    """What became of a demand.
+
+    DECIDED: see ``allowed``. KNOWN: the key's first answer is returned. REUSED: the key stands
+    for another request. STALE: an opening is out of date. UNSEEDED: the account is not yet filed
+    under this schedule. LOST: the whole ledger is being rebuilt.
+    """
+
+    DECIDED = "decided"
+    KNOWN = "known"
+    REUSED = "reused"
+    STALE = "stale"
+    UNSEEDED = "unseeded"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What is remembered of an allowed consume: enough to answer and to record it again.
+
+    ``balances`` are those of the first answer, null where unlimited. ``confirmed``: its event is
+    durable; then ``request`` may be empty.
+    """
+
+    key: str
+    hold: str
+    digest: str
+    at: Micros
+    balances: tuple[int | None, ...]
+    request: str = ""
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The ledger's answer. ``passed`` and ``left`` are by slot, in order.
+
+    ``left`` is what is available after the decision (it may be negative), ``allowed`` all or
+    nothing. ``record`` is the key's record: just made, or KNOWN.
+    """
+
+    status: Status
+    allowed: bool = False
+    passed: tuple[bool, ...] = ()
+    left: tuple[int, ...] = ()
+    record: KeyRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One customer's account as read at once: totals and held by (feature, segment start)."""
+
+    totals: Mapping[tuple[FeatureId, int], int] = field(default_factory=dict)
+    held: Mapping[tuple[FeatureId, int], int] = field(default_factory=dict)
+    versions: Mapping[FeatureId, int] = field(default_factory=dict)
+    schedules: Mapping[FeatureId, str] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """The gateway's side. Every call answers within the adapter's timeout or raises."""
+
+    @property
+    def watermark(self) -> Micros:
+        """Every node's log is applied up to here, as last heard from the reader."""
+        ...
+
+    async def decide(self, demand: Demand) -> Verdict:
+        """Decide atomically; an allowed demand with a hold leaves it held, with its key.
+
+        Holds older than :data:`HOLD_US` lapse, but only up to the watermark: a hold whose event is
+        in the log and not yet applied never does.
+
+        Raises:
+            LedgerUnavailable: decided or not is unknown. Retry under the same key.
+        """
+        ...
+
+    async def account(self, customer: CustomerId) -> Account | None:
+        """The customer's account; None where it is lost or not yet filled.
+
+        Raises:
+            LedgerUnavailable: no answer in time.
+        """
+        ...
+
+    def confirm(self, customer: CustomerId, record: KeyRecord) -> None:
+        """Note that the event is durable: its hold no longer lapses. Does not wait, may be lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountUsage:
+    """What a stretch of one node's log means for one customer.
+
+    ``deltas`` are (feature, segment start, change). ``settled`` are the keys whose last event is
+    in it: their holds end.
+    """
+
+    customer: CustomerId
+    deltas: Sequence[tuple[FeatureId, int, int]]
+    settled: Sequence[KeyRecord] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureUsage:
+    """All of a customer's usage of one feature, filed under a schedule.
+
+    ``digest`` empty: the feature has no schedule any more. ``starts`` are the segment starts from
+    the oldest open hold on, by which holds are filed anew.
+    """
+
+    feature: FeatureId
+    digest: str
+    totals: Mapping[int, int]
+    starts: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refill:
+    """A customer's features computed from the log up to the reader's positions.
+
+    ``wipe`` empties the account first, holds included: a rebuild.
+    """
+
+    customer: CustomerId
+    features: Sequence[FeatureUsage]
+    settled: Sequence[KeyRecord] = ()
+    wipe: bool = False
+
+
+class LedgerWriter(Protocol):
+    """The reader's side. One writer at a time; not thread-safe."""
+
+    def positions(self) -> dict[NodeId, Seq] | None:
+        """How far each node's log is applied; None where the ledger is lost or half filled."""
+        ...
+
+    def begin(self) -> None:
+        """Start over under a new epoch: accounts of any other are void from here on."""
+        ...
+
+    def finish(self) -> None:
+        """Declare the refilled ledger complete."""
+        ...
+
+    def refill(self, refills: Sequence[Refill], positions: Mapping[NodeId, Seq]) -> None:
+        """Replace what is filed for these features; each account changes at once.
+
+        Raises:
+            LedgerLost: this is no longer the ledger :meth:`begin` or :meth:`positions` saw.
+        """
+        ...
+
+    def apply(self, usages: Sequence[AccountUsage], *, node: NodeId, after: Seq, upto: Seq) -> None:
+        """Apply records ``(after, upto]`` of ``node``. Exactly once per account, however often.
+
+        Raises:
+            LedgerLost: as for :meth:`refill`.
+            PositionOverlap: an account lies strictly inside the range; others were applied.
+        """
+        ...
+
+    def applied(self, customers: Sequence[CustomerId], node: NodeId) -> dict[CustomerId, Seq]:
+        """Each account's own position in ``node``'s log, 0 for none."""
+        ...
+
+    def publish(self, positions: Mapping[NodeId, Seq], *, watermark: Micros) -> None:
+        """Say how far the whole ledger is. Never before everything up to there is applied."""
+        ...
+
+    def accounts(self, customers: Sequence[CustomerId]) -> list[Account | None]:
+        """Accounts as filed, for a recount."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """An event that a decision records."""
+
+    id: str
+    type: str
+    subject: str
+    time: Micros
+    data: str
+
+
+class UsageSink(Protocol):
+    """Where decisions record usage: the gateway's own log."""
+
+    async def record(self, events: Sequence[UsageEvent]) -> bool:
+        """Make ``events`` durable, all or none; exact copies of what is there are fine.
+
+        Returns:
+            False where one of the ids stands for another event already: nothing new counts.
+        """
+        ...

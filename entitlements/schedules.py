@@ -1,0 +1,251 @@
+"""From the catalog to schedules: which contracts give a customer which allowances, and when.
+
+A contract's own entitlement for a feature replaces its pricebook's; several contracts add up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from catalog.clock import Micros
+from catalog.contracts import Contract
+from catalog.ids import ContractId, CustomerId, FeatureId, PricebookId
+from catalog.meters import Aggregation, Meter
+from catalog.periods import FOREVER
+from catalog.pricebooks import Entitlement, Moment, Pricebook
+from catalog.products import Feature
+from catalog.snapshot import Catalog, Chain, resolve
+from entitlements.grants import Schedule, Stretch, Term
+
+BEGINNING = Micros(0)
+ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
+"""Aggregations whose usage is a sum over events: what a ledger can keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A feature's meter while one version of both holds: ``[since, until)`` of event time."""
+
+    feature: FeatureId
+    meter: Meter
+    since: Micros
+    until: Micros
+
+    @property
+    def additive(self) -> bool:
+        """Whether usage adds up event by event."""
+        return self.meter.aggregation in ADDITIVE
+
+
+class _Bounded(Protocol):
+    """What a catalog version says of its time, whatever it is a version of."""
+
+    @property
+    def effective_from(self) -> Moment | None: ...
+
+    @property
+    def effective_until(self) -> Moment | None: ...
+
+
+class Schedules:
+    """All schedules of one catalog, compiled for a customer when first asked for."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.readings = _readings(catalog)
+        self._contracts = _contracts_by_customer(catalog)
+        self._compiled: dict[CustomerId, Mapping[FeatureId, Schedule]] = {}
+
+    def of(self, customer: CustomerId) -> Mapping[FeatureId, Schedule]:
+        """The customer's schedules by feature: only features some contract ever names."""
+        found = self._compiled.get(customer)
+        if found is None:
+            found = self._compiled[customer] = self._compile(customer)
+        return found
+
+    def metered(self, customer: CustomerId) -> dict[FeatureId, Schedule]:
+        """Those the ledger keeps: of features with a sum or count meter."""
+        return {
+            feature: schedule
+            for feature, schedule in self.of(customer).items()
+            if any(reading.additive for reading in self.readings.get(feature, ()))
+        }
+
+    def reading_at(self, feature: FeatureId, instant: int) -> Reading | None:
+        """Which meter counts the feature at ``instant``."""
+        for reading in self.readings.get(feature, ()):
+            if reading.since <= instant < reading.until:
+                return reading
+        return None
+
+    def feature_at(self, feature: FeatureId, instant: int) -> Feature | None:
+        """The feature's version in force."""
+        chain = self.catalog.features.get(feature)
+        return chain.at(instant, self.catalog.timezone) if chain else None
+
+    def _compile(self, customer: CustomerId) -> dict[FeatureId, Schedule]:
+        offers = [
+            _Offer(self.catalog, contract, customer)
+            for contract in self._contracts.get(customer, ())
+        ]
+        cuts = sorted({cut for offer in offers for cut in offer.cuts()})
+        found: dict[FeatureId, list[Stretch]] = {}
+        bounds = zip(cuts, [*cuts[1:], FOREVER], strict=True)
+        for since, until in bounds:
+            terms = [term for offer in offers for term in offer.terms(since)]
+            for feature in {*found, *(term.entitlement.feature for term in terms)}:
+                own = tuple(term for term in terms if term.entitlement.feature == feature)
+                stretch = Stretch(since=since, until=Micros(until), terms=own)
+                _append(found.setdefault(feature, []), stretch)
+        claims = repr(self._claims(customer))
+        return {
+            feature: Schedule(stretches, reading=self._reading_digest(feature, claims))
+            for feature, stretches in found.items()
+        }
+
+    def _claims(self, customer: CustomerId) -> list[object]:
+        chain = self.catalog.customers.get(customer)
+        return [
+            (v.effective_from, v.effective_until, v.value.subjects)
+            for v in (chain.versions if chain else ())
+        ]
+
+    def _reading_digest(self, feature: FeatureId, claims: str) -> str:
+        read = [
+            (r.since, r.until, r.meter.fact_spec.id, r.meter.aggregation.value)
+            for r in self.readings.get(feature, ())
+        ]
+        return hashlib.sha256(f"{read}{claims}".encode()).hexdigest()[:16]
+
+
+class _Offer:
+    """What one contract gives a customer, at any instant."""
+
+    def __init__(self, catalog: Catalog, contract: ContractId, customer: CustomerId) -> None:
+        self._catalog = catalog
+        self._chain = catalog.contracts[contract]
+        self._customer = customer
+        self._zone = _zone(self._chain.last, catalog)
+
+    def cuts(self) -> set[Micros]:
+        """Every instant at which its terms may change."""
+        found: set[Micros] = set()
+        for version in self._chain.versions:
+            found |= self._resolved([version.effective_from, version.effective_until])
+            contract = version.value
+            found |= self._resolved([contract.start, contract.end])
+            for amendment in contract.amendments:
+                found |= self._resolved([amendment.effective_from, amendment.end])
+            for book in _books(contract):
+                for listed in _versions(self._catalog.pricebooks.get(book)):
+                    found |= self._resolved([listed.effective_from, listed.effective_until])
+        return found
+
+    def terms(self, instant: int) -> list[Term]:
+        """The terms in force at ``instant``; none outside of the contract."""
+        contract = self._chain.at(instant, self._zone)
+        if contract is None or contract.customer != self._customer:
+            return []
+        amended = self._amended(contract, instant)
+        start = resolve(contract.start, self._zone)
+        end = FOREVER if amended.end is None else resolve(amended.end, self._zone)
+        if not start <= instant < end:
+            return []
+        rights = self._rights(amended, start if contract.pin else instant)
+        return [
+            Term(
+                id=f"{contract.id}/{index}",
+                entitlement=right,
+                start=start,
+                end=end,
+                timezone=self._zone,
+            )
+            for index, right in rights
+        ]
+
+    def _amended(self, contract: Contract, instant: int) -> Contract:
+        for amendment in sorted(
+            contract.amendments, key=lambda a: resolve(a.effective_from, self._zone)
+        ):
+            if resolve(amendment.effective_from, self._zone) <= instant:
+                contract = replace(
+                    contract,
+                    pricebook=amendment.pricebook or contract.pricebook,
+                    end=amendment.end or contract.end,
+                )
+        return contract
+
+    def _rights(self, contract: Contract, listed_at: int) -> list[tuple[str, Entitlement]]:
+        """Rights with a name each: the feature, and its place where there are several."""
+        own = {right.feature for right in contract.entitlements}
+        chain = self._catalog.pricebooks.get(contract.pricebook) if contract.pricebook else None
+        book = chain.at(listed_at, self._zone) if chain else None
+        listed = [r for r in (book.entitlements if book else ()) if r.feature not in own]
+        counts: dict[FeatureId, int] = {}
+        found = []
+        for right in [*contract.entitlements, *listed]:
+            place = counts[right.feature] = counts.get(right.feature, 0) + 1
+            found.append((f"{right.feature}/{place}", right))
+        return found
+
+    def _resolved(self, moments: Iterable[Moment | None]) -> set[Micros]:
+        return {resolve(moment, self._zone) for moment in moments if moment is not None}
+
+
+def _append(stretches: list[Stretch], stretch: Stretch) -> None:
+    """Add a stretch, joined to the one before where nothing changes."""
+    if stretches and stretches[-1].terms == stretch.terms:
+        stretches[-1] = replace(stretches[-1], until=stretch.until)
+    elif stretches or stretch.terms:
+        stretches.append(stretch)
+
+
+def _zone(contract: Contract, catalog: Catalog) -> ZoneInfo:
+    return ZoneInfo(contract.timezone) if contract.timezone else catalog.timezone
+
+
+def _books(contract: Contract) -> list[PricebookId]:
+    named = [contract.pricebook, *(amendment.pricebook for amendment in contract.amendments)]
+    return [book for book in named if book is not None]
+
+
+def _versions(chain: Chain[Pricebook] | None) -> Sequence[_Bounded]:
+    return chain.versions if chain else ()
+
+
+def _contracts_by_customer(catalog: Catalog) -> dict[CustomerId, list[ContractId]]:
+    found: dict[CustomerId, list[ContractId]] = {}
+    for contract, chain in catalog.contracts.items():
+        for customer in {value.customer for value in chain.values}:
+            found.setdefault(customer, []).append(contract)
+    return found
+
+
+def _readings(catalog: Catalog) -> dict[FeatureId, tuple[Reading, ...]]:
+    """Each metered feature's meters over time: feature versions crossed with meter versions."""
+    found: dict[FeatureId, list[Reading]] = {}
+    for feature, chain in catalog.features.items():
+        for version in chain.versions:
+            meters = catalog.meters.get(version.value.meter) if version.value.meter else None
+            for metered in meters.versions if meters else ():
+                bounds = _bounds(version, catalog.timezone), _bounds(metered, catalog.timezone)
+                since = max(bounds[0][0], bounds[1][0])
+                until = min(bounds[0][1], bounds[1][1])
+                if since < until:
+                    reading = Reading(
+                        feature=feature, meter=metered.value, since=since, until=until
+                    )
+                    found.setdefault(feature, []).append(reading)
+    return {feature: tuple(readings) for feature, readings in found.items()}
+
+
+def _bounds(version: _Bounded, timezone: ZoneInfo) -> tuple[Micros, Micros]:
+    since, until = version.effective_from, version.effective_until
+    return (
+        BEGINNING if since is None else resolve(since, timezone),
+        FOREVER if until is None else resolve(until, timezone),
+    )

@@ -1,0 +1,200 @@
+"""The events a consume records: built so that the feature's own meter counts the amount."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from catalog.clock import Micros
+from catalog.errors import DomainError, InvalidRequest
+from catalog.ids import CustomerId, Subject
+from catalog.meters import Aggregation, Condition
+from catalog.snapshot import Catalog, resolve
+from entitlements.amounts import UNIT, to_text
+from entitlements.ports import KEPT_US, KeyRecord, UsageEvent
+from entitlements.schedules import Reading
+
+COUNT_MAX = 1_000
+"""A consume on a count meter records an event for each unit: at most so many."""
+
+MARK = "tallyman"
+"""The member of ``data`` in which a consume's last event carries its key."""
+
+_SAFE_DIGITS = 15
+
+
+class NotConsumable(DomainError):
+    """The feature has nothing that a consume could record."""
+
+    code = "not_consumable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """One item of a consume, checked: what to record for it."""
+
+    reading: Reading
+    amount: int
+    dimensions: Mapping[str, str]
+    data: Mapping[str, object]
+
+
+def hold_id(customer: CustomerId, key: str, now: int) -> str:
+    """The id of a consume's hold and event: the same for retries within a day of the clock.
+
+    Should Redis forget the key, the log still sees the same identity. A day later the key is
+    free again, and so must the identity be.
+    """
+    text = f"{customer}\0{key}\0{now // KEPT_US}"
+    return f"consume-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def subject_of(catalog: Catalog, customer: CustomerId, asked: str | None, now: int) -> str:
+    """The subject a consume is recorded for: the one asked for, else the customer's first valid.
+
+    Raises:
+        InvalidRequest: the subject is not the customer's now, or there is none.
+    """
+    chain = catalog.customers.get(customer)
+    held = chain.at(now, catalog.timezone) if chain else None
+    valid: list[Subject] = [
+        claim.subject
+        for claim in (held.subjects if held else ())
+        if (claim.since is None or resolve(claim.since, catalog.timezone) <= now)
+        and (claim.until is None or now < resolve(claim.until, catalog.timezone))
+    ]
+    if asked is None and valid:
+        return valid[0]
+    if asked is not None and asked in valid:
+        return asked
+    raise InvalidRequest(f"subject {asked!r} is not {customer}'s now, or it has none")
+
+
+def draft(subject: str, uses: Sequence[Use]) -> str:
+    """Everything the events depend on but the decision itself, as text to keep with the key."""
+    items = [
+        {
+            "type": use.reading.meter.event_types[0],
+            "count": use.amount // UNIT
+            if use.reading.meter.aggregation is Aggregation.COUNT
+            else 1,
+            "data": _data(use),
+        }
+        for use in uses
+    ]
+    return json.dumps({"subject": subject, "items": items}, separators=(",", ":"))
+
+
+def events_of(customer: CustomerId, record: KeyRecord) -> list[UsageEvent]:
+    """The events of an allowed consume. The same record gives the same bytes.
+
+    The last one has the hold's id and carries the key: when the reader applies it, all are.
+    """
+    drafted = json.loads(record.request)
+    bodies = [
+        (item["type"], item["data"]) for item in drafted["items"] for _ in range(item["count"])
+    ]
+    answer = [None if left is None else str(left) for left in record.balances]
+    mark = {"customer": customer, "key": record.key, "request": record.digest, "answer": answer}
+    last = len(bodies) - 1
+    return [
+        UsageEvent(
+            id=record.hold if index == last else f"{record.hold}.{index}",
+            type=kind,
+            subject=drafted["subject"],
+            time=record.at,
+            data=json.dumps(data | {MARK: mark} if index == last else data, separators=(",", ":")),
+        )
+        for index, (kind, data) in enumerate(bodies)
+    ]
+
+
+def record_of(hold: str, at: Micros, data: str) -> tuple[CustomerId, KeyRecord] | None:
+    """The key an applied event carries, read back from the log; None for any other event."""
+    try:
+        mark = json.loads(data)[MARK]
+        left = tuple(None if text is None else int(text) for text in mark["answer"])
+        record = KeyRecord(
+            key=mark["key"],
+            hold=hold,
+            digest=mark["request"],
+            at=at,
+            balances=left,
+            confirmed=True,
+        )
+        return CustomerId(mark["customer"]), record
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _data(use: Use) -> dict[str, object]:
+    """``data`` with the amount and the dimensions at the paths where the meter reads them."""
+    meter = use.reading.meter
+    data: dict[str, object] = json.loads(json.dumps(dict(use.data)))
+    paths = dict(meter.dimensions)
+    for name, value in use.dimensions.items():
+        if name not in paths:
+            raise InvalidRequest(f"meter {meter.id} has no dimension {name!r}")
+        _put(data, paths[name], value)
+    if meter.aggregation is not Aggregation.COUNT and meter.value is not None:
+        _put(data, meter.value, _number(use.amount))
+    for condition in meter.filter:
+        _satisfy(data, condition)
+    return data
+
+
+def _number(amount: int) -> int | str:
+    """A whole number where every reader keeps it exact, else text."""
+    text = to_text(amount)
+    return int(text) if text.isdigit() and len(text) <= _SAFE_DIGITS else text
+
+
+def _satisfy(data: dict[str, object], condition: Condition) -> None:
+    """Fill in what a filter demands where only one value will do; refuse what fails it."""
+    found = _get(data, condition.path)
+    if found is None and condition.included is not None and len(condition.included) == 1:
+        if not condition.optional:
+            _put(data, condition.path, condition.included[0])
+        return
+    if not _passes(found, condition):
+        raise InvalidRequest(
+            f"{condition.path} = {found!r} fails the meter's filter: give it in dimensions or data"
+        )
+
+
+def _passes(found: str | None, condition: Condition) -> bool:
+    if condition.exists is False:
+        return found is None
+    if found is None:
+        return condition.optional
+    if condition.included is not None and found not in condition.included:
+        return False
+    return condition.excluded is None or found not in condition.excluded
+
+
+def _get(data: Mapping[str, object], path: str) -> str | None:
+    value: object = data
+    for step in _steps(path):
+        if not isinstance(value, Mapping) or step not in value:
+            return None
+        value = value[step]
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _put(data: dict[str, object], path: str, value: object) -> None:
+    *parents, last = _steps(path)
+    place = data
+    for step in parents:
+        inner = place.setdefault(step, {})
+        if not isinstance(inner, dict):
+            raise InvalidRequest(f"data is not an object at {step!r}, where {path} leads through")
+        place = inner
+    place[last] = value
+
+
+def _steps(path: str) -> list[str]:
+    return path.removeprefix("data.").split(".")

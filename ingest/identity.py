@@ -1,0 +1,27 @@
+"""Who an event is, and what it says: the columns an :class:`ingest.ports.IdentityIndex` keeps."""
+
+from __future__ import annotations
+
+import polars as pl
+
+_SEEDS = {"type": 0x7A11, "subject": 0x7A12, "data": 0x7A13}
+_TIME_SEED = 0x7A14
+
+
+def identities(events: pl.DataFrame) -> pl.DataFrame:
+    """Columns ``source``, ``id`` and ``content`` (UInt64) of events, in row order.
+
+    Args:
+        events: any frame with RECORDS' ``source``, ``id``, ``type``, ``subject``, ``time``,
+            ``time_given`` and ``data``.
+
+    ``content`` digests what an exact copy repeats: type, subject, the time if it was given, and
+    the text of the data. Equal digests (64 bits, within one identity) are taken for equal content;
+    different ones prove nothing, for data may be the same JSON spelled another way. The digest is
+    Polars' own hash, which other versions of Polars may compute differently: then copies are
+    compared in full, which is slower and as right.
+    """
+    time = pl.when("time_given").then(pl.col("time").to_physical())
+    parts = [pl.col(name).hash(seed) for name, seed in _SEEDS.items()]
+    content = parts[0] ^ parts[1] ^ parts[2] ^ time.hash(_TIME_SEED)
+    return events.select("source", "id", content.alias("content"))

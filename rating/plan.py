@@ -1,0 +1,238 @@
+"""Which lines there are: contract × slot × billing period or part, before anything is counted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Protocol
+
+from catalog.clock import Micros, to_datetime
+from catalog.errors import DomainError
+from catalog.ids import ContractId, CustomerId
+from catalog.periods import FOREVER, Period, PeriodSpec, accounting_date, billing_periods
+from catalog.pricebooks import Prorate, Timing
+from catalog.snapshot import Catalog
+from rating.frames import LineKind
+from rating.overrides import Origin
+from rating.shares import Share, fee_share, usage_share
+from rating.terms import Terms
+from rating.timeline import Stretch, Term, Timelines, term_of
+
+
+class UsageInAdvance(DomainError):
+    """A metered price is billed in advance without a fixed quantity; apply refuses it."""
+
+    code = "usage_in_advance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePlan:
+    """One line but for its groups and quantities.
+
+    ``[start, end)`` is the billing period or the part of it under ``terms``.
+    """
+
+    contract: ContractId
+    customer: CustomerId
+    slot: str
+    terms: Terms
+    origin: Origin
+    period: Period
+    start: Micros
+    end: Micros
+    share: Share
+    accounting: date
+
+    @property
+    def prefix(self) -> str:
+        """The readable beginning of its lines' ids: where to look for the rest."""
+        return f"{to_datetime(self.period.start):%Y%m%d}-{contract_digest(self.contract)}"
+
+    def line_id(self, dimensions: str) -> str:
+        """Stable: what the line is (contract, slot, timing, part, group), not what it comes to."""
+        timing = self.terms.invoicing.timing
+        parts = (self.contract, self.slot, timing, self.period.start, self.start, dimensions)
+        digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+        return f"{self.prefix}-{digest[:20]}"
+
+
+def contract_digest(contract: str) -> str:
+    """The part of a line id that tells which contracts it may be of."""
+    return hashlib.sha256(contract.encode()).hexdigest()[:8]
+
+
+class Selection(Protocol):
+    """Which billing periods are wanted."""
+
+    def window(self, term: Term) -> tuple[Micros, Micros]:
+        """An interval that every wanted billing period of the contract meets."""
+        ...
+
+    def wants(self, period: Period, accounting: date) -> bool:
+        """Whether this billing period is one of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accounted:
+    """Billing periods that count in a period of accounting dates and have begun by ``as_of``."""
+
+    spec: PeriodSpec
+    as_of: Micros
+
+    def window(self, term: Term) -> tuple[Micros, Micros]:
+        """The accounting period on the contract's calendar: a period counts on a day of its own."""
+        return self.spec.bounds(term.timezone)
+
+    def wants(self, period: Period, accounting: date) -> bool:
+        """Begun, and counting in it."""
+        return period.start <= self.as_of and self.spec.holds(accounting)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Billing periods that start on one UTC day: what a line id says."""
+
+    day: Micros
+
+    def window(self, term: Term) -> tuple[Micros, Micros]:
+        """The day."""
+        del term
+        return self.day, Micros(self.day + 86_400_000_000)
+
+    def wants(self, period: Period, accounting: date) -> bool:
+        """Starting on the day."""
+        del accounting
+        return self.day <= period.start < self.day + 86_400_000_000
+
+
+def plan_lines(
+    catalog: Catalog,
+    selection: Selection,
+    *,
+    customers: Collection[str] | None = None,
+    contracts: Collection[str] | None = None,
+) -> list[LinePlan]:
+    """Every line of the contracts asked for (null: all) in the billing periods selected.
+
+    In order of contract, slot and time; the same catalog gives the same list.
+    """
+    timelines = Timelines(catalog)
+    plans: list[LinePlan] = []
+    for contract in sorted(catalog.contracts if contracts is None else set(contracts)):
+        chain = catalog.contracts.get(ContractId(contract))
+        if chain is None or not chain.versions:
+            continue
+        term = term_of(catalog, chain)
+        if customers is None or term.contract.customer in customers:
+            plans.extend(_contract_lines(timelines, term, selection))
+    return plans
+
+
+def _contract_lines(timelines: Timelines, term: Term, selection: Selection) -> Iterator[LinePlan]:
+    since, until = selection.window(term)
+    last = FOREVER if term.end is None else term.end
+    if until <= term.start or last < since:
+        return
+    slots = timelines.slots(term, since=term.start, until=last)
+    for slot, stretches in sorted(slots.items()):
+        for run in _runs(stretches):
+            yield from _run_lines(term, slot, run, selection)
+
+
+def _runs(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
+    """Stretches of a slot that share a cadence: they are parts of the same billing periods."""
+    by_cadence: dict[object, list[Stretch]] = {}
+    for stretch in stretches:
+        key = (stretch.terms.invoicing, stretch.terms.kind)
+        by_cadence.setdefault(key, []).append(stretch)
+    yield from by_cadence.values()
+
+
+def _run_lines(
+    term: Term, slot: str, run: list[Stretch], selection: Selection
+) -> Iterator[LinePlan]:
+    invoicing = run[0].terms.invoicing
+    usage = run[0].terms.kind is LineKind.USAGE
+    since, until = selection.window(term)
+    periods = billing_periods(
+        start=term.start,
+        end=term.end,
+        invoicing=invoicing,
+        timezone=term.timezone,
+        since=Micros(since),
+        until=until,
+    )
+    for period in periods:
+        day = accounting_date(period, timing=invoicing.timing, usage=usage, timezone=term.timezone)
+        if selection.wants(period, day):
+            for stretch in _due(run, period):
+                yield _line(term, slot, stretch, period=period, accounting=day)
+
+
+def _due(run: list[Stretch], period: Period) -> Iterator[Stretch]:
+    """The stretches that make a line in ``period``, cut to it: usage and prorated fees one each."""
+    inside = [
+        replace(
+            stretch,
+            start=max(stretch.start, period.start),
+            end=min(stretch.end, period.end),
+        )
+        for stretch in run
+        if stretch.start < period.end
+        and period.start < stretch.end
+        and _in_ramp(stretch.terms, period.index)
+    ]
+    for index, stretch in enumerate(inside):
+        terms = stretch.terms
+        if terms.kind is LineKind.USAGE or terms.prorate is not Prorate.NO:
+            yield stretch
+        elif _is_due(stretch, period, first=index == 0):
+            yield replace(stretch, start=period.start, end=period.end)
+
+
+def _is_due(stretch: Stretch, period: Period, *, first: bool) -> bool:
+    """Whether a fixed fee that is not prorated, due once a period, is due under this stretch.
+
+    In arrears under the terms at the period's end, in advance under those at its start; billed
+    once, under the first terms there are.
+    """
+    match stretch.terms.invoicing.timing:
+        case Timing.ARREARS:
+            return stretch.end == period.end
+        case Timing.ADVANCE:
+            return stretch.start == period.start
+        case Timing.ONCE:
+            return first
+
+
+def _in_ramp(terms: Terms, index: int) -> bool:
+    low, high = terms.price.from_period, terms.price.to_period
+    return (low is None or low <= index) and (high is None or index <= high)
+
+
+def _line(term: Term, slot: str, stretch: Stretch, *, period: Period, accounting: date) -> LinePlan:
+    terms = stretch.terms
+    usage = terms.kind is LineKind.USAGE
+    if usage and terms.invoicing.timing is Timing.ADVANCE:
+        raise UsageInAdvance(
+            f"contract {term.contract.id}: {terms.product} is metered and billed in advance; "
+            "it needs a fixed quantity"
+        )
+    share_of = usage_share if usage else fee_share
+    return LinePlan(
+        contract=term.contract.id,
+        customer=term.contract.customer,
+        slot=slot,
+        terms=terms,
+        origin=stretch.origin,
+        period=period,
+        start=stretch.start,
+        end=stretch.end,
+        share=share_of(
+            period, stretch.start, stretch.end, prorate=terms.prorate, timezone=term.timezone
+        ),
+        accounting=accounting,
+    )

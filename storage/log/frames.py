@@ -1,0 +1,259 @@
+"""The bytes of a hot file: a header, then checksummed frames of records.
+
+    file   = header, frame, frame, …
+    header = magic, format version, length, first seq, node, Arrow schema message, crc32c
+    frame  = u32 length, u32 crc32c (of the length and the payload), payload
+    payload= "FRAM", records, first seq, first received_at, synced, kinds, Arrow record batches
+
+A frame says how much of its file was durable when it was written (``synced``). That is what tells
+a torn tail, whose frames were all waiting for one sync, from damage to what was acknowledged.
+Everything is little-endian and padded to 8 bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from io import BytesIO
+from typing import NamedTuple
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from catalog.errors import DomainError
+from catalog.events import RECORDS, RecordKind
+
+FORMAT_VERSION = 1
+FILE_MAGIC = b"TALLYLOG"
+FRAME_MAGIC = b"FRAM"
+PAYLOAD_BYTES_MAX = 1 << 30
+HEADER_BYTES_MAX = 1 << 16
+BATCH_ROWS_MAX = 1 << 13  # above a MB or so the allocator maps and faults every buffer anew
+
+_FILE = struct.Struct("<8sIIqHxxI")  # magic, version, length, first_seq, node and schema lengths
+_CRC = struct.Struct("<I")
+_FRAME = struct.Struct("<II4sIqqqII")  # length, crc, then the payload's own header
+_PREFIX_BYTES = 8
+_FRAME_BYTES = _FRAME.size
+_END_OF_STREAM = struct.pack("<Ii", 0xFFFFFFFF, 0)
+
+STORED = pl.Schema({n: t for n, t in RECORDS.items() if n not in {"seq", "received_at"}})
+"""The columns a frame holds; ``seq`` and ``received_at`` follow from its header."""
+
+
+class LogCorrupt(DomainError):
+    """What was once durable cannot be read back. Nothing was cut and nothing guessed."""
+
+    code = "log_corrupt"
+
+    def __init__(self, reason: str, *, file: str, offset: int) -> None:
+        super().__init__(f"{file} at byte {offset}: {reason}")
+        self.reason = reason
+        self.file = file
+        self.offset = offset
+
+
+class LogTooNew(DomainError):
+    """The log was written by a newer release, whose format this one does not know."""
+
+    code = "log_too_new"
+
+
+class Damage(Exception):
+    """These bytes are not a header or a frame. The reader decides what that means."""
+
+
+class Header(NamedTuple):
+    """The header of a hot file. ``size`` is where its first frame begins."""
+
+    node: str
+    first_seq: int
+    schema: bytes
+    size: int
+
+
+class Frame(NamedTuple):
+    """The header of one frame, checked. It lies in ``[offset, end)`` of its file.
+
+    ``kinds`` has bit k set when a record of kind k is in it; ``synced`` is the offset up to which
+    the file was durable when the frame was written.
+    """
+
+    offset: int
+    end: int
+    first_seq: int
+    received_at: int
+    records: int
+    kinds: int
+    synced: int
+
+
+class Encoded(NamedTuple):
+    """A frame to be written: its parts in order, their total length, the kinds in it."""
+
+    parts: tuple[bytes | pa.Buffer, ...]
+    size: int
+    kinds: int
+
+
+def _stream(records: pl.DataFrame) -> bytes:
+    buffer = BytesIO()
+    records.write_ipc_stream(buffer)
+    return buffer.getvalue()
+
+
+def _schema_message() -> bytes:
+    stream = _stream(STORED.to_frame())
+    (metadata_bytes,) = struct.unpack_from("<i", stream, 4)
+    return stream[: 8 + metadata_bytes]
+
+
+SCHEMA_MESSAGE = _schema_message()
+"""What precedes the record batch in the IPC stream of this release of Polars."""
+
+
+def encode_header(node: str, first_seq: int) -> bytes:
+    """The header of a new hot file."""
+    name = node.encode()
+    size = _FILE.size + len(name) + len(SCHEMA_MESSAGE) + _CRC.size
+    size += -size % 8
+    fields = _FILE.pack(FILE_MAGIC, FORMAT_VERSION, size, first_seq, len(name), len(SCHEMA_MESSAGE))
+    body = (fields + name + SCHEMA_MESSAGE).ljust(size - _CRC.size, b"\0")
+    return body + _CRC.pack(google_crc32c.value(body))
+
+
+def decode_header(data: bytes, *, file: str) -> Header:
+    """Read the header at the start of ``data``.
+
+    Raises:
+        LogTooNew: of a format that this release does not know.
+        Damage: not a whole, intact header.
+    """
+    if len(data) < _FILE.size:
+        raise Damage("the header is cut short")
+    magic, version, size, first_seq, node_bytes, schema_bytes = _FILE.unpack_from(data)
+    if magic != FILE_MAGIC:
+        raise Damage("the file does not begin with the magic of a log")
+    if version > FORMAT_VERSION:
+        raise LogTooNew(f"{file} has format {version}; this release reads up to {FORMAT_VERSION}")
+    if not _FILE.size < size <= min(len(data), HEADER_BYTES_MAX):
+        raise Damage("the header is cut short")
+    body = data[: size - _CRC.size]
+    if google_crc32c.value(body) != _CRC.unpack_from(data, len(body))[0]:
+        raise Damage("the header's checksum does not match")
+    schema_at = _FILE.size + node_bytes
+    schema = data[schema_at : schema_at + schema_bytes]
+    return Header(data[_FILE.size : schema_at].decode(), first_seq, schema, size)
+
+
+def kinds_of(records: pl.DataFrame) -> int:
+    """A bit set of the kinds in ``records``."""
+    kinds = records.get_column("kind").to_numpy()
+    return int(np.bitwise_or.reduce(np.left_shift(1, kinds, dtype=np.uint32)))
+
+
+def encode_frame(
+    records: pl.DataFrame, *, first_seq: int, received_at: int, synced: int
+) -> Encoded:
+    """One frame of ``records`` (columns STORED, at least one row).
+
+    Raises:
+        TypeError: other columns than STORED.
+        ValueError: more bytes than a frame may hold.
+    """
+    batches = [
+        _batch(records.slice(at, BATCH_ROWS_MAX)) for at in range(0, records.height, BATCH_ROWS_MAX)
+    ]
+    length = _FRAME_BYTES - _PREFIX_BYTES + sum(batch.size for batch in batches)
+    if length > PAYLOAD_BYTES_MAX:
+        raise ValueError(f"a frame of {length} bytes; split the group")
+    kinds = kinds_of(records)
+    fields = (FRAME_MAGIC, records.height, first_seq, received_at, synced, kinds, 0)
+    checksum = _checksum(_FRAME.pack(length, 0, *fields), batches)
+    header = _FRAME.pack(length, checksum, *fields)
+    return Encoded((header, *batches), _PREFIX_BYTES + length, kinds)
+
+
+def _batch(records: pl.DataFrame) -> pa.Buffer:
+    stream = _stream(records)
+    if not stream.startswith(SCHEMA_MESSAGE):
+        raise TypeError(f"records must have the columns {STORED}, not {records.schema}")
+    body_bytes = len(stream) - len(SCHEMA_MESSAGE) - len(_END_OF_STREAM)
+    return pa.py_buffer(stream).slice(len(SCHEMA_MESSAGE), body_bytes)
+
+
+def _checksum(header: bytes, batches: Sequence[bytes | pa.Buffer]) -> int:
+    crc = google_crc32c.extend(google_crc32c.value(header[:4]), header[_PREFIX_BYTES:])
+    for batch in batches:
+        crc = google_crc32c.extend(crc, batch)
+    return int(crc)
+
+
+def decode_frame(data: bytes, position: int, *, offset: int) -> Frame:
+    """Check the frame at ``position`` of ``data``, which lies at ``offset`` of its file.
+
+    Raises:
+        Damage: not a whole, intact frame.
+    """
+    if len(data) - position < _FRAME_BYTES:
+        raise Damage("a frame is cut short")
+    fields = _FRAME.unpack_from(data, position)
+    length, checksum, magic, records, first_seq, received_at, synced, kinds, _ = fields
+    stop = position + _PREFIX_BYTES + length
+    if magic != FRAME_MAGIC or not records or length > PAYLOAD_BYTES_MAX:
+        raise Damage("no frame begins here")
+    if stop > len(data) or stop < position + _FRAME_BYTES:
+        raise Damage("a frame is cut short")
+    body_at = position + _FRAME_BYTES
+    if _checksum(data[position:body_at], [data[body_at:stop]]) != checksum:
+        raise Damage("a frame's checksum does not match")
+    end = offset + _PREFIX_BYTES + length
+    return Frame(offset, end, first_seq, received_at, records, kinds, synced)
+
+
+def later_frames(data: bytes, position: int) -> Iterator[Frame]:
+    """Every intact frame that begins after ``position``, wherever it begins."""
+    found = data.find(FRAME_MAGIC, position + 1 + _PREFIX_BYTES)
+    while found >= 0:
+        start = found - _PREFIX_BYTES
+        with suppress(Damage):
+            yield decode_frame(data, start, offset=start)
+        found = data.find(FRAME_MAGIC, found + 1)
+
+
+def decode_records(
+    data: bytes, frames: Sequence[Frame], *, base: int, schema: bytes
+) -> pl.DataFrame:
+    """The RECORDS of ``frames``, whose bytes are in ``data`` beginning at offset ``base``.
+
+    An event without ``time`` gets its ``received_at``. ``frames`` are at least one, in order.
+    """
+    parts = [data[f.offset - base + _FRAME_BYTES : f.end - base] for f in frames]
+    stored = pl.read_ipc_stream(b"".join([schema, *parts, _END_OF_STREAM]))
+    counts = np.array([f.records for f in frames], dtype=np.int64)
+    if stored.height != counts.sum():
+        raise Damage(f"{stored.height} rows where {counts.sum()} were announced")
+    return _numbered(stored, frames, counts)
+
+
+def _numbered(
+    stored: pl.DataFrame, frames: Sequence[Frame], counts: npt.NDArray[np.int64]
+) -> pl.DataFrame:
+    rows = np.arange(stored.height)
+    within = rows - np.repeat(np.cumsum(counts) - counts, counts)
+    seqs = np.repeat(np.array([f.first_seq for f in frames]), counts) + within
+    received = np.repeat(np.array([f.received_at for f in frames]), counts) + within
+    missing = (pl.col("kind") == RecordKind.EVENT) & pl.col("time").is_null()
+    return (
+        stored.rechunk()
+        .with_columns(
+            seq=pl.Series(seqs, dtype=pl.Int64),
+            received_at=pl.Series(received, dtype=pl.Int64).cast(RECORDS["received_at"]),
+        )
+        .with_columns(time=pl.when(missing).then("received_at").otherwise("time"))
+        .select(RECORDS.names())
+    )

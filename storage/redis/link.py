@@ -1,0 +1,229 @@
+"""One pipelined connection to Redis or Valkey for an event loop.
+
+Every call of one loop turn goes out in one write and replies are matched in order, so
+concurrent decisions share round trips without waiting for each other. An answer that does not
+come in time closes the connection (what was asked is unknown then) and the next call finds a
+new one being made in the background. There are no silent retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import parse_url
+
+from entitlements.ports import LedgerUnavailable
+
+WAITING_MAX = 20_000
+"""Calls under way at once; more are refused rather than queued."""
+
+Argument = str | int | bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the server is: a unix socket path, or host and port."""
+
+    path: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 6379
+    username: str | None = None
+    password: str | None = None
+    db: int = 0
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read ``unix://…``, ``redis://…`` or ``rediss://…`` as redis-py does."""
+        found: dict[str, Any] = dict(parse_url(url))
+        return cls(
+            path=found.get("path"),
+            host=found.get("host", "127.0.0.1"),
+            port=found.get("port", 6379),
+            username=found.get("username"),
+            password=found.get("password"),
+            db=int(found.get("db", 0)),
+            tls=url.startswith("rediss:"),
+        )
+
+
+class Refused(Exception):
+    """The server answered with an error."""
+
+
+class _Wire(asyncio.Protocol):
+    """Bytes out, replies in, strictly in order."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(encoding="utf-8")
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._out: list[bytes] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    @property
+    def open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def call(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self.open or len(self._waiting) >= WAITING_MAX:
+            future.set_exception(LedgerUnavailable("the entitlement ledger is not reachable"))
+            return future
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(hiredis.pack_command(command))
+        now_s = self._loop.time()
+        self._waiting.append((future, now_s + self._timeout_s))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout_s, self._look)
+        return future
+
+    def _flush(self) -> None:
+        if self.transport is not None and self._out:
+            self.transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def _look(self) -> None:
+        """Close when the oldest call is overdue, else look again when it would be."""
+        self._watch = None
+        if not self._waiting:
+            return
+        left_s = self._waiting[0][1] - self._loop.time()
+        if left_s > 0:
+            self._watch = self._loop.call_later(left_s, self._look)
+        elif self.transport is not None:
+            self.transport.abort()
+            self._fail("the entitlement ledger did not answer in time")
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while self._waiting:
+            reply = self._reader.gets()
+            if reply is False:
+                return
+            future, _ = self._waiting.popleft()
+            if future.done():
+                continue
+            if isinstance(reply, hiredis.ReplyError):
+                future.set_exception(Refused(str(reply)))
+            else:
+                future.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._fail("the connection to the entitlement ledger was lost")
+
+    def _fail(self, detail: str) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for future, _ in waiting:
+            if not future.done():
+                future.set_exception(LedgerUnavailable(detail))
+
+
+class Link:
+    """A connection that is made again whenever it is lost."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        greet: Callable[[Link], Awaitable[None]],
+        timeout_s: float,
+        retry_s: float = 0.05,
+    ) -> None:
+        """Prepare a link; nothing happens before :meth:`start`.
+
+        Args:
+            address: the server.
+            greet: called on every new connection before anybody may use it.
+            timeout_s: how long any answer may take.
+            retry_s: pause between attempts to connect.
+        """
+        self._address = address
+        self._greet = greet
+        self._timeout_s = timeout_s
+        self._retry_s = retry_s
+        self._wire: _Wire | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.up = False
+
+    async def start(self) -> None:
+        """Begin connecting; returns after the first attempt, successful or not."""
+        await self._attempt()
+        self._task = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Stop and disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._drop()
+
+    def call(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command; the reply comes in the future, text decoded.
+
+        Raises (in the future):
+            LedgerUnavailable: no answer in time, or no connection.
+            Refused: the server answered with an error.
+        """
+        if self._wire is None:
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future.set_exception(LedgerUnavailable("the entitlement ledger is not reachable"))
+            return future
+        return self._wire.call(command)
+
+    async def _keep(self) -> None:
+        while True:
+            if self._wire is None or not self._wire.open:
+                await self._attempt()
+            await asyncio.sleep(self._retry_s)
+
+    async def _attempt(self) -> None:
+        self._drop()
+        try:
+            async with asyncio.timeout(max(1.0, 10 * self._timeout_s)):
+                self._wire = await self._connected()
+                await self._introduced()
+                await self._greet(self)
+            self.up = True
+        except (OSError, TimeoutError, LedgerUnavailable, Refused):
+            self._drop()
+
+    async def _connected(self) -> _Wire:
+        loop, address = asyncio.get_running_loop(), self._address
+
+        def make() -> _Wire:
+            return _Wire(self._timeout_s)
+
+        if address.path is not None:
+            _, wire = await loop.create_unix_connection(make, address.path)
+        else:
+            _, wire = await loop.create_connection(
+                make, address.host, address.port, ssl=address.tls or None
+            )
+        return wire
+
+    async def _introduced(self) -> None:
+        address = self._address
+        if address.password is not None:
+            login = (address.username,) if address.username else ()
+            await self.call("AUTH", *login, address.password)
+        if address.db:
+            await self.call("SELECT", address.db)
+
+    def _drop(self) -> None:
+        self.up = False
+        if self._wire is not None and self._wire.transport is not None:
+            self._wire.transport.abort()
+        self._wire = None

@@ -1,0 +1,89 @@
+-- Replace what is filed for some features of one account, at once.
+--
+-- KEYS: account, deadlines, then the record of every settled key.
+-- ARGV: epoch, wipe ("1": empty the account first), lifetime of a key (ms),
+--       version (a number never used before: openings computed from what was there are void),
+--       number of positions, then per position: node, seq;
+--       number of features, then per feature: feature, digest ("" gone), number of starts,
+--         starts..., number of totals, then per total: segment, amount;
+--       then per settled key: hold, digest, made at, balances.
+-- Replies: 'lost' (the account is of another epoch and is not to be wiped), 'done'.
+
+local account, deadlines = KEYS[1], KEYS[2]
+local cursor = 0
+local function take()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+
+local function starts_with(name, prefix)
+  return string.sub(name, 1, #prefix) == prefix and tonumber(string.sub(name, #prefix + 1)) ~= nil
+end
+
+-- The last of the sorted starts that is not after the instant; the given one if all are.
+local function filed_at(starts, instant, otherwise)
+  for i = #starts, 1, -1 do
+    if tonumber(starts[i]) <= instant then return starts[i] end
+  end
+  return otherwise
+end
+
+local function refile_holds(feature, starts)
+  local entries = redis.call('HGETALL', account)
+  for i = 1, #entries, 2 do
+    local name, packed = entries[i], entries[i + 1]
+    if string.sub(name, 1, 2) == 'k:' then
+      local made = tonumber(string.match(packed, '^%d+'))
+      local filed = string.gsub(packed, '|([^,|]+),(%d+),([^|]+)', function(held, segment, amount)
+        if held ~= feature then return nil end
+        segment = filed_at(starts, made, segment)
+        local hi, lo = pair(amount)
+        shift(account, 'h:' .. feature .. ':' .. segment, hi, lo, 1)
+        return '|' .. held .. ',' .. segment .. ',' .. amount
+      end)
+      redis.call('HSET', account, name, filed)
+    end
+  end
+end
+
+local epoch, wipe, lifetime, version = take(), take(), take(), take()
+if wipe == '1' then
+  redis.call('DEL', account, deadlines)
+elseif redis.call('HGET', account, 'e') ~= epoch and redis.call('EXISTS', account) == 1 then
+  return 'lost'
+end
+redis.call('HSET', account, 'e', epoch)
+for _ = 1, tonumber(take()) do
+  local node = take()
+  redis.call('HSET', account, 'p:' .. node, take())
+end
+
+for _ = 1, tonumber(take()) do
+  local feature, digest = take(), take()
+  for _, name in ipairs(redis.call('HKEYS', account)) do
+    if starts_with(name, 'u:' .. feature .. ':') or starts_with(name, 'h:' .. feature .. ':') then
+      redis.call('HDEL', account, name)
+    end
+  end
+  redis.call('HDEL', account, 'c:' .. feature)
+  redis.call('HSET', account, 'v:' .. feature, version)
+  local starts = {}
+  for i = 1, tonumber(take()) do starts[i] = take() end
+  for _ = 1, tonumber(take()) do
+    local segment = take()
+    redis.call('HSET', account, 'u:' .. feature .. ':' .. segment, take())
+  end
+  if digest == '' then
+    redis.call('HDEL', account, 'g:' .. feature)
+  else
+    redis.call('HSET', account, 'g:' .. feature, digest)
+  end
+  refile_holds(feature, starts)
+end
+
+for k = 3, #KEYS do
+  local hold, digest, made, balances = take(), take(), take(), take()
+  redis.call('HSET', KEYS[k], 'h', hold, 'd', digest, 't', made, 'r', balances, 'c', '1')
+  redis.call('PEXPIRE', KEYS[k], lifetime)
+end
+return 'done'
