@@ -31,6 +31,7 @@ from storage.log.home import LogLimits
 from storage.log.node_log import NodeLog
 from storage.sql.database import Database, open_database
 from storage.sql.keys import KeyStore
+from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
 
 # Hot routes that the node's log serves. Until it is open they answer 503.

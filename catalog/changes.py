@@ -88,7 +88,11 @@ def plan(
     pointers = {
         id(version.value): version.pointer for held in document.objects for version in held.versions
     }
-    _refuse(_not_supported(document, unsupported), after, pointers=pointers, now=instant)
+    problems = _not_supported(document, unsupported)
+    only = _suspects(stated, retired)
+    for error in check_catalog(after, now=instant, pointers=pointers, only=only):
+        problems.note(error.pointer, error.detail)
+    problems.raise_if_any()
     return Plan(
         changes=(
             *(_change(catalog, after, held, instant) for held in document.objects),
@@ -118,7 +122,10 @@ def plan_retirement(
         raise NotFound(f"there is no '{id}' among {kind.value}")
     layer = _gone(catalog, kind, id, instant)
     after = lay_over(catalog, [layer])
-    _refuse(Problems(), after, pointers={}, now=instant)
+    problems = Problems()
+    for error in check_catalog(after, now=instant):
+        problems.note(error.pointer, error.detail)
+    problems.raise_if_any()
     return Plan(
         changes=(_retirement(catalog, layer),),
         warnings=(),
@@ -262,15 +269,23 @@ def _rated(value: Value) -> Iterator[tuple[str, Price | Contract]]:
         yield "", value
 
 
-def _refuse(problems: Problems, after: Catalog, *, pointers: dict[int, str], now: Micros) -> None:
-    for error in check_catalog(after, now=now, pointers=pointers):
-        problems.note(error.pointer, error.detail)
-    problems.raise_if_any()
+def _suspects(stated: Sequence[Layer], retired: Sequence[Layer]) -> set[tuple[Kind, str]] | None:
+    """What may have become wrong; None: anything.
+
+    Objects that name a customer or contract ask only that it is there, so stating one can make
+    only itself wrong (or clash with another over a subject).
+    """
+    safe = {Kind.CUSTOMERS, Kind.CONTRACTS}
+    if retired or any(layer.kind not in safe for layer in stated):
+        return None
+    return {(layer.kind, layer.id) for layer in stated}
 
 
 def _touched(after: Catalog, layers: Sequence[Layer]) -> set[CustomerId]:
     """Customers whose contracts, or their pricebooks, a document changes."""
     named = {(layer.kind, layer.id) for layer in layers}
+    if not {kind for kind, _ in named} & {Kind.CONTRACTS, Kind.PRICEBOOKS}:
+        return set()
     return {
         value.customer
         for chain in after.contracts.values()

@@ -83,9 +83,9 @@ def key_id(text: str) -> KeyId | None:
     return KeyId(parts[1])
 
 
-def key_digest(text: str) -> bytes:
-    """What is stored of a key, and what a presented one is looked up by."""
-    return hashlib.sha256(text.encode()).digest()
+def key_digest(key: str | bytes) -> bytes:
+    """What is stored of a key, and what a presented one (its bytes in the header) is found by."""
+    return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
 
 
 def _text(data: bytes) -> str:

@@ -6,8 +6,9 @@ A contract's own entitlement for a feature replaces its pricebook's; several con
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -54,18 +55,35 @@ class _Bounded(Protocol):
 class Schedules:
     """All schedules of one catalog, compiled for a customer when first asked for."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, before: Schedules | None = None) -> None:
+        """Prepare; with ``before`` what did not change since is not compiled again."""
         self.catalog = catalog
         self.readings = _readings(catalog)
         self._contracts = _contracts_by_customer(catalog)
-        self._compiled: dict[CustomerId, Mapping[FeatureId, Schedule]] = {}
+        self._checked: dict[CustomerId, Mapping[FeatureId, Schedule]] = {}
+        alike = before is not None and before.readings == self.readings
+        self._compiled: dict[CustomerId, tuple[object, Mapping[FeatureId, Schedule]]] = (
+            before._compiled if before is not None and alike else {}  # noqa: SLF001
+        )
 
     def of(self, customer: CustomerId) -> Mapping[FeatureId, Schedule]:
         """The customer's schedules by feature: only features some contract ever names."""
-        found = self._compiled.get(customer)
+        found = self._checked.get(customer)
         if found is None:
-            found = self._compiled[customer] = self._compile(customer)
+            stated = self._stated(customer)
+            known = self._compiled.get(customer)
+            found = known[1] if known and known[0] == stated else self._compile(customer)
+            self._compiled[customer] = (stated, found)
+            self._checked[customer] = found
         return found
+
+    def _stated(self, customer: CustomerId) -> object:
+        """The revisions of everything a customer's schedules are compiled from."""
+        contracts = [self.catalog.contracts[c] for c in self._contracts.get(customer, ())]
+        books = {book for chain in contracts for value in chain.values for book in _books(value)}
+        listed = [self.catalog.pricebooks.get(book) for book in sorted(books)]
+        stated = [self.catalog.customers.get(customer), *contracts, *listed]
+        return [tuple(v.revision for v in chain.versions) if chain else None for chain in stated]
 
     def metered(self, customer: CustomerId) -> dict[FeatureId, Schedule]:
         """Those the ledger keeps: of features with a sum or count meter."""
@@ -94,8 +112,7 @@ class Schedules:
         ]
         cuts = sorted({cut for offer in offers for cut in offer.cuts()})
         found: dict[FeatureId, list[Stretch]] = {}
-        bounds = zip(cuts, [*cuts[1:], FOREVER], strict=True)
-        for since, until in bounds:
+        for since, until in pairwise([*cuts, FOREVER]):
             terms = [term for offer in offers for term in offer.terms(since)]
             for feature in {*found, *(term.entitlement.feature for term in terms)}:
                 own = tuple(term for term in terms if term.entitlement.feature == feature)
@@ -120,6 +137,23 @@ class Schedules:
             for r in self.readings.get(feature, ())
         ]
         return hashlib.sha256(f"{read}{claims}".encode()).hexdigest()[:16]
+
+
+class CurrentSchedules:
+    """The schedules of whatever catalog is current: compiled anew when its revision moves."""
+
+    def __init__(self, catalog: Callable[[], Catalog]) -> None:
+        self._catalog = catalog
+        self._schedules = Schedules(catalog())
+
+    def __call__(self) -> Schedules:
+        """The same object as long as the catalog is the same."""
+        catalog = self._catalog()
+        if catalog is not self._schedules.catalog:
+            if catalog.revision == self._schedules.catalog.revision:
+                return self._schedules
+            self._schedules = Schedules(catalog, before=self._schedules)
+        return self._schedules
 
 
 class _Offer:
@@ -228,23 +262,27 @@ def _contracts_by_customer(catalog: Catalog) -> dict[CustomerId, list[ContractId
 def _readings(catalog: Catalog) -> dict[FeatureId, tuple[Reading, ...]]:
     """Each metered feature's meters over time: feature versions crossed with meter versions."""
     found: dict[FeatureId, list[Reading]] = {}
+    zone = catalog.timezone
     for feature, chain in catalog.features.items():
         for version in chain.versions:
             meters = catalog.meters.get(version.value.meter) if version.value.meter else None
             for metered in meters.versions if meters else ():
-                bounds = _bounds(version, catalog.timezone), _bounds(metered, catalog.timezone)
-                since = max(bounds[0][0], bounds[1][0])
-                until = min(bounds[0][1], bounds[1][1])
+                outer = bounds(version.effective_from, version.effective_until, zone)
+                inner = bounds(metered.effective_from, metered.effective_until, zone)
+                since, until = max(outer[0], inner[0]), min(outer[1], inner[1])
                 if since < until:
                     reading = Reading(
-                        feature=feature, meter=metered.value, since=since, until=until
+                        feature=feature,
+                        meter=metered.value,
+                        since=Micros(since),
+                        until=Micros(until),
                     )
                     found.setdefault(feature, []).append(reading)
     return {feature: tuple(readings) for feature, readings in found.items()}
 
 
-def _bounds(version: _Bounded, timezone: ZoneInfo) -> tuple[Micros, Micros]:
-    since, until = version.effective_from, version.effective_until
+def bounds(since: Moment | None, until: Moment | None, timezone: ZoneInfo) -> tuple[int, int]:
+    """A version's or a claim's time as instants: ``[since, until)``, open ends far away."""
     return (
         BEGINNING if since is None else resolve(since, timezone),
         FOREVER if until is None else resolve(until, timezone),

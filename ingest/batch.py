@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import msgspec
 import polars as pl
 
 from catalog.clock import SECOND_US
@@ -28,9 +28,6 @@ INCOMING = pl.Schema(
 )
 """One row an event that may be accepted. ``index`` is its place in the body (an NDJSON body's blank
 lines have none); ``time`` is null where the sender gave none; ``data`` is JSON text."""
-
-UNCHECKED = pl.Schema({**INCOMING, "time_text": pl.String()})
-"""INCOMING before it is validated. Where ``time`` came as text it stands in ``time_text`` yet."""
 
 
 class UnreadableBody(DomainError):
@@ -101,10 +98,13 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Texts:
-    """Decoded events as columns of Python values: the cheapest form out of a JSON parser.
+class Columns:
+    """Events as columns of Python values: the form that is cheapest to get out of a JSON parser.
 
-    All columns have one length. ``data`` is the JSON text as bytes or ``msgspec.Raw``.
+    All columns have one length. ``index`` is an event's place in its body (an NDJSON body's blank
+    lines have none). ``time`` is null where none was given, else RFC 3339 text as it came or
+    microseconds since 1970; after validation it is microseconds. ``data`` is JSON text; ``parsed``
+    the same as msgspec reads it (floats and all), where that was at hand.
     """
 
     index: Sequence[int]
@@ -112,50 +112,51 @@ class Texts:
     id: list[str]
     type: list[str]
     subject: list[str]
-    time: list[str | None]
-    data: list[msgspec.Raw | bytes]
+    time: Sequence[str | int | None]
+    data: list[str]
+    parsed: Sequence[Mapping[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def frame(self) -> pl.DataFrame:
-        """The same as an UNCHECKED frame, ``time`` not parsed yet."""
-        columns = {
-            "index": pl.Series(self.index, dtype=pl.Int64),
-            "source": self.source,
-            "id": self.id,
-            "type": self.type,
-            "subject": self.subject,
-            "time": pl.Series([None], dtype=INSTANT).new_from_index(0, len(self)),
-            "time_given": [text is not None for text in self.time],
-            "data": column_of(self.data),
-            "time_text": self.time,
-        }
-        return pl.DataFrame(columns, schema=UNCHECKED)
+        """The same as INCOMING, once validated."""
+        return pl.DataFrame(
+            {
+                "index": pl.Series(self.index, dtype=pl.Int64),
+                "source": pl.Series(self.source, dtype=pl.String),
+                "id": pl.Series(self.id, dtype=pl.String),
+                "type": pl.Series(self.type, dtype=pl.String),
+                "subject": pl.Series(self.subject, dtype=pl.String),
+                "time": pl.Series(self.time, dtype=pl.Int64).cast(INSTANT),
+                "time_given": pl.Series([time is not None for time in self.time], dtype=pl.Boolean),
+                "data": pl.Series(self.data, dtype=pl.String),
+            }
+        )
+
+    def keep(self, rows: Sequence[int]) -> Columns:
+        """Only the given rows, in the order given."""
+        columns = (self.index, self.source, self.id, self.type, self.subject, self.time, self.data)
+        picked = [[column[row] for row in rows] for column in columns]
+        names = ("index", "source", "id", "type", "subject", "time", "data")
+        return Columns(**dict(zip(names, picked, strict=True)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
     """What a body says. ``received`` counts its events: those here and those rejected."""
 
-    events: Texts | pl.DataFrame
+    events: Columns
     rejected: list[Rejection]
     received: int
     size_bytes: int = 0
 
 
-Row = tuple[int, str, str, str, str, int | None, str]
-"""INCOMING as a tuple: index, source, id, type, subject, time in µs (null: not given), data."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A body that was validated: what may be accepted, and every rejection so far.
+    """A body that was validated: what may be accepted, and every rejection so far, by index."""
 
-    ``events`` is INCOMING, or rows of it where they are too few to be worth a frame.
-    """
-
-    events: list[Row] | pl.DataFrame
+    events: Columns
     rejected: list[Rejection]
     size_bytes: int = 0
 
@@ -163,28 +164,16 @@ class Checked:
         return len(self.events)
 
 
-def column_of(texts: Iterable[msgspec.Raw | bytes]) -> pl.Series:
-    """JSON texts as a String column. One join and one split, instead of one copy a row.
-
-    Nothing valid in JSON holds the separator: control characters must be escaped there.
-    """
-    joined = pl.DataFrame({"data": [b"\x1f".join(texts).decode()]})
-    return joined.select(pl.col("data").str.split("\x1f").explode()).to_series()
-
-
-def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
-    """Rows as an INCOMING frame."""
-    if not rows:
-        return INCOMING.to_frame()
-    index, source, identity, kind, subject, time, data = zip(*rows, strict=True)
-    columns = {
-        "index": index,
-        "source": source,
-        "id": identity,
-        "type": kind,
-        "subject": subject,
-        "time": pl.Series(time, dtype=pl.Int64).cast(INSTANT),
-        "time_given": [moment is not None for moment in time],
-        "data": data,
-    }
-    return pl.DataFrame(columns, schema=INCOMING)
+def joined(many: Sequence[Columns]) -> Columns:
+    """Several bodies' events as one, in the order given."""
+    if len(many) == 1:
+        return many[0]
+    return Columns(
+        index=[index for one in many for index in one.index],
+        source=[text for one in many for text in one.source],
+        id=[text for one in many for text in one.id],
+        type=[text for one in many for text in one.type],
+        subject=[text for one in many for text in one.subject],
+        time=[time for one in many for time in one.time],
+        data=[text for one in many for text in one.data],
+    )

@@ -26,8 +26,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, _Number)
 
 
-def parse_strict(text: str) -> object:
+def parse_strict(text: str, *, depth: int = 1) -> object:
     """Parse JSON, keeping every number as its text (a ``str`` subclass no JSON string has).
+
+    ``depth`` is where the text stands in its event: the event itself is at 1, its data at 2.
 
     Raises:
         NotStrictJson: see there. Never anything else, whatever the text.
@@ -37,7 +39,7 @@ def parse_strict(text: str) -> object:
         text.encode()
     except (ValueError, RecursionError) as error:
         raise NotStrictJson(_reason(error)) from None
-    _check(value, depth=1)
+    _check(value, depth=depth)
     return value
 
 

@@ -56,7 +56,7 @@ def _exponent(text: str) -> int:
 def canonical_number(text: str) -> str:
     """The one spelling of a JSON number's value: ``1``, ``1.0`` and ``1e0`` are all ``1``.
 
-    Plain digits where few zeros are needed, else ``<digits>e<exponent>``. ``text`` must be a number.
+    Plain digits where few zeros are needed, else ``<digits>e<exponent>``.
     """
     parsed = parse_number(text)
     assert parsed is not None, text

@@ -32,9 +32,10 @@ FROM_FACTS: dict[Aggregation, tuple[pl.Expr, pl.Expr]] = {
     Aggregation.LATEST: (_VALUE.sort_by("time", "received_at", "node", "seq").last(), _ONE),
     Aggregation.UNIQUE_COUNT: (pl.col("text").n_unique(), _ONE),
 }
-"""(quantity, divisor) of one group of facts with a value. ``text`` is canonical, so equal JSON values are equal text.
+"""(quantity, divisor) of one group of facts with a value.
 
-The sum of an average cannot wrap: values are below 10^17, and there are not 10^12 of them.
+``text`` is canonical, so equal JSON values are equal text. The sum of an average cannot
+wrap: values are below 10^17, and there are not 10^12 of them.
 """
 
 

@@ -30,7 +30,7 @@ class LineStatus(StrEnum):
     CLOSED = "closed"
 
 
-ROW = pl.Schema(
+LINES = pl.Schema(
     {
         "line_id": pl.String(),
         "customer": pl.String(),
@@ -52,16 +52,6 @@ ROW = pl.Schema(
         "price_version": pl.String(),
     }
 )
-"""The columns of a line that are shown (DESIGN section 11), in the order they are shown in."""
-
-LINES = pl.Schema(
-    {
-        **ROW,
-        "billing_start": INSTANT,
-        "billing_end": INSTANT,
-        "accounting_date": pl.Date(),
-    }
-)
 """One row a line: what one contract owes for one price, billing period (or part) and group.
 
 ``line_id`` is stable: it says what the line is, not what it amounts to. ``meter`` is null where
@@ -71,10 +61,18 @@ as metered, rounded to 9 decimals where the exact one has more (an average); the
 made from the rounded one. ``amount`` is rounded once, to the currency's minor units; the column
 has 6 decimals so that it holds every currency. ``period_end`` is null for a period without end.
 ``status`` is ``open``; ``adjusts`` and ``cause`` are null: closing is downstream.
-
-Three more columns are for consumers and not shown: the whole billing period a part is a part of
-(lines of one contract, timing and billing period share an invoice), and the day the line counts on.
 """
+
+BILLING = pl.Schema(
+    {
+        "line_id": pl.String(),
+        "billing_start": INSTANT,
+        "billing_end": INSTANT,
+        "accounting_date": pl.Date(),
+    }
+)
+"""Where a line is due, one row a line: the whole billing period that its own is (a part of), and
+the day it counts on. Lines of one contract, timing and billing period share an invoice."""
 
 LINES_ORDER = (
     "customer",

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from catalog.clock import Micros, to_datetime
 from catalog.errors import DomainError
-from catalog.ids import ContractId, CustomerId
+from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import FOREVER, Period, PeriodSpec, accounting_date, billing_periods
 from catalog.pricebooks import Prorate, Timing
 from catalog.snapshot import Catalog
@@ -45,22 +45,23 @@ class LinePlan:
     share: Share
     accounting: date
 
-    @property
-    def prefix(self) -> str:
-        """The readable beginning of its lines' ids: where to look for the rest."""
-        return f"{to_datetime(self.period.start):%Y%m%d}-{contract_digest(self.contract)}"
-
     def line_id(self, dimensions: str) -> str:
-        """Stable: what the line is (contract, slot, timing, part, group), not what it comes to."""
+        """Stable: what the line is (contract, slot, timing, part, group), not what it comes to.
+
+        ``contract~day~digest``, where the day (UTC) is the billing period's first, so that the id
+        says where to look (:func:`rating.lines.named_in`).
+        """
         timing = self.terms.invoicing.timing
         parts = (self.contract, self.slot, timing, self.period.start, self.start, dimensions)
         digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
-        return f"{self.prefix}-{digest[:20]}"
+        return f"{self.contract}~{to_datetime(self.period.start):%Y%m%d}~{digest[:20]}"
 
 
-def contract_digest(contract: str) -> str:
-    """The part of a line id that tells which contracts it may be of."""
-    return hashlib.sha256(contract.encode()).hexdigest()[:8]
+def specs_needed(catalog: Catalog) -> tuple[SpecId, ...]:
+    """Every fact spec that pricing may read: what the readers must have covered first."""
+    metered = {p.meter for chain in catalog.products.values() for p in chain.values}
+    meters = (chain for meter, chain in catalog.meters.items() if meter in metered)
+    return tuple(sorted({m.fact_spec.id for chain in meters for m in chain.values if m.billable}))
 
 
 class Selection(Protocol):

@@ -99,6 +99,15 @@ def measure(
     return _bounded(pl.concat(found), plans)
 
 
+def line_spans(plan: LinePlan, catalog: Catalog) -> pl.DataFrame:
+    """SPANS of one line's usage; empty for a fixed quantity."""
+    spans = _Spans()
+    meter = _priced_meter(plan)
+    if meter is not None:
+        spans.of(plan, meter.fact_spec.id, claims_of(catalog, plan.customer))
+    return spans.frame()
+
+
 def _question(plans: Sequence[LinePlan], catalog: Catalog) -> _Question:
     selectors: dict[Selector, int] = {}
     claims: dict[CustomerId, list[Claim]] = {}

@@ -17,9 +17,11 @@ WHOLE = Fraction(1)
 class Share:
     """How much of what is stated for a period is due: of the allowances, and of the fee.
 
-    ``terms`` scales included units, minimum and maximum; ``fee`` what is charged.
+    ``included`` scales the included units, ``terms`` minimum and maximum, ``fee`` what is charged
+    (with the units it is charged for, so a fixed quantity's included units stay whole).
     """
 
+    included: Fraction = WHOLE
     terms: Fraction = WHOLE
     fee: Fraction = WHOLE
 
@@ -33,8 +35,10 @@ def usage_share(
     start and end cut it) only where the price is prorated.
     """
     if prorate is Prorate.NO:
-        return Share(terms=_seconds(start, end, period.start, period.end))
-    return Share(terms=in_force(period, start, end, prorate=prorate, timezone=timezone))
+        share = _seconds(start, end, period.start, period.end)
+    else:
+        share = in_force(period, start, end, prorate=prorate, timezone=timezone)
+    return Share(included=share, terms=share)
 
 
 def fee_share(

@@ -20,6 +20,9 @@ from rating.charges.registry import MODELS
 from rating.shares import Share
 from rating.terms import Terms
 
+CHARGE = "charge"
+"""The step that turns units into an amount."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
@@ -111,7 +114,7 @@ def _include(line: Priced, terms: Terms, share: Share) -> Priced:
 
 
 def _included(terms: Terms, share: Share) -> Fraction | None:
-    return _scaled(terms.price.included, Fraction(1) if share.fee != 1 else share.terms)
+    return _scaled(terms.price.included, share.included)
 
 
 # 3 charge: the price model
@@ -173,15 +176,9 @@ def _times(column: str) -> Callable[[pl.DataFrame, Book], pl.DataFrame]:
 # 6 discount: percent off
 
 
-def discount_factor(terms: Terms) -> Fraction | None:
-    """What is left of an amount after the price's percent discount."""
-    percent = terms.price.discount_percent
-    return None if percent is None else 1 - Fraction(percent) / 100
-
-
 def _discount(line: Priced, terms: Terms, share: Share) -> Priced:
     del share
-    factor = discount_factor(terms)
+    factor = terms.discount_factor
     return line if factor is None else replace(line, amount=line.amount * factor)
 
 
@@ -216,14 +213,14 @@ def _minimum(line: Priced, terms: Terms, share: Share) -> Priced:
 STEPS: tuple[Step, ...] = (
     Step(name="convert", columns=_same, exact=_convert, stated=_convert_factor),
     Step(name="included", columns=_include_columns, exact=_include, stated=_included),
-    Step(name="charge", columns=_charge_columns, exact=_charge, stated=lambda *_: None),
+    Step(name=CHARGE, columns=_charge_columns, exact=_charge, stated=lambda *_: None),
     Step(name="prorate", columns=_same, exact=_prorate, stated=_prorated),
     Step(name="multiply", columns=_times("multiply"), exact=_multiply, stated=_factor),
     Step(
         name="discount",
         columns=_times("discount"),
         exact=_discount,
-        stated=lambda terms, _: discount_factor(terms),
+        stated=lambda terms, _: terms.discount_factor,
     ),
     Step(
         name="maximum",

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields, is_dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from catalog.charges import Flat
@@ -44,6 +45,12 @@ class Terms:
         """The meter that gives the quantity; null for flat fees and fixed quantities."""
         fixed = self.price.quantity is not None or isinstance(self.price.charge, Flat)
         return None if fixed else self.meter
+
+    @property
+    def discount_factor(self) -> Fraction | None:
+        """What is left of an amount after the percent discount; above 1 for a surcharge."""
+        percent = self.price.discount_percent
+        return None if percent is None else 1 - Fraction(percent) / 100
 
     @property
     def version(self) -> str:

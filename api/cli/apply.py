@@ -96,11 +96,17 @@ def _show_mistakes(problem: ApiProblem, documents: Documents, console: Console) 
     """One line a mistake, ``file:line: field: detail``, as editors and CI systems link them."""
     for error in problem.errors:
         pointer = error.pointer.removeprefix(DOCUMENT_POINTER)
-        place = documents.place(pointer)
+        place = documents.place(pointer) if _is_stated(pointer, documents) else None
         field = ".".join(_unescaped(part) for part in pointer.split("/")[1:])
         parts = (str(place) if place else "", field, error.detail)
         console.print(Text(": ".join(part for part in parts if part)), soft_wrap=True)
     console.print(Text(f"nothing was changed: {problem.detail}", style="red"), soft_wrap=True)
+
+
+def _is_stated(pointer: str, documents: Documents) -> bool:
+    """Whether the object around ``pointer`` is in the files: others may be at fault too."""
+    steps = pointer.split("/")
+    return len(steps) <= 2 or "/".join(steps[:3]) in documents.places
 
 
 def _unescaped(part: str) -> str:

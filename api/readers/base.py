@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -115,6 +116,7 @@ class Reader(ABC):
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._turning = threading.Lock()
 
     @abstractmethod
     def step(self) -> bool:
@@ -178,10 +180,17 @@ class Reader(ABC):
             self._thread.join(timeout_s)
 
     def _turn(self) -> bool:
-        worked = self.step()
+        with self._turning:
+            worked = self.step()
         self._measure()
         self.failure = None
         return worked
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold the loop between two steps, so that what it writes can be dropped under it."""
+        with self._turning:
+            yield
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -78,9 +78,11 @@ class ClickHouseReader(Reader):
                     return False
         return True
 
-    def forget(self) -> None:
-        """After the store was dropped: start over from what is there."""
-        self._scanned = {}
+    def drop(self) -> None:
+        """Empty the tables; the next steps replay the log. Only while the loop is paused."""
+        self._scanned.clear()
+        self._sent_at.clear()
+        self._store.drop()
 
     def _stored(self) -> dict[tuple[NodeId, Output], Reached]:
         return {

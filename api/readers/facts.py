@@ -73,6 +73,11 @@ class FactsReader(Reader):
                     return False
         return True
 
+    def drop(self) -> None:
+        """Forget all facts; the next steps replay the log. Only while the loop is paused."""
+        self._received.clear()
+        self._facts.drop()
+
     def progress(self) -> dict[SpecId, tuple[int, int]]:
         """Records read and records there are, of each spec that is behind."""
         durable = {node: tail.durable().seq for node, tail in self._sealable().items()}

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api.auth import Principal
 from api.editing import Editor, LinesToRerate, version_view
 from api.freshness import AsOfInFuture
-from api.models.catalog import read_apply_request
+from api.models.catalog import ApplyRequest, read_apply_request
 from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
 from api.routes.bodies import read_json
 from api.routes.principal import require
@@ -36,13 +36,10 @@ JsonBody = Annotated[object, Depends(read_json)]
 Reader = Annotated[Principal, Depends(require("read", "catalog"))]
 Writer = Annotated[Principal, Depends(require("catalog"))]
 
-# Bodies are read strictly by hand (decimals, repeated keys), so FastAPI is told of them here.
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    }
-}
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    """Bodies are read strictly by hand (decimals, repeated keys): OpenAPI is told of them here."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def build_router(
@@ -75,7 +72,11 @@ def build_router(
         _add_reads(router, kind, views)
         _add_writes(router, kind, editor)
 
-    @router.post("/catalog", summary="Apply a whole document, or see what it would change")
+    @router.post(
+        "/catalog",
+        summary="Apply a whole document, or see what it would change",
+        openapi_extra=_body(ApplyRequest.model_json_schema()),
+    )
     def apply(tree: JsonBody, writer: Writer) -> Response:
         return _json(editor.apply(read_apply_request(tree), actor=writer.key_id or None))
 
@@ -165,7 +166,7 @@ def _add_writes(router: APIRouter, kind: Kind, editor: Editor) -> None:
         f"/{kind.value}/{{id}}",
         summary="State an object: from the beginning, or from effective_from on",
         name=f"put_{kind.value}",
-        openapi_extra=_BODY,
+        openapi_extra=_body({"type": "object"}),
         responses={201: {"description": "It is new."}},
     )
     def put(id_: ObjectId, tree: JsonBody, writer: Writer) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from catalog.checks.findings import Findings, values_of
+from catalog.checks.findings import Findings
 from catalog.contracts import Contract, PriceOverride
 from catalog.grammar import Value
 from catalog.ids import Kind, PricebookId
@@ -16,18 +16,18 @@ from catalog.snapshot import Catalog
 
 def check_contracts(catalog: Catalog, findings: Findings) -> None:
     """Currencies, overrides and entitlements of every contract and pricebook."""
-    for chain in catalog.pricebooks.values():
-        first = chain.values[0]
-        for book in chain.values:
-            if book.currency != first.currency:
+    for version in findings.versions(catalog, Kind.PRICEBOOKS):
+        if isinstance(version.value, Pricebook):
+            first = catalog.pricebooks[version.value.id].values[0]
+            if version.value.currency != first.currency:
                 detail = f"this pricebook is in {first.currency}; a chain keeps its currency"
-                findings.note(Kind.PRICEBOOKS, book, "/currency", detail)
-    for version in values_of(catalog, Kind.CONTRACTS):
+                findings.note(Kind.PRICEBOOKS, version.value, "/currency", detail)
+    for version in findings.versions(catalog, Kind.CONTRACTS):
         if isinstance(version.value, Contract):
             for path, detail in _wrong(catalog, version.value):
                 findings.note(Kind.CONTRACTS, version.value, path, detail)
     for kind in (Kind.PRICEBOOKS, Kind.CONTRACTS):
-        for version in values_of(catalog, kind):
+        for version in findings.versions(catalog, kind):
             for path, detail in _wrong_entitlements(catalog, version.value):
                 findings.note(kind, version.value, path, detail)
 
@@ -39,6 +39,8 @@ def _wrong(catalog: Catalog, contract: Contract) -> Iterator[tuple[str, str]]:
     for terms in stages(contract):
         listed = list_prices(catalog, terms.pricebook)
         for index, override in enumerate(terms.prices):
+            if not _is_known(catalog, override, terms):
+                continue
             path = f"{terms.prices_path}/{index}"
             missing = _names_nothing(override, listed, terms)
             if missing is None:
@@ -72,6 +74,12 @@ def _names_nothing(override: PriceOverride, listed: tuple[Price, ...], terms: Te
         return "there is no pricebook whose price this could change"
     name = f" named '{override.overrides}'" if override.overrides else ""
     return f"pricebook '{terms.pricebook}' has no price of '{override.product}'{name}"
+
+
+def _is_known(catalog: Catalog, override: PriceOverride, terms: Terms) -> bool:
+    """Whether what an override is about exists at all; where not, that alone is reported."""
+    book = terms.pricebook is None or terms.pricebook in catalog.pricebooks
+    return book and override.product in catalog.products
 
 
 def _named_twice(terms: Terms) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
@@ -21,10 +21,12 @@ class Findings:
     """Mistakes found so far.
 
     ``pointers`` says where a value (by identity) stands in the document that stated it; values
-    that no document states just now are named as ``/kind/id``.
+    that no document states just now are named as ``/kind/id``. ``only`` limits the search to
+    some objects, where it is known that the others cannot have become wrong.
     """
 
     pointers: Mapping[int, str]
+    only: Collection[tuple[Kind, str]] | None = None
     errors: list[FieldError] = field(default_factory=list)
 
     def note(self, kind: Kind, value: Value, path: str, detail: str) -> None:
@@ -36,11 +38,16 @@ class Findings:
         if error not in self.errors:
             self.errors.append(error)
 
-
-def values_of(catalog: Catalog, kind: Kind) -> Iterator[Version[Value]]:
-    """Every version of every object of one family."""
-    for chain in chains_of(catalog, kind).values():
-        yield from chain.versions
+    def versions(self, catalog: Catalog, kind: Kind) -> Iterator[Version[Value]]:
+        """Every version of the objects of one family that are looked at."""
+        chains = chains_of(catalog, kind)
+        if self.only is None:
+            for chain in chains.values():
+                yield from chain.versions
+            return
+        for family, name in self.only:
+            if family is kind and name in chains:
+                yield from chains[name].versions
 
 
 def is_live(chain: Chain[Value] | None, now: Micros, timezone: ZoneInfo) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from catalog.charges import Capacity, Flat, Matrix
-from catalog.checks.findings import Findings, values_of
+from catalog.checks.findings import Findings
 from catalog.contracts import Contract
 from catalog.grammar import Value, step
 from catalog.ids import Kind, MeterId, ProductId
@@ -35,7 +35,7 @@ def check_products(catalog: Catalog, findings: Findings) -> dict[ProductId, Mete
 
     Products whose meter does not exist are left out: that alone is reported of them.
     """
-    for version in values_of(catalog, Kind.PRODUCTS):
+    for version in findings.versions(catalog, Kind.PRODUCTS):
         product = version.value
         meter = product.meter if isinstance(product, Product) else None
         if not isinstance(product, Product) or meter is None or meter not in catalog.meters:
@@ -82,7 +82,7 @@ def check_prices(
 ) -> None:
     """Every price of every pricebook and contract fits its product and its timing."""
     for kind in (Kind.PRICEBOOKS, Kind.CONTRACTS):
-        for version in values_of(catalog, kind):
+        for version in findings.versions(catalog, kind):
             value = version.value
             for path, price in prices_of(value):
                 if price.product in products:

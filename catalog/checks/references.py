@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from catalog.checks.findings import Findings, holds_from, is_live, values_of
+from catalog.checks.findings import Findings, holds_from, is_live
 from catalog.clock import Micros
 from catalog.grammar import Value
 from catalog.history import chains_of
 from catalog.ids import CustomerId, Kind
-from catalog.references import references
+from catalog.references import Reference, references
 from catalog.snapshot import Catalog, Version
 
 _ONE = {
@@ -22,36 +22,34 @@ _ONE = {
 
 def check_references(catalog: Catalog, findings: Findings, *, now: Micros) -> None:
     """Names of nothing, and names of retired objects in what is still in force."""
-    live = {
-        kind: {name for name, chain in chains.items() if is_live(chain, now, catalog.timezone)}
-        for kind, chains in ((kind, chains_of(catalog, kind)) for kind in Kind)
-    }
+    live: dict[tuple[Kind, str], bool] = {}
     for kind in Kind:
-        for version in values_of(catalog, kind):
-            _check_one(catalog, version, kind, live=live, findings=findings, now=now)
+        for version in findings.versions(catalog, kind):
+            for reference in references(version.value):
+                target = reference.kind, reference.id
+                if target not in live:
+                    chain = chains_of(catalog, reference.kind).get(reference.id)
+                    live[target] = is_live(chain, now, catalog.timezone)
+                if not live[target]:
+                    detail = _dangling(catalog, version, reference, now=now)
+                    if detail is not None:
+                        findings.note(kind, version.value, reference.path, detail)
 
 
-def _check_one(
-    catalog: Catalog,
-    version: Version[Value],
-    kind: Kind,
-    *,
-    live: dict[Kind, set[str]],
-    findings: Findings,
-    now: Micros,
-) -> None:
-    for reference in references(version.value):
-        if reference.id in live[reference.kind]:
-            continue
-        named = f"{_ONE[reference.kind]} '{reference.id}'"
-        if reference.id not in chains_of(catalog, reference.kind):
-            findings.note(kind, version.value, reference.path, f"there is no {named}")
-        elif holds_from(version, now, catalog.timezone):
-            findings.note(kind, version.value, reference.path, f"{named} is retired")
+def _dangling(
+    catalog: Catalog, version: Version[Value], reference: Reference, *, now: Micros
+) -> str | None:
+    """What is wrong with naming an object that is not in force, if anything."""
+    named = f"{_ONE[reference.kind]} '{reference.id}'"
+    if reference.id not in chains_of(catalog, reference.kind):
+        return f"there is no {named}"
+    return f"{named} is retired" if holds_from(version, now, catalog.timezone) else None
 
 
 def check_parents(catalog: Catalog, findings: Findings) -> None:
     """No customer is, over however many steps, its own parent (whatever the version)."""
+    if not any(True for _ in findings.versions(catalog, Kind.CUSTOMERS)):
+        return
     parents: dict[CustomerId, list[CustomerId]] = {
         customer: [value.parent for value in chain.values if value.parent is not None]
         for customer, chain in catalog.customers.items()

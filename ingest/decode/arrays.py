@@ -42,7 +42,7 @@ def decode_array(content: bytes, limits: IngestLimits) -> Decoded:
     if wires is not None and len(wires) > limits.events_max:
         raise TooManyEvents(f"more than {limits.events_max} events in one body")
     decoded = None if wires is None else decoded_wires(wires, content)
-    return decoded or decode_each(split_array(content, limits), limits)
+    return decode_each(split_array(content, limits), limits) if decoded is None else decoded
 
 
 def _wires(content: bytes, limits: IngestLimits) -> list[Wire] | None:

@@ -8,10 +8,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from ingest.batch import Decoded, IngestLimits, UnsupportedMediaType
+from ingest.batch import Decoded, IngestLimits, UnreadableBody, UnsupportedMediaType
+from ingest.decode.arrays import split_array
 from ingest.decode.each import decode_each
 
-_BODY_MEDIA = re.compile(r"application/(cloudevents.*|x-ndjson|vnd\.apache\.(arrow\.stream|parquet))")
+_BODY_MEDIA = re.compile(
+    r"application/(cloudevents.*|x-ndjson|vnd\.apache\.(arrow\.stream|parquet))"
+)
 _JSON_MEDIA = re.compile(r"(application|text)/(json|[a-z0-9.+-]+\+json)")
 _MARKS = ("ce-id", "ce-specversion")
 _ATTRIBUTES = ("id", "source", "type", "subject", "specversion", "time", "dataschema")
@@ -34,7 +37,7 @@ def decode_binary(
     An empty body is an event without data.
 
     Raises:
-        UnsupportedMediaType: the data is not JSON.
+        UnsupportedMediaType, UnreadableBody: the data is not JSON.
     """
     if media and not _JSON_MEDIA.fullmatch(media):
         raise UnsupportedMediaType(f"data is a JSON object, not {media}")
@@ -45,8 +48,10 @@ def decode_binary(
             event[name] = _decoded(value)
     element = msgspec.json.encode(event)
     if content.strip():
-        pieces = (element[:-1], b',"data":' if event else b'"data":', content.strip(), b"}")
-        element = b"".join(pieces)
+        data = split_array(b"[" + content + b"]", limits)  # so that no body can pose as attributes
+        if len(data) != 1:
+            raise UnreadableBody("the data is more than one JSON value")
+        element = b"".join((element[:-1], b',"data":' if event else b'"data":', *data, b"}"))
     return decode_each([element], limits)
 
 

@@ -12,6 +12,8 @@ SPECVERSION = "1.0"
 
 Reason = tuple[RejectCode, str]
 
+_NOT_AN_OBJECT: Reason = (RejectCode.INVALID_FIELD, "data is not an object")
+
 
 class _Named(msgspec.Struct, gc=False):
     id: str | None = None
@@ -31,6 +33,15 @@ def diagnose(element: bytes) -> Reason | None:
     if not isinstance(event, dict):
         return RejectCode.INVALID_FIELD, "an event is an object"
     return _attributes(event) or _context(event) or _data(event)
+
+
+def diagnose_data(text: str) -> Reason | None:
+    """Why ``text`` is not the data of an event, None if it is (JSON null is no data)."""
+    try:
+        data = parse_strict(text, depth=2)
+    except NotStrictJson as error:
+        return RejectCode.INVALID_JSON, str(error)
+    return None if data is None or isinstance(data, dict) else _NOT_AN_OBJECT
 
 
 def id_of(element: bytes) -> str | None:
@@ -66,8 +77,9 @@ def _context(event: dict[str, object]) -> Reason | None:
 def _data(event: dict[str, object]) -> Reason | None:
     if event.get("data_base64") is not None:
         return RejectCode.INVALID_FIELD, "data_base64 is not read: data is a JSON object"
-    if not isinstance(event.get("data") or {}, dict) or event.get("data") == "":
-        return RejectCode.INVALID_FIELD, "data is not an object"
+    data = event.get("data")
+    if data is not None and not isinstance(data, dict):
+        return _NOT_AN_OBJECT
     return None
 
 

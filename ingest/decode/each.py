@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec import UNSET, Raw
 
 from catalog.events import RejectCode
-from ingest.batch import Decoded, IngestLimits, Rejection, Texts
+from ingest.batch import Decoded, IngestLimits, Rejection
 from ingest.decode.diagnose import SPECVERSION, Reason, diagnose, id_of
-from ingest.decode.wire import NO_DATA, UNREADABLE, Wire, one_wire, surely_strict, texts_of
+from ingest.decode.wire import NO_DATA, UNREADABLE, Wire, one_wire, surely_strict, columns_of
 
 _USUAL_VERSIONS = (UNSET, SPECVERSION)
 
@@ -28,7 +28,7 @@ def decode_each(elements: Sequence[bytes | Raw], limits: IngestLimits) -> Decode
         else:
             code, detail = found
             rejected.append(Rejection(index=place, id=id_of(text), code=code, detail=detail))
-    return Decoded(events=texts_of(wires, index), rejected=rejected, received=len(elements))
+    return Decoded(events=columns_of(wires, index), rejected=rejected, received=len(elements))
 
 
 def read_event(text: bytes, limits: IngestLimits) -> Wire | Reason:

@@ -25,6 +25,7 @@ def decode_lines(content: bytes, limits: IngestLimits) -> Decoded:
     try:
         wires = list(map(one_wire.decode, lines))
     except UNREADABLE:
-        return decode_each([line.strip() for line in lines], limits)
-    whole = b"[" + b",".join(lines) + b"]"
-    return decoded_wires(wires, whole) or decode_each([line.strip() for line in lines], limits)
+        decoded = None
+    else:
+        decoded = decoded_wires(wires, b"[" + b",".join(lines) + b"]")
+    return decode_each([line.strip() for line in lines], limits) if decoded is None else decoded

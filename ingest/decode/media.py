@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ingest.batch import Body, Decoded, EmptyBody, IngestLimits, UnreadableBody, UnsupportedMediaType
+from ingest.batch import (
+    Body,
+    Decoded,
+    EmptyBody,
+    IngestLimits,
+    UnreadableBody,
+    UnsupportedMediaType,
+)
 from ingest.decode import arrays, binary, columnar, lines
 
 _BOM = b"\xef\xbb\xbf"

@@ -1,27 +1,30 @@
 """One CloudEvent in JSON, as msgspec finds it, and whether a text is strict JSON, cheaply.
 
 msgspec checks the grammar to the last byte but keeps the last of duplicate keys. A full parser that
-sees them costs ten times as much, so it only reads what :func:`surely_strict` or
-:func:`surely_strict_flat` cannot clear.
+sees them costs ten times as much, so it only reads what :func:`surely_flat` and
+:func:`surely_strict` cannot clear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
-from ingest.batch import Decoded, Texts
+from ingest.batch import Columns, Decoded
 from ingest.jsontext import DEPTH_MAX
 
 NO_DATA = Raw(b"{}")
+_BETWEEN = b"\x1f"  # no JSON text contains it: a control character must be escaped
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises on bytes it does not accept."""
 
-_COLON, _QUOTE, _SPACE, _BRACKET = 58, 34, 32, 91
+_COLON, _QUOTE, _SPACE = b':" '
+_WORTH_AN_ARRAY_BYTES = 4096
 _FLAT_ARRAYS_MAX = 16
 _TOO_DEEP = -(2**40)
 
@@ -33,10 +36,10 @@ class Wire(msgspec.Struct, gc=False):
     source: str
     type: str
     subject: str
-    specversion: str | None | UnsetType = UNSET
-    time: str | None | UnsetType = UNSET
-    datacontenttype: str | None | UnsetType = UNSET
-    dataschema: str | None | UnsetType = UNSET
+    specversion: str | UnsetType | None = UNSET
+    time: str | UnsetType | None = UNSET
+    datacontenttype: str | UnsetType | None = UNSET
+    dataschema: str | UnsetType | None = UNSET
     data: Raw = NO_DATA
 
 
@@ -46,45 +49,60 @@ one_wire = msgspec.json.Decoder(Wire)
 many_wires = msgspec.json.Decoder(list[Wire])
 many_raws = msgspec.json.Decoder(list[Raw])
 _any = msgspec.json.Decoder()
+_object = msgspec.json.Decoder(dict[str, Any])
 _objects = msgspec.json.Decoder(list[dict[str, Any]])
 
 
-def surely_strict_flat(content: bytes, *, attributes: int, data: Sequence[Raw | bytes]) -> bool:
-    """Whether a body that :class:`Wire` could read is free of duplicate keys and of deep nesting.
+def surely_flat(
+    content: bytes, *, attributes: int, data: Sequence[str]
+) -> list[dict[str, Any]] | None:
+    """The parsed data of a body that is free of duplicate keys and of nested objects, for certain.
 
-    True is certain; false means look closer. Every key is followed by ``":``, and nothing else is
-    unless a string holds those characters. So if nowhere a space precedes a colon, there are at
-    least as many ``":`` as keys were sent, and as many as keys were *found* only if no key stands
-    twice, none is unknown and no string confuses the count.
+    None means look closer. Every key is followed by ``":``, and nothing else is unless a string
+    holds those characters. So if nowhere a space precedes a colon, there are at least as many
+    ``":`` as keys were sent, and as many as keys were *found* only if no key stands twice, none is
+    unknown and no string confuses the count.
 
     Args:
-        content: the body.
+        content: the body, which :class:`Wire` could read.
         attributes: how many attributes Wire found in all its events, ``data`` included.
         data: the data of each event, as found.
     """
-    joined = b"[" + b",".join(data) + b"]"
-    inner = np.frombuffer(joined, np.uint8)
-    if np.count_nonzero(inner == _BRACKET) > _FLAT_ARRAYS_MAX:
-        return False
+    inner = "[" + ",".join(data) + "]"
+    if inner.count("[") > _FLAT_ARRAYS_MAX:
+        return None
     try:
-        keys = sum(map(len, _objects.decode(joined)))  # flat: nested keys are not counted
+        parsed = _objects.decode(inner)
     except UNREADABLE:
-        return False
-    return _colons(np.frombuffer(content, np.uint8)) == attributes + keys
+        return None
+    keys = sum(map(len, parsed))  # nested ones are not among them
+    return parsed if _colons(content) == attributes + keys else None
 
 
-def surely_strict(content: bytes) -> bool:
+def surely_strict(content: bytes, *, depth_max: int = DEPTH_MAX) -> bool:
     """Whether any JSON text is free of duplicate keys, half surrogates and deep nesting.
 
-    True is certain, for the reason :func:`surely_strict_flat` gives, nested keys counted too. An
-    array is a body: its elements are what may nest 32 deep.
+    True is certain, for the reason :func:`surely_flat` gives, nested keys counted too.
     """
     try:
         value = _any.decode(content)
     except UNREADABLE:
         return False
-    keys = _keys(value, DEPTH_MAX + 1 if isinstance(value, list) else DEPTH_MAX)
-    return _colons(np.frombuffer(content, np.uint8)) == keys
+    return _colons(content) == _keys(value, depth_max)
+
+
+def strict_rows(texts: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Parse each of ``texts``; None unless all are objects and surely strict."""
+    try:
+        parsed = list(map(_object.decode, texts))
+    except UNREADABLE:
+        return None
+    joined = ",".join(texts)
+    flat = joined.count("[") <= _FLAT_ARRAYS_MAX
+    if flat and _colons(joined.encode()) == sum(map(len, parsed)):
+        return parsed
+    strict = all(surely_strict(text.encode(), depth_max=DEPTH_MAX - 1) for text in texts)
+    return parsed if strict else None
 
 
 def _keys(value: object, depth_max: int) -> int:
@@ -101,9 +119,13 @@ def _keys(value: object, depth_max: int) -> int:
     return found
 
 
-def _colons(content: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
+def _colons(content: bytes) -> int:
     """How many ``":`` there are; -1 if a space stands before any colon."""
-    before = content[np.flatnonzero(content == _COLON) - 1]
+    if len(content) < _WORTH_AN_ARRAY_BYTES:
+        spaced = b" :" in content or b"\n:" in content or b"\t:" in content or b"\r:" in content
+        return -1 if spaced else content.count(b'":')
+    array = np.frombuffer(content, np.uint8)
+    before = array[np.flatnonzero(array == _COLON) - 1]
     return -1 if np.any(before <= _SPACE) else int(np.count_nonzero(before == _QUOTE))
 
 
@@ -117,41 +139,39 @@ def decoded_wires(wires: list[Wire], content: bytes) -> Decoded | None:
     versions = [wire.specversion for wire in wires]
     if not _BARE_VERSIONS.issuperset(versions):
         return None
-    texts = texts_of(wires, range(len(wires)))
-    present = [
-        len(wires) - column.count(absent)
-        for column, absent in (
-            (versions, UNSET),
-            ([wire.time for wire in wires], UNSET),
-            ([wire.datacontenttype for wire in wires], UNSET),
-            ([wire.dataschema for wire in wires], UNSET),
-            (texts.data, NO_DATA),
-        )
-    ]
-    attributes = len(REQUIRED) * len(wires) + sum(present)
-    strict = surely_strict_flat(content, attributes=attributes, data=texts.data) or (
-        surely_strict(content) and _are_objects(texts.data)
+    optional = (
+        versions,
+        [wire.time for wire in wires],
+        [wire.datacontenttype for wire in wires],
+        [wire.dataschema for wire in wires],
     )
-    return Decoded(events=texts, rejected=[], received=len(wires)) if strict else None
+    raws = [wire.data for wire in wires]
+    absent = sum(column.count(UNSET) for column in optional) + raws.count(NO_DATA)
+    attributes = (len(REQUIRED) + len(optional) + 1) * len(wires) - absent
+    events = columns_of(wires, range(len(wires)))
+    parsed = surely_flat(content, attributes=attributes, data=events.data)
+    if parsed is None and surely_strict(content, depth_max=DEPTH_MAX + 1):
+        parsed = strict_rows(events.data)
+    if parsed is None:
+        return None
+    return Decoded(events=replace(events, parsed=parsed), rejected=[], received=len(wires))
 
 
-def texts_of(wires: Sequence[Wire], index: Sequence[int]) -> Texts:
-    """Events as columns."""
+def columns_of(wires: Sequence[Wire], index: Sequence[int]) -> Columns:
+    """Events as columns.
+
+    Raises:
+        UnicodeDecodeError: some data is not UTF-8, which msgspec does not look at in a Raw.
+    """
     times = [wire.time for wire in wires]
-    return Texts(
+    raws = [wire.data for wire in wires]
+    texts = _BETWEEN.join(raws).decode().split(_BETWEEN.decode()) if raws else []
+    return Columns(
         index=index,
         source=[wire.source for wire in wires],
         id=[wire.id for wire in wires],
         type=[wire.type for wire in wires],
         subject=[wire.subject for wire in wires],
         time=[None if time is UNSET else time for time in times],
-        data=[wire.data for wire in wires],
+        data=texts,
     )
-
-
-def _are_objects(data: Sequence[Raw | bytes]) -> bool:
-    try:
-        _objects.decode(b"[" + b",".join(data) + b"]")
-    except UNREADABLE:
-        return False
-    return True

@@ -113,7 +113,7 @@ class ClickHouse:
         Raises:
             StoreUnavailable: they may be there or not.
         """
-        settings = {**ONE_PART, "query_id": query_id}
+        settings = {**ONE_PART, "insert_deduplication_token": token, "query_id": query_id}
         with self._client() as client:
             client.raw_insert(table, list(rows.columns), _once(rows), settings, "Arrow")
 

@@ -112,6 +112,16 @@ def _schema_message() -> bytes:
     return stream[: 8 + metadata_bytes]
 
 
+_RECEIVED = pl.col("received_at").cast(RECORDS["received_at"])
+_UNTIMED = (pl.col("kind") == RecordKind.EVENT) & pl.col("time").is_null()
+_COMPLETED = [
+    {
+        "received_at": _RECEIVED,
+        "time": pl.when(_UNTIMED).then(_RECEIVED).otherwise("time").alias("time"),
+    }.get(name, pl.col(name))
+    for name in RECORDS
+]
+
 SCHEMA_MESSAGE = _schema_message()
 """What precedes the record batch in the IPC stream of this release of Polars."""
 
@@ -247,13 +257,9 @@ def _numbered(
     within = rows - np.repeat(np.cumsum(counts) - counts, counts)
     seqs = np.repeat(np.array([f.first_seq for f in frames]), counts) + within
     received = np.repeat(np.array([f.received_at for f in frames]), counts) + within
-    missing = (pl.col("kind") == RecordKind.EVENT) & pl.col("time").is_null()
     return (
         stored.rechunk()
-        .with_columns(
-            seq=pl.Series(seqs, dtype=pl.Int64),
-            received_at=pl.Series(received, dtype=pl.Int64).cast(RECORDS["received_at"]),
-        )
-        .with_columns(time=pl.when(missing).then("received_at").otherwise("time"))
-        .select(RECORDS.names())
+        .insert_column(0, pl.Series("seq", seqs))
+        .insert_column(1, pl.Series("received_at", received))
+        .select_seq(_COMPLETED)
     )

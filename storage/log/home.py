@@ -9,6 +9,7 @@ from pathlib import Path
 from catalog.clock import SECOND_US, Clock
 from catalog.ids import NodeId, Seq
 from storage.log.files import Files
+from storage.log.frames import LogCorrupt
 from storage.log.hot import HotFile
 from storage.log.layout import Layout, SegmentRange, read_layout
 from storage.log.mark import Mark
@@ -56,6 +57,9 @@ class Home:
             )
             hot.extend(hot.size())
             hot.close()
+            if hot.next_seq != first_seq:
+                reason = f"it ends before record {hot.next_seq}, and {first_seq} should come next"
+                raise LogCorrupt(reason, file=str(hot.path), offset=hot.end)
             return hot.last_received_at
         if layout.segments:
             return self._last_received(layout.segments[-1])

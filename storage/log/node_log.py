@@ -257,6 +257,8 @@ class NodeLog:
         try:
             if name in self._home.files.names(self.directory):
                 self._home.files.unlink(self.directory / name)
+                # Else a power cut may bring it back, behind records that were to follow it.
+                self._home.files.fsync_dir(self.directory)
         except OSError as second:
             self._poison(second)
         raise LogFull(f"the disk of {self.node} is full") from error

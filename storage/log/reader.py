@@ -29,24 +29,29 @@ class _SealedSource:
         check_digest(manifest, files=files)
         self._manifest = manifest
         self._files = files
-        self._start = -1
+        self._start = 0
         self._rows = NO_RECORDS
 
-    def block(self, seq: int, *, rows: int) -> pl.DataFrame:
-        """The decoded rows around ``seq``: those of its block of at least ``rows`` rows."""
+    def read_frame(self, seq: int) -> pl.DataFrame:
+        """RECORDS of the block that holds ``seq``."""
+        self._load(seq, 1)
+        return self._rows
+
+    def read(self, seq: int, *, rows_max: int) -> pl.DataFrame:
+        """RECORDS from ``seq`` on: at least one, at most ``rows_max``."""
+        row = self._load(seq, rows_max)
+        return self._rows.slice(row - self._start, rows_max)
+
+    def _load(self, seq: int, rows: int) -> int:
+        """Decode the block of at least ``rows`` rows that holds ``seq``; the row of ``seq``."""
         row = seq - self._manifest.first_seq
-        if not 0 <= row - self._start < self._rows.height or self._start < 0:
+        if not self._start <= row < self._start + self._rows.height:
             self._start = row - row % SEGMENT_BLOCK_ROWS
             wanted = max(SEGMENT_BLOCK_ROWS, rows + row - self._start)
             self._rows = read_segment(
                 self._manifest, files=self._files, start=self._start, rows_max=wanted
             )
-        return self._rows
-
-    def read(self, seq: int, *, rows_max: int) -> pl.DataFrame:
-        """RECORDS from ``seq`` on: at least one, at most ``rows_max``."""
-        rows = self.block(seq, rows=rows_max)
-        return rows.slice(seq - self._manifest.first_seq - self._start, rows_max)
+        return row
 
 
 class LogReader:
@@ -82,12 +87,12 @@ class LogReader:
         rows = min(rows_max, mark.seq - seq)
         if rows <= 0:
             return NO_RECORDS
-        return self._retry(lambda: self._read(seq + 1, rows, mark))
+        return self._retry(lambda: self._source(seq + 1, mark).read(seq + 1, rows_max=rows))
 
     def frame_of(self, seq: int) -> pl.DataFrame:
         """The records stored together with ``seq``, which must be durable."""
         mark = self._mark()
-        return self._retry(lambda: self._block(seq, mark))
+        return self._retry(lambda: self._source(seq, mark).read_frame(seq))
 
     def _retry(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """Run ``read`` again when a hot file was sealed under it."""
@@ -98,28 +103,23 @@ class LogReader:
                 self._layout = None
         return read()
 
-    def _read(self, seq: int, rows: int, mark: Mark) -> pl.DataFrame:
-        segment = self._segment(seq, mark)
-        if segment is not None:
-            return self._open_segment(segment).read(seq, rows_max=rows)
-        return self._hot(seq, mark).read(seq, rows_max=rows)
-
-    def _block(self, seq: int, mark: Mark) -> pl.DataFrame:
-        segment = self._segment(seq, mark)
-        if segment is not None:
-            return self._open_segment(segment).block(seq, rows=1)
-        return self._hot(seq, mark).read_frame(seq)
-
-    def _segment(self, seq: int, mark: Mark) -> SegmentRange | None:
-        if seq >= mark.file or any(self._holds(hot, seq) for hot in self._hots.values()):
-            return None  # still open, sealed meanwhile or not
+    def _source(self, seq: int, mark: Mark) -> HotFile | _SealedSource:
+        """The open source that holds ``seq``."""
+        if seq >= mark.file:
+            return self._extended(mark.file, seq, mark)
+        for hot in self._hots.values():
+            if hot.first_seq <= seq < hot.next_seq:
+                return hot  # still open: sealed meanwhile or not, it says the same
         layout = self._layout
         if layout is None or seq > layout.sealed_until:
-            layout = self._refresh()
-        if seq > layout.sealed_until:
-            return None
-        at = bisect_right(layout.segments, seq, key=lambda s: s.first_seq) - 1
-        return layout.segments[at]
+            layout = self._layout = read_layout(self._directory, files=self._files)
+        if seq <= layout.sealed_until:
+            at = bisect_right(layout.segments, seq, key=lambda s: s.first_seq) - 1
+            return self._open_segment(layout.segments[at])
+        at = bisect_right(layout.hots, seq) - 1
+        if at < 0:
+            raise LogCorrupt(f"record {seq} is missing", file=str(self._directory), offset=0)
+        return self._extended(layout.hots[at], seq, mark)
 
     def _open_segment(self, segment: SegmentRange) -> _SealedSource:
         if self._sealed is None or self._sealed[0] != segment:
@@ -127,43 +127,26 @@ class LogReader:
             self._sealed = (segment, _SealedSource(manifest, files=self._files))
         return self._sealed[1]
 
-    @staticmethod
-    def _holds(hot: HotFile, seq: int) -> bool:
-        return hot.first_seq <= seq < hot.next_seq
-
-    def _hot(self, seq: int, mark: Mark) -> HotFile:
-        hot = self._open_hot(self._hot_first(seq, mark))
+    def _extended(self, first_seq: int, seq: int, mark: Mark) -> HotFile:
+        """The hot file that begins with ``first_seq``, its index grown to hold ``seq``."""
+        hot = self._open_hot(first_seq)
         if seq >= hot.next_seq:
-            hot.extend(mark.offset if hot.first_seq == mark.file else hot.size())
+            hot.extend(mark.offset if first_seq == mark.file else hot.size())
         if seq >= hot.next_seq:
             raise LogCorrupt(f"record {seq} is missing", file=str(hot.path), offset=hot.end)
         return hot
-
-    def _hot_first(self, seq: int, mark: Mark) -> int:
-        if seq >= mark.file:
-            return mark.file
-        layout = self._layout or self._refresh()
-        at = bisect_right(layout.hots, seq) - 1
-        if at < 0:
-            raise LogCorrupt(f"record {seq} is missing", file=str(self._directory), offset=0)
-        return layout.hots[at]
 
     def _open_hot(self, first_seq: int) -> HotFile:
         if self._adopted is not None and self._adopted.first_seq == first_seq:
             return self._adopted
         if first_seq not in self._hots:
-            self.forget(before=first_seq)
+            self._forget(before=first_seq)
             self._hots[first_seq] = HotFile.open(
                 self._directory, first_seq=first_seq, node=self._node, files=self._files
             )
         return self._hots[first_seq]
 
-    def _refresh(self) -> Layout:
-        self._layout = read_layout(self._directory, files=self._files)
-        return self._layout
-
-    def forget(self, *, before: int) -> None:
-        """Close the hot files that begin before ``before``."""
+    def _forget(self, *, before: int) -> None:
         for first_seq in [first for first in self._hots if first < before]:
             self._hots.pop(first_seq).close()
 

@@ -131,6 +131,15 @@ class ParquetFacts:
         scans = [pl.scan_parquet(files)] if files else []
         return pl.concat([_empty(key).lazy(), *scans, *frames])
 
+    def rows(self, key: SpecId, node: NodeId, *, first: Seq, last: Seq) -> pl.DataFrame:
+        """What is held for records ``[first, last]`` of ``node``, unordered."""
+        held = self.state(key, node)
+        files = [f.path for f in held.files if f.last >= first and f.first <= last]
+        parts = [_empty(key).lazy(), *(frame.lazy() for frame in held.tail)]
+        if files:
+            parts.append(pl.scan_parquet(files))
+        return pl.concat(parts).filter(pl.col("seq").is_between(first, last)).collect()
+
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
         if spans.is_empty():

@@ -82,7 +82,8 @@ class _Wire(asyncio.Protocol):
             return future
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(hiredis.pack_command(command))
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
+        self._out.append(packed)
         now_s = self._loop.time()
         self._waiting.append((future, now_s + self._timeout_s))
         if self._watch is None:

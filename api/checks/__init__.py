@@ -1,0 +1,1 @@
+"""What ``verify`` compares, one module a check."""

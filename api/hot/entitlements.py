@@ -1,0 +1,273 @@
+"""Entitlements over HTTP, in plain ASGI: consume, check, and balances.
+
+All three are answered by the gateway: it has the catalog, the ledger's connection and the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from api.hot.dispatch import respond_json
+from catalog.clock import Clock, to_rfc3339
+from catalog.errors import FieldError, InvalidRequest
+from catalog.ids import CustomerId, FeatureId
+from catalog.periods import FOREVER
+from entitlements.amounts import UNIT, parse_amount, to_text
+from entitlements.balances import Balance, balance_of, features_of
+from entitlements.burndown import Lot
+from entitlements.decisions import SEEDING_POLL_S, SEEDING_WAIT_S, Decisions
+from entitlements.ports import Account, Ledger, LedgerUnavailable
+from entitlements.requests import Consume, Decision, Item, ItemDecision
+from entitlements.schedules import Schedules
+from ingest.batch import BodyTooLarge, UnreadableBody
+
+BODY_BYTES_MAX = 1024**2
+KEY_BYTES_MAX = 255
+ITEMS_MAX = 100
+CHECKS_MAX = 1_000
+DATA_BYTES_MAX = 16 * 1024
+
+_CUSTOMER = "/v1/customers/{customer}/entitlements"
+PATHS = {
+    "consume": ("POST", f"{_CUSTOMER}/consume"),
+    "check": ("POST", "/v1/entitlements/check"),
+    "list": ("GET", _CUSTOMER),
+    "read": ("GET", f"{_CUSTOMER}/{{feature}}"),
+}
+"""(method, path) of each handler, for the gateway's routes."""
+
+_PATH = re.compile(r"\$((?:\.[A-Za-z_]+|\[\d+\]|\[\.\.\.\])*)")
+
+
+class _Item(msgspec.Struct, forbid_unknown_fields=True):
+    feature: str
+    amount: str | int | None = None
+    dimensions: dict[str, str] = {}
+
+
+class _Consume(msgspec.Struct, forbid_unknown_fields=True):
+    items: list[_Item]
+    key: str
+    subject: str | None = None
+    data: dict[str, Any] = {}
+
+
+class _Check(msgspec.Struct, forbid_unknown_fields=True):
+    customer: str
+    items: list[_Item]
+
+
+class _Checks(msgspec.Struct, forbid_unknown_fields=True):
+    checks: list[_Check]
+
+
+_consume = msgspec.json.Decoder(_Consume)
+_checks = msgspec.json.Decoder(_Checks)
+
+
+class ConsumeEntitlements:
+    """POST …/consume: use all items now or none. A 200 that allows is durable."""
+
+    def __init__(self, *, decisions: Decisions) -> None:
+        self._decisions = decisions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        _refuse_query(scope)
+        body = _decoded(_consume, await _body(receive))
+        if not 1 <= len(body.key.encode(errors="surrogatepass")) <= KEY_BYTES_MAX:
+            raise _wrong("/key", f"must be 1 to {KEY_BYTES_MAX} bytes")
+        if len(msgspec.json.encode(body.data)) > DATA_BYTES_MAX:
+            raise _wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
+        decision = await self._decisions.consume(
+            Consume(
+                customer=CustomerId(scope["path_params"]["customer"]),
+                items=_items(body.items, at="/items", needs_amount=True),
+                key=body.key,
+                subject=body.subject,
+                data=body.data,
+            )
+        )
+        await respond_json(send, _shown(decision))
+
+
+class CheckEntitlements:
+    """POST /v1/entitlements/check: what would be allowed now; nothing is consumed."""
+
+    def __init__(self, *, decisions: Decisions) -> None:
+        self._decisions = decisions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, its checks in the order given."""
+        _refuse_query(scope)
+        body = _decoded(_checks, await _body(receive))
+        if not 1 <= len(body.checks) <= CHECKS_MAX:
+            raise _wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
+        asked = [
+            (CustomerId(one.customer), _items(one.items, at=f"/checks/{index}/items"))
+            for index, one in enumerate(body.checks)
+        ]
+        decided = await asyncio.gather(
+            *(self._decisions.check(customer, items) for customer, items in asked)
+        )
+        results = [
+            {"customer": customer, **_shown(decision)}
+            for (customer, _), decision in zip(asked, decided, strict=True)
+        ]
+        await respond_json(send, {"results": results})
+
+
+class ReadEntitlements:
+    """GET …/entitlements and …/entitlements/{feature}: where the customer stands."""
+
+    def __init__(self, *, ledger: Ledger, schedules: Callable[[], Schedules], clock: Clock) -> None:
+        self._ledger = ledger
+        self._schedules = schedules
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: one feature, or a list of all that any contract names."""
+        del receive
+        _refuse_query(scope)
+        customer = CustomerId(scope["path_params"]["customer"])
+        named = scope["path_params"].get("feature")
+        features = features_of(self._schedules(), customer)
+        wanted = features if named is None else [FeatureId(named)]
+        account = await self._account(customer, wanted)
+        schedules, now = self._schedules(), self._clock.now_us()
+        as_of = to_rfc3339(self._ledger.watermark)
+        shown = [
+            _balance(balance_of(schedules, customer, feature, account=account, now=now))
+            | {"as_of": as_of}
+            for feature in wanted
+        ]
+        if named is not None:
+            await respond_json(send, shown[0])
+        else:
+            await respond_json(send, {"items": shown, "next_cursor": None})
+
+    async def _account(self, customer: CustomerId, features: Sequence[FeatureId]) -> Account:
+        """The account, filed under the present schedules: waits a moment for a new contract's.
+
+        Raises:
+            LedgerUnavailable: it is being rebuilt, or not reachable.
+        """
+        for _ in range(int(SEEDING_WAIT_S / SEEDING_POLL_S)):
+            filed = self._schedules().metered(customer)
+            wanted = {f: filed[f].digest for f in features if f in filed}
+            if not wanted:
+                return Account()
+            account = await self._ledger.account(customer)
+            if account is not None and wanted.items() <= account.schedules.items():
+                return account
+            await asyncio.sleep(SEEDING_POLL_S)
+        raise LedgerUnavailable("the entitlement ledger is being rebuilt")
+
+
+def _items(given: Sequence[_Item], *, at: str, needs_amount: bool = False) -> tuple[Item, ...]:
+    if not 1 <= len(given) <= ITEMS_MAX:
+        raise _wrong(at, f"must be 1 to {ITEMS_MAX} items")
+    return tuple(
+        _item(one, f"{at}/{index}", needs_amount=needs_amount) for index, one in enumerate(given)
+    )
+
+
+def _item(given: _Item, at: str, *, needs_amount: bool) -> Item:
+    if given.amount is None and needs_amount:
+        raise _wrong(f"{at}/amount", "is required")
+    amount = UNIT if given.amount is None else parse_amount(given.amount, pointer=f"{at}/amount")
+    return Item(feature=FeatureId(given.feature), amount=amount, dimensions=given.dimensions)
+
+
+def _shown(decision: Decision) -> dict[str, Any]:
+    return {"allowed": decision.allowed, "items": [_shown_item(item) for item in decision.items]}
+
+
+def _shown_item(item: ItemDecision) -> dict[str, Any]:
+    return {
+        "feature": item.feature,
+        "allowed": item.allowed,
+        "balance": _text(item.balance),
+        "reason": item.reason,
+    }
+
+
+def _balance(balance: Balance) -> dict[str, Any]:
+    shown = {
+        "feature": balance.feature,
+        "has_access": balance.has_access,
+        "allowance": _text(balance.allowance),
+        "used": _text(balance.used),
+        "held": _text(balance.held),
+        "balance": _text(balance.balance),
+        "overage": _text(balance.overage),
+        "resets_at": None if balance.resets_at is None else to_rfc3339(balance.resets_at),
+        "grants": [_lot(lot) for lot in balance.grants],
+    }
+    return shown if balance.value is None else shown | {"value": balance.value}
+
+
+def _lot(lot: Lot) -> dict[str, Any]:
+    grant = lot.grant
+    unlimited = grant.unlimited
+    return {
+        "id": grant.id,
+        "amount": None if unlimited else to_text(lot.amount),
+        "remaining": None if unlimited else to_text(lot.remaining),
+        "priority": grant.priority,
+        "effective_at": to_rfc3339(grant.effective),
+        "expires_at": None if grant.expires >= FOREVER else to_rfc3339(grant.expires),
+    }
+
+
+def _text(nanos: int | None) -> str | None:
+    return None if nanos is None else to_text(nanos)
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise UnreadableBody("the client left before its body arrived")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > BODY_BYTES_MAX:
+            raise BodyTooLarge(f"the body is over {BODY_BYTES_MAX} bytes")
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        detail, _, place = str(error).partition(" - at `")
+        raise _wrong(_pointer(place), detail) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableBody(f"the body is not JSON: {error}") from error
+
+
+def _pointer(place: str) -> str:
+    """Msgspec's ``$.items[0].amount`` as a JSON pointer."""
+    match = _PATH.match(place)
+    steps = re.findall(r"[A-Za-z_]+|\d+", match[1]) if match else []
+    return "".join(f"/{step}" for step in steps)
+
+
+def _refuse_query(scope: Scope) -> None:
+    if scope["query_string"]:
+        raise InvalidRequest("this takes no query parameters")
+
+
+def _wrong(pointer: str, detail: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{pointer} {detail}", errors=[FieldError(pointer=pointer, detail=detail)]
+    )

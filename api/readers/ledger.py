@@ -1,0 +1,364 @@
+"""The ledger reader: balances follow the log within milliseconds, and are rebuilt from it.
+
+A change of the catalog that moves usage between accounts or segments (a contract, a claim, a
+meter) is answered by computing the touched features again from the log, up to where the reader
+stands, and replacing them at once: no delta arithmetic, so nothing can drift.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import structlog
+
+from api.readers.base import Pace, Reader, Tail, Tails
+from api.readers.ledger_uses import settled_in, uses_of
+from catalog.clock import SECOND_US, Clock, Micros, to_micros
+from catalog.events import RecordKind
+from catalog.ids import CustomerId, FeatureId, NodeId, Seq
+from entitlements.attribution import DELTAS, Attribution, deltas
+from entitlements.decisions import SUBMIT_WITHIN_S
+from entitlements.ports import (
+    KEPT_US,
+    AccountUsage,
+    FeatureUsage,
+    KeyRecord,
+    LedgerLost,
+    LedgerWriter,
+    PositionOverlap,
+    Refill,
+)
+from entitlements.schedules import Schedules
+
+log = structlog.get_logger(__name__)
+
+GRACE_S = SUBMIT_WITHIN_S + 0.05
+"""A gateway follows a hold by its event sooner than this, or not at all."""
+
+PUBLISH_S = 0.025
+HOLD_SPAN_US = 2 * 86_400 * SECOND_US
+LEDGER_PACE = Pace(poll_s=0.005, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000)
+
+Totals = dict[tuple[CustomerId, FeatureId], dict[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A total that is not what the log says. Nano-units."""
+
+    customer: CustomerId
+    feature: FeatureId
+    segment: int
+    ledger: int
+    log: int
+
+
+@dataclass(slots=True)
+class _Replay:
+    totals: Totals = field(default_factory=dict)
+    settled: dict[CustomerId, dict[str, KeyRecord]] = field(default_factory=dict)
+
+
+class LedgerReader(Reader):
+    """Follows every node's log into the ledger; fills it anew when it is lost."""
+
+    def __init__(
+        self,
+        *,
+        tails: Tails,
+        schedules: Callable[[], Schedules],
+        writer: LedgerWriter,
+        clock: Clock,
+        fence: Callable[[], None] = lambda: None,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        """Prepare; nothing is read before the first step.
+
+        Args:
+            tails: the logs of all nodes.
+            schedules: the current catalog's, the same object while it does not change.
+            writer: the ledger.
+            clock: the service's.
+            fence: returns once everything that live gateways were asked to record before the
+                call is durable (heartbeats): called before a rebuild decides how far to read.
+            grace_s: pause before that, so that every hold of a lost ledger had its event asked for.
+        """
+        super().__init__(name="ledger", tails=tails, pace=LEDGER_PACE)
+        self._schedules = schedules
+        self._writer = writer
+        self._clock = clock
+        self._fence = fence
+        self._grace_s = grace_s
+        self._lock = threading.RLock()
+        self._attribution: Attribution | None = None
+        self._digests: dict[CustomerId, dict[FeatureId, str]] = {}
+        self._positions: dict[NodeId, Seq] = {}
+        self._received: dict[NodeId, Micros] = {}
+        self._published_s = 0.0
+        self._rebuild = threading.Event()
+        self.revision = -1
+
+    def positions(self) -> dict[NodeId, Seq]:
+        """The last record applied, by node."""
+        return dict(self._positions)
+
+    def request_rebuild(self) -> None:
+        """Drop the ledger and fill it anew, at the next step."""
+        self._rebuild.set()
+        self.wake()
+
+    def step(self) -> bool:
+        """Follow the catalog and every node's log; rebuild first where the ledger is lost."""
+        with self._lock:
+            try:
+                return self._step()
+            except LedgerLost:
+                log.warning("ledger_lost")
+                self._attribution = None
+                self._refill_all()
+                return True
+
+    def recount(self, customers: Iterable[CustomerId] | None = None) -> list[Difference]:
+        """Compare every total with the log, both up to where the reader stands now."""
+        with self._lock:
+            chosen = list(self._digests if customers is None else customers)
+            counted = self._replay(self._positions, customers=chosen).totals
+            found: list[Difference] = []
+            for customer, account in zip(chosen, self._writer.accounts(chosen), strict=True):
+                kept = dict(account.totals) if account else {}
+                features = self._digests.get(customer, {})
+                told = {
+                    (feature, segment): total
+                    for feature in features
+                    for segment, total in counted.get((customer, feature), {}).items()
+                }
+                found += [
+                    Difference(
+                        customer=customer,
+                        feature=feature,
+                        segment=segment,
+                        ledger=kept.get((feature, segment), 0),
+                        log=told.get((feature, segment), 0),
+                    )
+                    for feature, segment in sorted({*kept, *told})
+                    if kept.get((feature, segment), 0) != told.get((feature, segment), 0)
+                ]
+            return found
+
+    def _step(self) -> bool:
+        if self._rebuild.is_set():
+            self._rebuild.clear()
+            raise LedgerLost("a rebuild was asked for")
+        if self._attribution is None:
+            self._resume()
+        worked = self._follow_catalog()
+        for node, tail in self.tails().items():
+            worked |= self._follow(node, tail)
+        self._publish(due=worked)
+        return worked
+
+    def _resume(self) -> None:
+        """Take up a filled ledger where it stands.
+
+        Raises:
+            LedgerLost: there is none.
+        """
+        positions = self._writer.positions()
+        if positions is None:
+            raise LedgerLost("the ledger is not filled")
+        self._positions = positions
+        schedules = self._schedules()
+        customers = list(_digests(schedules))
+        accounts = self._writer.accounts(customers)
+        self._digests = {
+            customer: dict(account.schedules)
+            for customer, account in zip(customers, accounts, strict=True)
+            if account is not None
+        }
+        self._refile(schedules)
+
+    def _follow_catalog(self) -> bool:
+        schedules = self._schedules()
+        assert self._attribution is not None
+        if schedules is self._attribution.schedules:
+            return False
+        self._refile(schedules)
+        return True
+
+    def _refile(self, schedules: Schedules) -> None:
+        """File anew what the catalog filed otherwise before; nothing else is touched."""
+        self._attribution = Attribution(schedules)
+        wanted = _digests(schedules)
+        changed = {
+            customer: [
+                feature
+                for feature in {*features, *self._digests.get(customer, {})}
+                if features.get(feature) != self._digests.get(customer, {}).get(feature)
+            ]
+            for customer, features in wanted.items()
+            if features != self._digests.get(customer)
+        }
+        if changed:
+            replay = self._replay(self._positions, customers=list(changed))
+            refills = [
+                Refill(
+                    customer=customer,
+                    features=[self._usage(replay, customer, f) for f in sorted(features)],
+                )
+                for customer, features in changed.items()
+            ]
+            self._writer.refill(refills, self._positions)
+        self._digests = wanted
+        self.revision = schedules.catalog.revision
+
+    def _refill_all(self) -> None:
+        """Begin a new ledger and fill it from the log, holds that never became events forgotten."""
+        self._writer.begin()
+        time.sleep(self._grace_s)
+        self._fence()
+        schedules = self._schedules()
+        self._attribution = Attribution(schedules)
+        targets = {node: tail.durable().seq for node, tail in self.tails().items()}
+        replay = self._replay(targets, customers=None)
+        self._digests = _digests(schedules)
+        refills = [
+            Refill(
+                customer=customer,
+                features=[self._usage(replay, customer, feature) for feature in features],
+                settled=list(replay.settled.get(customer, {}).values()),
+                wipe=True,
+            )
+            for customer, features in self._digests.items()
+        ]
+        self._writer.refill(refills, targets)
+        self._positions = targets
+        self._publish(due=True)
+        self._writer.finish()
+        self.revision = schedules.catalog.revision
+        log.info("ledger_rebuilt", accounts=len(refills), revision=self.revision)
+
+    def _usage(self, replay: _Replay, customer: CustomerId, feature: FeatureId) -> FeatureUsage:
+        assert self._attribution is not None
+        schedule = self._attribution.schedules.metered(customer).get(feature)
+        now = self._clock.now_us()
+        around = schedule.segments(now - HOLD_SPAN_US, now + 1) if schedule else ()
+        return FeatureUsage(
+            feature=feature,
+            digest=schedule.digest if schedule else "",
+            totals=replay.totals.get((customer, feature), {}),
+            starts=[segment.start for segment in around],
+        )
+
+    def _replay(
+        self, upto: Mapping[NodeId, Seq], *, customers: Sequence[CustomerId] | None
+    ) -> _Replay:
+        """Read the logs from record 1 up to ``upto``, for some customers or (null) for all."""
+        attribution, replay = self._attribution, _Replay()
+        assert attribution is not None
+        sums = DELTAS.to_frame()
+        since = self._clock.now_us() - KEPT_US
+        for node, tail in self.tails().items():
+            last, seq = upto.get(node, Seq(0)), 0
+            while seq < last:
+                records = tail.read_after(Seq(seq), rows_max=50_000)
+                seq = records["seq"][-1]
+                records = _of_interest(
+                    records.filter(pl.col("seq") <= last), attribution, customers
+                )
+                uses = uses_of(records, tail, attribution=attribution, node=node)
+                if customers is not None:
+                    uses = uses.filter(pl.col("customer").is_in(customers))
+                sums = _summed(pl.concat([sums, deltas(uses)]))
+                for customer, _, record in settled_in(records):
+                    if record.at > since:
+                        replay.settled.setdefault(customer, {})[record.key] = record
+        for customer, feature, segment, nanos in sums.iter_rows():
+            replay.totals.setdefault((customer, feature), {})[segment] = nanos
+        return replay
+
+    def _follow(self, node: NodeId, tail: Tail) -> bool:
+        """Apply the next stretch of one node's log."""
+        after = self._positions.get(node, Seq(0))
+        durable = tail.durable()
+        if durable.seq <= after:
+            self._received[node] = durable.received_at
+            return False
+        records = tail.read_after(after, rows_max=self.pace.rows_max)
+        upto = Seq(records["seq"][-1])
+        self._apply(records, node, tail, after=after)
+        self._positions[node] = upto
+        self._received[node] = to_micros(records["received_at"][-1])
+        return True
+
+    def _apply(self, records: pl.DataFrame, node: NodeId, tail: Tail, *, after: Seq) -> None:
+        assert self._attribution is not None
+        upto = Seq(records["seq"][-1])
+        uses = uses_of(records, tail, attribution=self._attribution, node=node)
+        settled = [found for found in settled_in(records) if found[0] in self._digests]
+        usages = _usages(uses, settled)
+        try:
+            self._writer.apply(usages, node=node, after=after, upto=upto)
+        except PositionOverlap:
+            # An earlier attempt, or the process before this one, cut the log elsewhere.
+            places = self._writer.applied([usage.customer for usage in usages], node)
+            for place in {seq for seq in places.values() if after < seq < upto}:
+                behind = [customer for customer, seq in places.items() if seq == place]
+                rest = uses.filter(pl.col("customer").is_in(behind), pl.col("seq") > place)
+                keys = [found for found in settled if found[0] in behind and found[1] > place]
+                self._writer.apply(_usages(rest, keys), node=node, after=place, upto=upto)
+
+    def _publish(self, *, due: bool) -> None:
+        now_s = time.monotonic()
+        if not due and now_s - self._published_s < PUBLISH_S:
+            return
+        received = [self._received.get(node, Micros(0)) for node in self.tails()]
+        self._writer.publish(self._positions, watermark=min(received, default=Micros(0)))
+        self._published_s = now_s
+
+
+def _digests(schedules: Schedules) -> dict[CustomerId, dict[FeatureId, str]]:
+    """How every customer's metered features are filed under a catalog."""
+    found = {}
+    for customer in schedules.catalog.customers:
+        metered = schedules.metered(customer)
+        if metered:
+            found[customer] = {feature: s.digest for feature, s in metered.items()}
+    return found
+
+
+def _of_interest(
+    records: pl.DataFrame, attribution: Attribution, customers: Sequence[CustomerId] | None
+) -> pl.DataFrame:
+    """Drop events of subjects that none of the customers ever claims. Cheaper than extracting."""
+    if customers is None:
+        return records
+    subjects = attribution.subjects(customers)
+    return records.filter(
+        pl.col("subject").is_in(subjects) | pl.col("kind").ne(RecordKind.EVENT.value)
+    )
+
+
+def _summed(sums: pl.DataFrame) -> pl.DataFrame:
+    return sums.group_by("customer", "feature", "segment").agg(pl.col("nanos").sum())
+
+
+def _usages(
+    uses: pl.DataFrame, settled: Sequence[tuple[CustomerId, int, KeyRecord]]
+) -> list[AccountUsage]:
+    changes: dict[CustomerId, list[tuple[FeatureId, int, int]]] = defaultdict(list)
+    for customer, feature, segment, nanos in deltas(uses).iter_rows():
+        changes[customer].append((feature, segment, nanos))
+    keys: dict[CustomerId, list[KeyRecord]] = defaultdict(list)
+    for customer, _, record in settled:
+        keys[customer].append(record)
+    return [
+        AccountUsage(
+            customer=customer, deltas=changes.get(customer, ()), settled=keys.get(customer, ())
+        )
+        for customer in {**changes, **keys}
+    ]

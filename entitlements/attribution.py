@@ -1,0 +1,165 @@
+"""Whose usage is it, of which feature, in which segment: from facts to ledger deltas.
+
+Frames in, frames out. The same catalog attributes the same fact alike, whenever it is read: that
+is what lets a void be reversed and a recount be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+
+from catalog.events import QUANTITY
+from catalog.ids import CustomerId, FeatureId
+from catalog.meters import Aggregation, FactSpec
+from catalog.snapshot import Catalog
+from entitlements.grants import Schedule
+from entitlements.schedules import Schedules, bounds
+
+USES = pl.Schema(
+    {
+        "customer": pl.String(),
+        "feature": pl.String(),
+        "segment": pl.Int64(),
+        "seq": pl.Int64(),
+        "amount": QUANTITY,
+    }
+)
+"""One row per (fact, customer, feature): ``amount`` is 1 on a count meter. Facts in no segment
+(before any contract) have no row. ``segment`` is the segment's start, microseconds."""
+
+DELTAS = pl.Schema(
+    {
+        "customer": pl.String(),
+        "feature": pl.String(),
+        "segment": pl.Int64(),
+        "nanos": pl.Int128(),
+    }
+)
+"""USES summed by (customer, feature, segment), as whole nano-units."""
+
+_ONE = pl.lit(1).cast(QUANTITY)
+_PAIR = ["customer", "feature"]
+
+
+class Attribution:
+    """The joins of one catalog, built once. Only features on sum and count meters take part."""
+
+    def __init__(self, schedules: Schedules) -> None:
+        self.schedules = schedules
+        self._claims = _claims(schedules.catalog)
+        self._readings = _readings_frame(schedules)
+
+    @property
+    def specs(self) -> list[FactSpec]:
+        """What has to be extracted."""
+        found = {
+            reading.meter.fact_spec.id: reading.meter.fact_spec
+            for readings in self.schedules.readings.values()
+            for reading in readings
+            if reading.additive
+        }
+        return list(found.values())
+
+    def subjects(self, customers: Iterable[CustomerId]) -> list[str]:
+        """Every subject these customers ever claim."""
+        wanted = self._claims.filter(pl.col("customer").is_in(list(customers)))
+        return wanted["subject"].unique().to_list()
+
+    def uses(self, facts: pl.DataFrame) -> pl.DataFrame:
+        """USES of FACTS."""
+        instant = pl.col("time").dt.epoch("us")
+        rows = (
+            facts.select("seq", "spec", "subject", "value", instant.alias("at"))
+            .join(self._claims, on="subject")
+            .filter(pl.col("at").is_between("since", "until", closed="left"))
+            .drop("since", "until")
+            .join(self._readings, on="spec")
+            .filter(pl.col("at").is_between("since", "until", closed="left"))
+            .with_columns(
+                pl.when("counts").then(_ONE).otherwise(pl.col("value")).fill_null(0).alias("amount")
+            )
+        )
+        return self._segmented(rows).select(USES.names()).cast(USES)
+
+    def _segmented(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add each row's segment; drop the rows that are in none."""
+        spans = rows.group_by(_PAIR).agg(
+            pl.col("at").min().alias("first"), pl.col("at").max().alias("last")
+        )
+        starts = pl.DataFrame(
+            [
+                (customer, feature, start)
+                for customer, feature, first, last in spans.iter_rows()
+                for start in self._starts(customer, feature, first, last)
+            ],
+            schema={"customer": pl.String, "feature": pl.String, "segment": pl.Int64},
+            orient="row",
+        )
+        return (
+            rows.sort("at")
+            .join_asof(
+                starts.sort("segment"),
+                left_on="at",
+                right_on="segment",
+                by=_PAIR,
+                strategy="backward",
+                check_sortedness=False,
+            )
+            .filter(pl.col("segment").is_not_null())
+        )
+
+    def _starts(self, customer: str, feature: str, first: int, last: int) -> Iterator[int]:
+        schedule: Schedule | None = self.schedules.metered(CustomerId(customer)).get(
+            FeatureId(feature)
+        )
+        for segment in schedule.segments(first, last + 1) if schedule else ():
+            yield segment.start
+
+
+def deltas(uses: pl.DataFrame) -> pl.DataFrame:
+    """DELTAS of USES."""
+    return (
+        uses.group_by("customer", "feature", "segment")
+        .agg(pl.col("amount").sum())
+        .with_columns(pl.col("amount").to_physical().cast(pl.Int128).alias("nanos"))
+        .select(DELTAS.names())
+    )
+
+
+def _claims(catalog: Catalog) -> pl.DataFrame:
+    rows = []
+    for customer, chain in catalog.customers.items():
+        for version in chain.versions:
+            outer = bounds(version.effective_from, version.effective_until, catalog.timezone)
+            for claim in version.value.subjects:
+                inner = bounds(claim.since, claim.until, catalog.timezone)
+                since, until = max(outer[0], inner[0]), min(outer[1], inner[1])
+                if since < until:
+                    rows.append((claim.subject, customer, since, until))
+    columns = {"subject": pl.String, "customer": pl.String, "since": pl.Int64, "until": pl.Int64}
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def _readings_frame(schedules: Schedules) -> pl.DataFrame:
+    rows = [
+        (
+            reading.meter.fact_spec.id,
+            feature,
+            reading.since,
+            reading.until,
+            reading.meter.aggregation is Aggregation.COUNT,
+        )
+        for feature, readings in schedules.readings.items()
+        for reading in readings
+        if reading.additive
+    ]
+    columns: dict[str, type[pl.DataType]] = {
+        "spec": pl.String,
+        "feature": pl.String,
+        "since": pl.Int64,
+        "until": pl.Int64,
+        "counts": pl.Boolean,
+    }
+    return pl.DataFrame(rows, schema=columns, orient="row")

@@ -1,0 +1,143 @@
+"""Which values of an event a meter reads, and whether it can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from catalog.events import RejectCode
+from catalog.meters import Condition, FactSpec
+from catalog.snapshot import Catalog
+from ingest.batch import Columns
+from ingest.jsontext import text_of
+from ingest.numbers import DECIMALS_MAX, INTEGER_DIGITS_MAX, judge_number
+from ingest.tokens import tokens_at
+
+Reason = tuple[RejectCode, str]
+
+_WHOLE = rf"(?:0|[1-9][0-9]{{0,{INTEGER_DIGITS_MAX - 1}}})"
+_SHORT = r"[0-9]{1,6}\.[0-9]{1,9}"  # at most 15 digits: no double can have bent them
+_SURE = rf'^(?:-?(?:{_WHOLE}|{_SHORT})|"-?{_WHOLE}(?:\.[0-9]{{1,{DECIMALS_MAX}}})?")$'
+"""Tokens that are quantities at first sight."""
+
+_DETAILS = {
+    RejectCode.INVALID_VALUE: "is not a number",
+    RejectCode.INEXACT_NUMBER: "has more digits than a JSON number keeps: send a string",
+    RejectCode.TOO_PRECISE: f"has more than {DECIMALS_MAX} decimals",
+    RejectCode.OUT_OF_RANGE: f"is 10^{INTEGER_DIGITS_MAX} or more",
+}
+
+_TOO_LARGE = 10**INTEGER_DIGITS_MAX
+_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestRules:
+    """Which numbers must be readable: for each event type, the specs that read one."""
+
+    specs: Mapping[str, tuple[FactSpec, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_catalog(cls, catalog: Catalog) -> IngestRules:
+        """The rules of every version of every meter.
+
+        A version holds for a stretch of event time, past or to come, so all of them count.
+        """
+        found: dict[str, dict[str, FactSpec]] = {}
+        for chain in catalog.meters.values():
+            for spec in (meter.fact_spec for meter in chain.values):
+                if spec.value is None or spec.as_text:
+                    continue
+                for kind in spec.event_types:
+                    found.setdefault(kind, {})[spec.id] = spec
+        return cls(specs={kind: tuple(specs.values()) for kind, specs in found.items()})
+
+
+def judge_values(kind: str, data: str | bytes, rules: IngestRules) -> Reason | None:
+    """Why a meter cannot read an event's value, None if every meter that reads it can.
+
+    A missing value can be read (as missing), and one that a meter's filter keeps it from is not.
+    """
+    for spec in rules.specs.get(kind, ()):
+        assert spec.value is not None
+        token = _token_at(data, spec.value)
+        if token is None or not all(_passes(data, condition) for condition in spec.filter):
+            continue
+        quoted = token.startswith('"')
+        judged = judge_number(text_of(token) if quoted else token, quoted=quoted)
+        if not isinstance(judged, Decimal):
+            return judged, f"{spec.value} {_DETAILS[judged]}"
+    return None
+
+
+def unsure_values(events: Columns, rules: IngestRules) -> list[int]:
+    """Which rows' values need :func:`judge_values`; the others are surely readable."""
+    unsure: list[int] = []
+    for kind in set(events.type).intersection(rules.specs):
+        paths = dict.fromkeys(spec.value for spec in rules.specs[kind] if spec.value is not None)
+        rows = _rows_of(kind, events.type)
+        if not all(_surely_numbers(events.parsed, rows, path) for path in paths):
+            tokens = tokens_at(pl.Series([events.data[row] for row in rows]), paths)
+            sure = pl.all_horizontal(pl.all().str.contains(_SURE) | pl.all().is_null())
+            odd = (~tokens.select(sure).to_series()).arg_true().to_list()
+            unsure.extend(rows[place] for place in odd)
+    return unsure
+
+
+def _rows_of(kind: str, kinds: list[str]) -> Sequence[int]:
+    if kinds.count(kind) == len(kinds):
+        return range(len(kinds))
+    return [row for row, each in enumerate(kinds) if each == kind]
+
+
+def _surely_numbers(
+    parsed: Sequence[Mapping[str, Any]] | None, rows: Sequence[int], path: str
+) -> bool:
+    """Whether parsed data shows that all values are small whole numbers, or absent.
+
+    A float says too little: what it was before it was a float is only in the text.
+    """
+    keys = _keys(path)
+    if parsed is None or len(keys) > 1:
+        return False
+    key = keys[0]
+    values = [parsed[row].get(key, 0) for row in rows]
+    if not {int, type(None)}.issuperset(map(type, values)):
+        return False
+    present = [value for value in values if value is not None] or [0]
+    return -_TOO_LARGE < min(present) and max(present) < _TOO_LARGE
+
+
+def _passes(data: str | bytes, condition: Condition) -> bool:
+    token = _token_at(data, condition.path)
+    if condition.exists is False:
+        return token is None
+    if token is None:
+        return condition.optional
+    text = text_of(token)
+    if condition.included is not None and text not in condition.included:
+        return False
+    return condition.excluded is None or text not in condition.excluded
+
+
+def _token_at(data: str | bytes, path: str) -> str | None:
+    """The JSON text at a path of one event's data; null where absent or JSON null."""
+    token: str | bytes = data
+    for key in _keys(path):
+        if token[:1] not in {"{", b"{"}:
+            return None
+        raw = _objects.decode(token).get(key)
+        if raw is None:
+            return None
+        token = bytes(raw)
+    text = token.decode() if isinstance(token, bytes) else token
+    return None if text == "null" else text
+
+
+def _keys(path: str) -> Sequence[str]:
+    return path.removeprefix("data.").split(".")

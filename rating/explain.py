@@ -1,0 +1,268 @@
+"""Why a line is what it is: price version, quantities, tier by tier, each step before and after.
+
+An explanation is complete: its amount follows from what it says alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from catalog.clock import Micros, to_rfc3339
+from catalog.errors import NotFound
+from catalog.events import EMPTY_DIMENSIONS, FACTS
+from catalog.ids import ContractId
+from catalog.money import minor_units, plain, round_fraction
+from catalog.periods import FOREVER
+from catalog.snapshot import Catalog, midnight
+from rating.book import finite_decimal
+from rating.charges.base import Part
+from rating.charges.registry import model_name
+from rating.dimensions import Selector
+from rating.engine import ENGINE
+from rating.plan import LinePlan, Started, plan_lines
+from rating.ports import FactSource
+from rating.quantities import line_spans, measure
+from rating.steps import CHARGE, STEPS, Priced
+
+_UTC = ZoneInfo("UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTaken:
+    """One step of the order of terms: what it acted on and what came out of it.
+
+    Before and after are units up to the charge, then amounts; the charge takes units and gives an
+    amount. ``stated`` is the term's number as it acts on this line (an included quantity by its
+    share of the period); null for the charge, whose parts are listed.
+    """
+
+    step: str
+    before: str
+    after: str
+    stated: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One line, explained. Numbers are exact text: a decimal, or a fraction ``n/d``."""
+
+    line: dict[str, str | None]
+    price: dict[str, str | int | None]
+    quantity: str
+    event_count: int
+    steps: tuple[StepTaken, ...]
+    parts: tuple[dict[str, str | None], ...]
+    exact_amount: str
+    amount: str
+    rounding: dict[str, str | int]
+    as_of: str
+    engine: str = ENGINE
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        return {
+            "line": self.line,
+            "price": self.price,
+            "quantity": self.quantity,
+            "event_count": self.event_count,
+            "steps": [
+                {name: getattr(step, name) for name in StepTaken.__dataclass_fields__}
+                for step in self.steps
+            ],
+            "parts": list(self.parts),
+            "exact_amount": self.exact_amount,
+            "amount": self.amount,
+            "rounding": self.rounding,
+            "as_of": self.as_of,
+            "engine": self.engine,
+        }
+
+
+def number_text(number: Fraction) -> str:
+    """An exact number as text: a decimal where it has at most 12 decimals, else ``n/d``."""
+    decimal = finite_decimal(number)
+    if decimal is None:
+        return f"{number.numerator}/{number.denominator}"
+    return plain(decimal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The plan of one line, its group, and how much was used."""
+
+    plan: LinePlan
+    group: str
+    quantity: Fraction
+    event_count: int
+
+
+def explain(
+    catalog: Catalog,
+    *,
+    line_id: str,
+    period: date,
+    contract: ContractId,
+    source: FactSource,
+    as_of: Micros,
+) -> Explanation:
+    """How the line ``line_id`` came about; ``contract`` and ``period`` as ``named_in`` reads them.
+
+    Raises:
+        NotFound: the contract has no such line.
+    """
+    plans = plan_lines(catalog, Started(midnight(period, _UTC)), contracts=[contract])
+    found = _find(plans, line_id, catalog=catalog, source=source, as_of=as_of)
+    plan = found.plan
+    steps, priced = _steps(plan, found.quantity)
+    decimals = minor_units(plan.terms.currency)
+    return Explanation(
+        line=_line(line_id, found),
+        price=_price(plan),
+        quantity=number_text(found.quantity),
+        event_count=found.event_count,
+        steps=steps,
+        parts=tuple(map(_part, priced.parts)),
+        exact_amount=number_text(priced.amount),
+        amount=f"{round_fraction(priced.amount, decimals):f}",
+        rounding={"mode": "half_away_from_zero", "decimals": decimals},
+        as_of=to_rfc3339(as_of),
+    )
+
+
+def line_facts(
+    catalog: Catalog,
+    *,
+    line_id: str,
+    period: date,
+    contract: ContractId,
+    source: FactSource,
+    as_of: Micros,
+) -> pl.LazyFrame:
+    """FACTS that a line counts, by time, node and seq: the events behind it. Raises as explain."""
+    plans = plan_lines(catalog, Started(midnight(period, _UTC)), contracts=[contract])
+    found = _find(plans, line_id, catalog=catalog, source=source, as_of=as_of)
+    spans = line_spans(found.plan, catalog)
+    if spans.is_empty():
+        return FACTS.to_frame().lazy()
+    price = found.plan.terms.price
+    selector = Selector(filter=found.plan.terms.filter, group_by=price.group_by)
+    facts = source.facts(spans, as_of=as_of)
+    texts = facts.select(pl.col("dimensions").unique()).collect()["dimensions"].to_list()
+    counted = [text for text in texts if selector.group(text) == found.group]
+    return (
+        facts.filter(pl.col("dimensions").is_in(counted))
+        .select(list(FACTS))
+        .sort("time", "node", "seq")
+    )
+
+
+def _find(
+    plans: list[LinePlan], line_id: str, *, catalog: Catalog, source: FactSource, as_of: Micros
+) -> _Found:
+    """The one plan and group with this id; groups are known from the usage."""
+    ungrouped = [plan for plan in plans if plan.line_id(EMPTY_DIMENSIONS) == line_id]
+    candidates = ungrouped or [plan for plan in plans if plan.terms.price.group_by]
+    usage = measure(candidates, catalog, source, as_of=as_of)
+    for line, group, quantity, divisor, events in usage.iter_rows():
+        if candidates[line].line_id(group) == line_id:
+            return _Found(
+                plan=candidates[line],
+                group=group,
+                quantity=Fraction(quantity) / divisor,
+                event_count=events,
+            )
+    raise NotFound(f"no line {line_id!r}")
+
+
+def _steps(plan: LinePlan, quantity: Fraction) -> tuple[tuple[StepTaken, ...], Priced]:
+    """Every step that the price has, in order, and the line they led to."""
+    taken: list[StepTaken] = []
+    line = Priced(units=quantity)
+    charged = False
+    for step in STEPS:
+        after = step.exact(line, plan.terms, plan.share)
+        stated = step.stated(plan.terms, plan.share)
+        before = line.amount if charged else line.units
+        charged = charged or step.name == CHARGE
+        if stated is not None or step.name == CHARGE:
+            taken.append(
+                StepTaken(
+                    step=step.name,
+                    before=number_text(before),
+                    after=number_text(after.amount if charged else after.units),
+                    stated=None if stated is None else number_text(stated),
+                )
+            )
+        line = after
+    return tuple(taken), line
+
+
+def _line(line_id: str, found: _Found) -> dict[str, str | None]:
+    plan = found.plan
+    meter = plan.terms.metered
+    return {
+        "line_id": line_id,
+        "customer": plan.customer,
+        "contract": plan.contract,
+        "product": plan.terms.product,
+        "meter": meter.id if meter else None,
+        "dimensions": found.group,
+        "timing": plan.terms.invoicing.timing.value,
+        "period_start": _moment(plan.start),
+        "period_end": _moment(plan.end),
+        "billing_start": _moment(plan.period.start),
+        "billing_end": _moment(plan.period.end),
+        "accounting_date": plan.accounting.isoformat(),
+        "currency": plan.terms.currency,
+        "kind": plan.terms.kind.value,
+    }
+
+
+def _price(plan: LinePlan) -> dict[str, str | int | None]:
+    """Which price, by whom stated, and what of it the steps do not show."""
+    price, share = plan.terms.price, plan.share
+    convert = price.convert
+    return {
+        "version": plan.terms.version,
+        "origin": plan.origin.source,
+        "origin_id": plan.origin.id,
+        "key": plan.origin.key,
+        "revision": plan.origin.revision,
+        "model": model_name(price.charge),
+        "billing_period": plan.period.index,
+        "prorate": plan.terms.prorate.value,
+        "share": number_text(share.terms),
+        "convert_round": convert.round.value if convert else None,
+        "convert_digits": convert.digits if convert else None,
+    }
+
+
+def _part(part: Part) -> dict[str, str | None]:
+    """One part of the charge as text; see :class:`rating.charges.base.Part`."""
+    return {
+        "tier": None if part.tier is None else str(part.tier),
+        "units_from": _decimal(part.units_from),
+        "units_to": _decimal(part.units_to),
+        "units": number_text(part.units),
+        "package_size": _decimal(part.package_size),
+        "priced": number_text(part.priced),
+        "unit_price": _decimal(part.unit_price),
+        "flat_fee": _decimal(part.flat_fee),
+        "maximum": _decimal(part.maximum),
+        "amount": number_text(part.amount),
+    }
+
+
+def _decimal(number: Decimal | None) -> str | None:
+    return None if number is None else plain(number)
+
+
+def _moment(instant: Micros) -> str | None:
+    return None if instant >= FOREVER else to_rfc3339(instant)

@@ -1,0 +1,111 @@
+"""Lines as they are shown: what the plan says beside what was counted and priced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date, datetime
+from fractions import Fraction
+from typing import Any
+
+import polars as pl
+
+from catalog.clock import to_datetime
+from catalog.errors import NotFound
+from catalog.ids import ContractId, is_id
+from catalog.money import round_fraction
+from catalog.periods import FOREVER
+from rating.frames import BILLING, LINES, QUANTITY, LineStatus
+from rating.plan import LinePlan
+
+_SHOWN = {**LINES, **BILLING}
+_DAY = re.compile(r"[0-9]{8}")
+_DIGEST = re.compile(r"[0-9a-f]{20}")
+_FROM_PLAN = (
+    "customer",
+    "contract",
+    "product",
+    "meter",
+    "timing",
+    "period_start",
+    "period_end",
+    "currency",
+    "kind",
+    "price_version",
+    "billing_start",
+    "billing_end",
+    "accounting_date",
+)
+
+
+def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame:
+    """LINES and BILLING columns of ``priced`` (USAGE with rounded ``amount``), row by row."""
+    versions = {id(plan.terms): plan.terms.version for plan in plans}
+    facts = pl.DataFrame(
+        [(line, *_plan_row(plan, versions[id(plan.terms)])) for line, plan in enumerate(plans)],
+        schema={"line": pl.Int64, **{name: _SHOWN[name] for name in _FROM_PLAN}},
+        orient="row",
+    )
+    ids = [plans[line].line_id(group) for line, group in _columns(priced, "line", "dimensions")]
+    rows = priced.join(facts, on="line", how="left", maintain_order="left").with_columns(
+        pl.Series("line_id", ids, dtype=pl.String()),
+        _quantities(priced),
+        status=pl.lit(LineStatus.OPEN.value),
+        adjusts=pl.lit(None, pl.String),
+        cause=pl.lit(None, pl.String),
+    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in _SHOWN.items())
+
+
+def named_in(line_id: str) -> tuple[ContractId, date]:
+    """The contract a line id is of, and the UTC day on which its billing period starts.
+
+    Raises:
+        NotFound: no line has such an id.
+    """
+    contract, _, rest = line_id.partition("~")
+    day, _, digest = rest.partition("~")
+    if not (is_id(contract) and _DAY.fullmatch(day) and _DIGEST.fullmatch(digest)):
+        raise NotFound(f"no line {line_id[:200]!r}")
+    try:
+        return ContractId(contract), date(int(day[:4]), int(day[4:6]), int(day[6:]))
+    except ValueError:
+        raise NotFound(f"no line {line_id[:200]!r}") from None
+
+
+def _plan_row(plan: LinePlan, version: str) -> tuple[object, ...]:
+    terms, meter = plan.terms, plan.terms.metered
+    return (
+        plan.customer,
+        plan.contract,
+        terms.product,
+        meter.id if meter else None,
+        terms.invoicing.timing.value,
+        _moment(plan.start),
+        _moment(plan.end),
+        terms.currency,
+        terms.kind.value,
+        version,
+        _moment(plan.period.start),
+        _moment(plan.period.end),
+        plan.accounting,
+    )
+
+
+def _moment(instant: int) -> datetime | None:
+    return None if instant >= FOREVER else to_datetime(instant)
+
+
+def _quantities(priced: pl.DataFrame) -> pl.Series:
+    """``quantity`` / ``divisor``, to 9 decimals where there is a divisor."""
+    if priced.filter(pl.col("divisor") != 1).is_empty():
+        return priced["quantity"]
+    shown = [
+        quantity if divisor == 1 else round_fraction(Fraction(quantity) / divisor, QUANTITY.scale)
+        for quantity, divisor in _columns(priced, "quantity", "divisor")
+    ]
+    return pl.Series("quantity", shown, dtype=QUANTITY)
+
+
+def _columns(frame: pl.DataFrame, *names: str) -> list[tuple[Any, ...]]:
+    return frame.select(names).rows()

@@ -1,0 +1,525 @@
+"""A naive second opinion on rating: one event at a time, one fraction at a time, no frames.
+
+It shares the catalog's vocabulary with the engine and nothing else: periods are walked from the
+contract's start, terms are looked up at every instant at which anything in the catalog changes,
+amounts are :class:`fractions.Fraction`. Slow, and meant to be read.
+"""
+
+from __future__ import annotations
+
+import calendar
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from catalog.charges import Beyond, Flat, Graduated, Package, PerUnit, Volume
+from catalog.clock import EPOCH, to_datetime
+from catalog.contracts import Contract
+from catalog.meters import Aggregation
+from catalog.pricebooks import Anchor, Invoicing, PeriodUnit, Price, Prorate, Rounding, Timing
+from catalog.snapshot import Catalog, resolve
+
+NEVER = 10**18
+MINOR = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as it counts: which meter reads it, and what."""
+
+    meter: str
+    subject: str
+    time: int
+    received_at: int
+    value: Any
+    dimensions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class Line:
+    """What a line must say."""
+
+    contract: str
+    product: str
+    start: int
+    end: int
+    dimensions: str
+    kind: str
+    timing: str
+    currency: str
+    quantity: Decimal
+    amount: Decimal
+    events: int
+
+
+class Refused(Exception):
+    """A quantity that no tier covers."""
+
+
+# -- time ---------------------------------------------------------------------------------------
+
+
+def _month_later(moment: datetime, months: int) -> datetime:
+    index = moment.year * 12 + moment.month - 1 + months
+    year, month = index // 12, index % 12 + 1
+    return moment.replace(
+        year=year, month=month, day=min(moment.day, calendar.monthrange(year, month)[1])
+    )
+
+
+def _instant(wall: datetime, zone: ZoneInfo) -> int:
+    return (wall.replace(tzinfo=zone, fold=0) - EPOCH) // timedelta(microseconds=1)
+
+
+def _wall(instant: int, zone: ZoneInfo) -> datetime:
+    return to_datetime(instant).astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def walked_periods(
+    start: int, end: int, invoicing: Invoicing, zone: ZoneInfo, until: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """(index, start, end, whole start, whole end) of every billing period up to ``until``."""
+    origin = _wall(start, zone)
+    first = (
+        start
+        if not invoicing.after_months
+        else _instant(_month_later(origin, invoicing.after_months), zone)
+    )
+    if invoicing.timing is Timing.ONCE:
+        if first < end:
+            yield 1, first, end, first, end
+        return
+    days = invoicing.every * (7 if invoicing.unit is PeriodUnit.WEEK else 1)
+
+    def bound(base: datetime, n: int) -> datetime:
+        if invoicing.unit is PeriodUnit.MONTH:
+            return _month_later(base, n * invoicing.every)
+        return base + timedelta(days=n * days)
+
+    if invoicing.anchor is Anchor.CALENDAR:
+        base = datetime(2000, 1, 3 if invoicing.unit is PeriodUnit.WEEK else 1)  # noqa: DTZ001
+        steps = itertools.count()
+    elif invoicing.unit is PeriodUnit.MONTH:
+        base, steps = origin, itertools.count()
+    else:
+        base, steps = _wall(first, zone), itertools.count()
+    shift = (
+        invoicing.after_months
+        if (invoicing.anchor is Anchor.CONTRACT and invoicing.unit is PeriodUnit.MONTH)
+        else 0
+    )
+    index = 0
+    for n in steps:
+        left, right = (
+            _instant(_month_later(base, shift + m * invoicing.every), zone)
+            if invoicing.unit is PeriodUnit.MONTH
+            else _instant(bound(base, m), zone)
+            for m in (n, n + 1)
+        )
+        if left >= min(until, end):
+            return
+        if right <= first or left >= right:
+            continue
+        index += 1
+        yield index, max(left, first), min(right, end), left, right
+
+
+# -- terms --------------------------------------------------------------------------------------
+
+
+def _moments(value: Any) -> Iterator[date]:
+    if isinstance(value, date):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _moments(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _moments(item)
+
+
+def _holds(since: Any, until: Any, instant: int, zone: ZoneInfo) -> bool:
+    return (since is None or resolve(since, zone) <= instant) and (
+        until is None or instant < resolve(until, zone)
+    )
+
+
+def _since(price: Price | None, zone: ZoneInfo) -> int:
+    moment = price.effective_from if price else None
+    return -NEVER if moment is None else resolve(moment, zone)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A price as it applies: with the contract's factor and every default."""
+
+    price: Price
+    factor: Decimal
+    invoicing: Invoicing
+    prorate: Prorate
+    currency: str
+    product: Any
+    meter: Any
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the quantity is not metered."""
+        return (
+            self.meter is None
+            or self.price.quantity is not None
+            or isinstance(self.price.charge, Flat)
+        )
+
+
+def terms_at(catalog: Catalog, contract: Contract, instant: int) -> dict[str, Terms]:
+    """The contract's prices in force at one instant, by slot."""
+    zone = _zone(catalog, contract)
+    overrides, book_id, fixed_at = (
+        contract.prices,
+        contract.pricebook,
+        resolve(contract.start, zone),
+    )
+    for amendment in sorted(contract.amendments, key=lambda a: resolve(a.effective_from, zone)):
+        begun = resolve(amendment.effective_from, zone)
+        if begun <= instant:
+            overrides = amendment.prices if amendment.prices is not None else overrides
+            if amendment.pricebook:
+                book_id, fixed_at = amendment.pricebook, max(fixed_at, begun)
+    listed: list[tuple[str, Price]] = []
+    book = None
+    if book_id:
+        when = fixed_at if contract.pin else instant
+        chain = catalog.pricebooks[book_id]
+        found = chain.at(when, zone)
+        book = found or chain.versions[0].value
+        live = [
+            p
+            for p in (found.prices if found else ())
+            if _holds(p.effective_from, p.effective_until, when, zone)
+        ]
+        for price in live:
+            namesakes = [p for p in live if p.key == price.key]
+            newest = max(_since(p, zone) for p in namesakes)
+            if _since(price, zone) == newest:
+                rank = [p for p in namesakes if _since(p, zone) == newest].index(price)
+                listed.append((price.key if rank == 0 else f"{price.key}#{rank + 1}", price))
+    result: dict[str, tuple[Price, Decimal]] = {slot: (p, Decimal(1)) for slot, p in listed}
+    alive = [
+        o
+        for o in overrides
+        if o.price is None or _holds(o.price.effective_from, o.price.effective_until, instant, zone)
+    ]
+
+    def name(o: Any) -> Any:
+        return o.product, o.overrides, o.additional, o.price.key if o.price else None
+
+    added = []
+    for o in alive:
+        if o.price is not None and _since(o.price, zone) < max(
+            _since(x.price, zone) for x in alive if x.price and name(x) == name(o)
+        ):
+            continue
+        hit = [
+            slot
+            for slot, p in listed
+            if p.product == o.product and o.overrides in (None, p.key) and not o.additional
+        ]
+        if o.multiply is not None:
+            result.update({slot: (dict(listed)[slot], o.multiply) for slot in hit})
+            continue
+        for slot in hit:
+            result.pop(slot, None)
+        if o.price is not None:
+            key = hit[0] if len(hit) == 1 else o.price.key
+            added.append((f"+{key}" if o.additional else key, o.price))
+    for key, price in added:
+        slot, n = key, 1
+        while slot in result:
+            n += 1
+            slot = f"{key}#{n}"
+        result[slot] = price, Decimal(1)
+    return {
+        slot: Terms(
+            price=replace(
+                price,
+                id=None,
+                name=None,
+                effective_from=None,
+                effective_until=None,
+                invoicing=None,
+                prorate=None,
+            ),
+            factor=factor,
+            invoicing=price.invoicing or contract.invoicing or book.invoicing,
+            prorate=price.prorate or contract.prorate or (book.prorate if book else Prorate.NO),
+            currency=contract.currency or book.currency,
+            product=(product := catalog.products[price.product].last),
+            meter=catalog.meters[product.meter].last if product.meter else None,
+        )
+        for slot, (price, factor) in result.items()
+    }
+
+
+def _zone(catalog: Catalog, contract: Contract) -> ZoneInfo:
+    return ZoneInfo(contract.timezone) if contract.timezone else catalog.timezone
+
+
+# -- money --------------------------------------------------------------------------------------
+
+
+def tier_cost(tier: Any, units: Fraction, unused_fee: bool) -> Fraction:
+    """What one tier charges for the units in it."""
+    sold = units
+    if tier.package_size is not None:
+        sold = Fraction(max(0, math.ceil(units / Fraction(tier.package_size))))
+    cost = sold * Fraction(tier.unit_price or 0)
+    if units > 0 or unused_fee:
+        cost += Fraction(tier.flat_fee or 0)
+    return cost if tier.maximum is None else min(cost, Fraction(tier.maximum))
+
+
+def charged(charge: Any, units: Fraction) -> Fraction:
+    """What the price model asks for ``units``."""
+    match charge:
+        case Flat():
+            return units * Fraction(charge.amount)
+        case PerUnit():
+            return units * Fraction(charge.unit_price)
+        case Package():
+            rest = units - Fraction(charge.free_units)
+            sold = max(0, math.ceil(rest / Fraction(charge.size)))
+            return sold * Fraction(charge.package_price)
+        case Graduated():
+            total, low = Fraction(0), Fraction(0)
+            for n, tier in enumerate(charge.tiers):
+                high = None if tier.up_to is None else Fraction(tier.up_to)
+                if n == 0 or units > low:
+                    inside = (units if high is None else min(units, high)) - low
+                    total += tier_cost(tier, inside, charge.flat_fee_when_unused and n == 0)
+                low = high
+            if low is not None and units > low and charge.beyond is Beyond.REFUSE:
+                raise Refused
+            return total
+        case Volume():
+            for n, tier in enumerate(charge.tiers):
+                if tier.up_to is None or units <= Fraction(tier.up_to):
+                    return tier_cost(tier, units, charge.flat_fee_when_unused and n == 0)
+            if charge.beyond is Beyond.REFUSE:
+                raise Refused
+            return Fraction(0)
+    raise NotImplementedError(charge)
+
+
+def amount_of(terms: Terms, units: Fraction, *, terms_share: Fraction, fee: Fraction) -> Fraction:
+    """One line through the order of terms: convert, included, charge, percent, max, min."""
+    price = terms.price
+    if price.convert is not None:
+        c = price.convert
+        units = units * Fraction(c.multiply) / Fraction(c.divide)
+        size = abs(units) * 10**c.digits
+        rounded = {
+            Rounding.NONE: size,
+            Rounding.UP: math.ceil(size),
+            Rounding.DOWN: math.floor(size),
+            Rounding.HALF_UP: math.floor(size + Fraction(1, 2)),
+        }[c.round]
+        units = Fraction(rounded, 10**c.digits) * (1 if units >= 0 else -1)
+    if price.included is not None and units > 0:
+        included = Fraction(price.included) * (1 if terms.fixed else terms_share)
+        units = max(Fraction(0), units - included)
+    amount = charged(price.charge, units) * fee * Fraction(terms.factor)
+    if price.discount_percent is not None:
+        amount -= amount * Fraction(price.discount_percent) / 100
+    if price.maximum is not None:
+        amount = min(amount, Fraction(price.maximum) * terms_share)
+    if price.minimum is not None:
+        amount = max(amount, Fraction(price.minimum) * terms_share)
+    return amount
+
+
+def rounded(amount: Fraction, decimals: int) -> Decimal:
+    """Half away from zero."""
+    units = math.floor(abs(amount) * 10**decimals + Fraction(1, 2))
+    sign = 1 if amount < 0 and units else 0
+    return Decimal((sign, tuple(int(d) for d in str(units)), -decimals))
+
+
+# -- lines --------------------------------------------------------------------------------------
+
+
+def oracle(
+    catalog: Catalog, events: Iterable[Event], *, first: date, until: date, as_of: int
+) -> list[Line]:
+    """Every line whose accounting date lies in ``[first, until)``, zeros left out."""
+    counted = [event for event in events if event.received_at <= as_of]
+    found: list[Line] = []
+    for chain in catalog.contracts.values():
+        found.extend(_contract(catalog, chain.last, counted, (first, until), as_of))
+    return sorted(line for line in found if line.quantity or line.amount)
+
+
+def _contract(
+    catalog: Catalog, contract: Contract, events: list[Event], days: tuple[date, date], as_of: int
+) -> Iterator[Line]:
+    zone = _zone(catalog, contract)
+    start = resolve(contract.start, zone)
+    ends = [
+        a.end
+        for a in sorted(contract.amendments, key=lambda a: resolve(a.effective_from, zone))
+        if a.end
+    ]
+    stated = ends[-1] if ends else contract.end
+    end = NEVER if stated is None else resolve(stated, zone)
+    dated = [
+        m
+        for c in (catalog.pricebooks, catalog.contracts)
+        for k in c.values()
+        for v in k.versions
+        for m in (*_moments(v.value), v.effective_from, v.effective_until)
+        if m is not None
+    ]
+    cuts = sorted({resolve(m, zone) for m in dated} | {start})
+    cadences = {
+        (slot, terms.invoicing, terms.fixed)
+        for cut in cuts
+        if start <= cut < end
+        for slot, terms in terms_at(catalog, contract, cut).items()
+    }
+    horizon = resolve(days[1] + timedelta(days=400), zone)
+    for slot, invoicing, fixed in cadences:
+        for period in walked_periods(start, end, invoicing, zone, horizon):
+            late = invoicing.timing is Timing.ARREARS or (
+                invoicing.timing is Timing.ONCE and not fixed
+            )
+            instant = period[2] - 1 if late else period[1]
+            if instant >= NEVER - 1 or period[1] > as_of:
+                continue
+            if days[0] <= _wall(instant, zone).date() < days[1]:
+                parts = _parts(catalog, contract, (slot, invoicing, fixed), period, cuts)
+                yield from _period(catalog, contract, parts, period, events)
+
+
+def _parts(catalog, contract, cadence, period, cuts):
+    """(start, end, terms) of the slot within the period, cut only where the terms differ."""
+    slot, invoicing, fixed = cadence
+    index, left, right, *_ = period
+    bounds = [left, *(c for c in cuts if left < c < right), right]
+    parts = []
+    for low, high in itertools.pairwise(bounds):
+        terms = terms_at(catalog, contract, low).get(slot)
+        if terms is None or (terms.invoicing, terms.fixed) != (invoicing, fixed):
+            continue
+        if not (terms.price.from_period or 1) <= index <= (terms.price.to_period or index):
+            continue
+        if parts and parts[-1][1] == low and parts[-1][2] == terms:
+            parts[-1] = (parts[-1][0], high, terms)
+        else:
+            parts.append((low, high, terms))
+    return parts
+
+
+def _period(catalog, contract, parts, period, events):
+    _, left, right, whole_left, whole_right = period
+    zone = _zone(catalog, contract)
+    for n, (low, high, terms) in enumerate(parts):
+        prorated = terms.prorate is not Prorate.NO
+        if terms.fixed and not prorated:
+            timing = terms.invoicing.timing
+            due = {Timing.ARREARS: high == right, Timing.ADVANCE: low == left, Timing.ONCE: n == 0}
+            if not due[timing]:
+                continue
+            low, high = left, right  # noqa: PLW2901
+        share = Fraction(1)
+        if whole_right >= NEVER and (low, high) == (left, right):
+            pass
+        elif terms.prorate is Prorate.DAYS and whole_right < NEVER:
+            share = Fraction(
+                (_wall(high, zone).date() - _wall(low, zone).date()).days,
+                (_wall(whole_right, zone).date() - _wall(whole_left, zone).date()).days,
+            )
+        elif prorated and whole_right < NEVER:
+            share = Fraction(high - low, whole_right - whole_left)
+        elif not terms.fixed:
+            share = Fraction(high - low, right - left)
+        groups = _groups(catalog, contract, terms, low, high, events)
+        for text, quantity, count in groups:
+            exact = amount_of(
+                terms,
+                quantity,
+                terms_share=share,
+                fee=share if terms.fixed and prorated else Fraction(1),
+            )
+            yield Line(
+                contract=contract.id, product=terms.price.product, start=low, end=high,
+                dimensions=text, kind="fixed" if terms.fixed else "usage",
+                timing=terms.invoicing.timing.value, currency=terms.currency,
+                quantity=rounded(quantity, 9), amount=rounded(exact, MINOR[terms.currency]),
+                events=count,
+            )  # fmt: skip
+
+
+def _groups(catalog, contract, terms, low, high, events):
+    """(dimensions, quantity, events) of each group of the usage in ``[low, high)``."""
+    if terms.fixed:
+        quantity = terms.price.quantity
+        return [("{}", Fraction(1 if quantity is None else quantity), 0)]
+    groups: dict[str, list[Event]] = {}
+    for event in events:
+        if event.meter != terms.meter.id or not low <= event.time < high:
+            continue
+        customer = catalog.customers[contract.customer].last
+        if not any(
+            c.subject == event.subject and _holds(c.since, c.until, event.time, catalog.timezone)
+            for c in customer.subjects
+        ):
+            continue
+        values = dict(event.dimensions)
+        if all(_passes(c, values.get(c.path)) for c in terms.product.filter):
+            group = {d: values[d] for d in terms.price.group_by if d in values}
+            text = json.dumps(group, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            groups.setdefault(text, []).append(event)
+    additive = terms.meter.aggregation in (Aggregation.SUM, Aggregation.COUNT)
+    if additive and not groups and not terms.price.group_by:
+        groups["{}"] = []
+    return [
+        (text, aggregated(terms.meter.aggregation, found), len(found))
+        for text, found in groups.items()
+    ]
+
+
+def _passes(condition, value):
+    if condition.exists is not None:
+        return (value is not None) == condition.exists
+    if value is None:
+        return condition.optional
+    if condition.included is not None:
+        return value in condition.included
+    return value not in condition.excluded
+
+
+def aggregated(how: Aggregation, events: list[Event]) -> Fraction:
+    """The quantity of a group of events."""
+    values = [Fraction(e.value) for e in events if isinstance(e.value, Decimal | int)]
+    match how:
+        case Aggregation.COUNT:
+            return Fraction(len(events))
+        case Aggregation.SUM:
+            return sum(values, Fraction(0))
+        case Aggregation.MIN:
+            return min(values)
+        case Aggregation.MAX:
+            return max(values)
+        case Aggregation.AVERAGE:
+            return sum(values) / len(values)
+        case Aggregation.LATEST:
+            return Fraction(max(events, key=lambda e: (e.time, e.received_at)).value)
+        case Aggregation.UNIQUE_COUNT:
+            return Fraction(len({e.value for e in events}))
+    raise NotImplementedError(how)
