@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.hot.dispatch import Dispatcher, Hot, Routes
 from api.node import Node, OpenNode
 from api.relay import Relay
-from api.serving import make_server, new_runner, serve_until, stop_on_signals
+from api.serving import Server, make_server, new_runner, serve_until, stop_on_signals
 from api.settings import Settings, read_settings
 from api.siblings import Siblings
 from api.snapshots import Snapshots
@@ -47,7 +47,7 @@ class Gateway:
     node: Node
     open_node: Callable[[], Callable[[], Awaitable[OpenNode]]]
     snapshots: Snapshots
-    background: tuple[Callable[[], Awaitable[None]], ...]
+    background: tuple[Callable[[], Coroutine[object, object, None]], ...]
     closers: tuple[Callable[[], Awaitable[None]], ...]
 
 
@@ -81,43 +81,51 @@ async def run(gateway: Gateway, settings: Settings, listener: socket) -> None:
     """Serve until SIGTERM; then stop accepting, finish what is in flight, close the log.
 
     Raises:
-        Exception: the log could not be opened; nothing was served from it.
+        Exception: the log could not be opened, or broke. The supervisor starts it again, and
+            recovery finds out what is durable.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
     await gateway.snapshots.refresh()
-    opening = asyncio.create_task(_open(gateway, stop))
-    background = [asyncio.ensure_future(task()) for task in gateway.background]
-    drain_s = settings.stop_s_max * DRAIN_SHARE
-    public = make_server(gateway.app, limits=settings.limits, drain_s_max=drain_s)
-    private = make_server(
-        gateway.internal,
-        limits=settings.limits,
-        drain_s_max=drain_s,
-        path=str(gateway.internal_socket),
-    )
+    tasks = [asyncio.create_task(_open(gateway), name="open")]
+    tasks += [asyncio.create_task(work(), name=work.__qualname__) for work in gateway.background]
+    for task in tasks:
+        task.add_done_callback(lambda done: stop.set() if _failed(done) else None)
     log.info("gateway_listens", address=listener.getsockname())
     try:
-        await serve_until(stop, [(public, [listener]), (private, None)])
+        await serve_until(stop, _servers(gateway, settings, listener))
     finally:
-        for task in background:
+        for task in tasks[1:]:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await opening  # raises what opening the log raised
+        await asyncio.wait(tasks)  # a log being opened has to be open before it can be closed
         await gateway.node.close()
         for close in reversed(gateway.closers):
             await close()
-        log.info("gateway_stopped")
+    for task in filter(_failed, tasks):
+        await task  # raises why
+    log.info("gateway_stopped")
 
 
-async def _open(gateway: Gateway, stop: asyncio.Event) -> None:
-    """Open the node beside the loop; a failure ends the process, to be started again."""
-    try:
-        make = await asyncio.to_thread(gateway.open_node)
-        opened = await make()
-    except BaseException:
-        stop.set()
-        raise
+def _servers(
+    gateway: Gateway, settings: Settings, listener: socket
+) -> list[tuple[Server, list[socket] | None]]:
+    drain_s = settings.stop_s_max * DRAIN_SHARE
+    public = make_server(gateway.app, limits=settings.limits, drain_s_max=drain_s)
+    path = str(gateway.internal_socket)
+    private = make_server(
+        gateway.internal, limits=settings.limits, drain_s_max=drain_s, path=path
+    )
+    return [(public, [listener]), (private, None)]
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
+
+
+async def _open(gateway: Gateway) -> None:
+    """Open the node beside the loop; its hot routes answer from then on."""
+    make = await asyncio.to_thread(gateway.open_node)
+    opened = await make()
     for (method, path), handler in opened.handlers.items():
         gateway.routes.add(Hot(method=method, path=path, handler=handler))
     gateway.node.opened(opened)

@@ -15,8 +15,9 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from catalog.clock import Clock, Micros
-from catalog.errors import DomainError
+from catalog.errors import Unavailable
 from ingest.ports import LogUnavailable
+from storage.log.node_log import LogFull
 
 log = structlog.get_logger()
 
@@ -97,6 +98,9 @@ class Node:
         """For ever: write a heartbeat when the clock is well ahead of the log.
 
         A sandbox's clock stands still between two moves, so there is one after each move only.
+
+        Raises:
+            LogUnavailable: the log is broken. Only opening it again can tell what is durable.
         """
         while True:
             await asyncio.sleep(self._heartbeat_s / 4)
@@ -104,7 +108,7 @@ class Node:
                 continue
             try:
                 await self.heartbeat()
-            except DomainError as error:
+            except (LogFull, Unavailable) as error:  # it goes on when there is room again
                 log.warning("heartbeat_failed", error=error.detail)
 
     async def close(self) -> None:

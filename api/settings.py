@@ -34,7 +34,6 @@ class Limits(BaseModel):
     inflation_ratio_max: int = Field(default=100, ge=1, le=10_000)
     events_per_body_max: int = Field(default=50_000, ge=1, le=1_000_000)
     event_bytes_max: int = Field(default=64 * KIB, ge=KIB, le=MIB)
-    json_depth_max: int = Field(default=32, ge=4, le=512)
     header_bytes_max: int = Field(default=16 * KIB, ge=KIB, le=MIB)
     header_s_max: float = Field(default=10, gt=0, le=600)
     body_s_max: float = Field(default=60, gt=0, le=3_600)
@@ -43,7 +42,7 @@ class Limits(BaseModel):
     relays_max: int = Field(default=64, ge=1, le=10_000)
     relay_queue_max: int = Field(default=1_024, ge=0, le=100_000)
     relay_s_max: float = Field(default=300, gt=0, le=3_600)
-    queue_events_max: int = Field(default=200_000, ge=1, le=10_000_000)
+    queue_events_max: int = Field(default=500_000, ge=1, le=10_000_000)
     queue_bytes_max: int = Field(default=256 * MIB, ge=MIB, le=64 * GIB)
 
 
@@ -52,8 +51,8 @@ class LogSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hot_bytes_max: int = Field(default=256 * MIB, ge=64 * KIB, le=16 * GIB)
-    hot_age_s_max: float = Field(default=300, ge=1, le=86_400)
+    hot_bytes_max: int = Field(default=128 * MIB, ge=64 * KIB, le=16 * GIB)
+    hot_age_s_max: int = Field(default=3_600, ge=1, le=86_400)
     window_days: int = Field(default=35, ge=1, le=3_650)
 
 
@@ -77,7 +76,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: int = Field(default=8080, ge=0, le=65_535)
     gateways: int = Field(default=1, ge=1, le=64)
-    node: str = Field(default="n", pattern=r"[A-Za-z][A-Za-z0-9._-]{0,31}$")
+    node: str = Field(default="n", pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,31}$")
     admin_key: AdminKey | None = None
     sql_url: SecretStr | None = None
     clickhouse_url: SecretStr | None = None

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import polars as pl
-from rating.explain import Explanation, explain
-from rating.lines import named_in
-from rating.pipeline import rate
-from rating.plan import specs_needed
 
 from catalog.clock import Micros
 from catalog.errors import NotFound
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
+from rating.explain import Explanation, explain, line_facts
+from rating.lines import named_in
+from rating.pipeline import rate
+from rating.plan import specs_needed
 from rating.ports import FactSource
 
 K = TypeVar("K", bound=str)
@@ -70,9 +71,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """LINES, and what they are as of."""
+    """LINES with BILLING beside them row by row, and what they are as of."""
 
     lines: pl.DataFrame
+    billing: pl.DataFrame
     as_of: Micros
     watermark: Micros
 
@@ -107,7 +109,12 @@ class RatedTotals:
             contracts=contracts,
             zeros=question.zeros,
         )
-        return Totals(lines=rated.lines, as_of=settled.as_of, watermark=settled.watermark)
+        return Totals(
+            lines=rated.lines,
+            billing=rated.billing,
+            as_of=settled.as_of,
+            watermark=settled.watermark,
+        )
 
     async def explain(self, line_id: str, *, as_of: Micros | None = None) -> Explanation:
         """Say how one line came about.
@@ -115,19 +122,30 @@ class RatedTotals:
         Raises:
             NotFound: no such line in the catalog of that instant.
         """
+        return await asyncio.to_thread(partial(explain, **await self._line(line_id, as_of)))
+
+    async def events(self, line_id: str, *, as_of: Micros | None = None) -> pl.DataFrame:
+        """FACTS behind one line, by time, node and seq.
+
+        Raises:
+            NotFound: no such line in the catalog of that instant.
+        """
+        find = partial(line_facts, **await self._line(line_id, as_of))
+        return await asyncio.to_thread(lambda: find().collect())
+
+    async def _line(self, line_id: str, as_of: Micros | None) -> dict[str, Any]:
         contract, period = named_in(line_id)
         settled, catalog = await self._settle(as_of)
         if contract not in catalog.contracts:
             raise NotFound(f"no line {line_id!r}")
-        return await asyncio.to_thread(
-            explain,
-            catalog,
-            line_id=line_id,
-            period=period,
-            contract=contract,
-            source=self._source,
-            as_of=settled.as_of,
-        )
+        return {
+            "catalog": catalog,
+            "line_id": line_id,
+            "period": period,
+            "contract": contract,
+            "source": self._source,
+            "as_of": settled.as_of,
+        }
 
     async def _settle(self, as_of: Micros | None) -> tuple[Settled, Catalog]:
         specs = specs_needed(self._catalogs.current())

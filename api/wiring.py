@@ -15,7 +15,6 @@ from api.hot.health import Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, Observer
 from api.node import Node, OpenNode, Pending
 from api.relay import Relay
-from api.routes import admin, keys
 from api.service import sql_url
 from api.settings import Settings
 from api.siblings import InternalApp, Siblings, node_socket
@@ -77,6 +76,9 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
 
 def build_worker(settings: Settings) -> Worker:
     """Everything the worker runs."""
+    from api.hot.documentation import hot_paths  # noqa: PLC0415
+    from api.routes import admin, keys  # noqa: PLC0415  (gateways need no FastAPI)
+
     clock = open_clock(settings.data, sandbox=settings.sandbox)
     database = open_database(sql_url(settings))
     statements = StatementStore(database, clock, settings.zone)
@@ -98,6 +100,7 @@ def build_worker(settings: Settings) -> Worker:
         socket=worker_socket(settings.data),
         routers=routers,
         checks={"sql": check_sql},
+        hot_paths=hot_paths(),
         closers=(database.close,),
     )
 

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.hot.documentation import SECURITY_SCHEMES
 from api.hot.metrics import own_metrics
 from api.problems import INTERNAL, problem_response, problem_with_code
 from api.serving import make_server, new_runner, serve_until, stop_on_signals
@@ -220,6 +221,8 @@ def _document_hot_paths(app: FastAPI, hot_paths: Mapping[str, Any]) -> None:
         schema = generate()
         for path, item in hot_paths.items():
             schema["paths"].setdefault(path, {}).update(item)
+        schema.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        schema["security"] = [{"key": []}]
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

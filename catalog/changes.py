@@ -272,11 +272,12 @@ def _rated(value: Value) -> Iterator[tuple[str, Price | Contract]]:
 def _suspects(stated: Sequence[Layer], retired: Sequence[Layer]) -> set[tuple[Kind, str]] | None:
     """What may have become wrong; None: anything.
 
-    Objects that name a customer or contract ask only that it is there, so stating one can make
-    only itself wrong (or clash with another over a subject).
+    Objects that name a customer or contract ask only that it is in force, so stating one without
+    an end can make only itself wrong (or clash with another over a subject).
     """
     safe = {Kind.CUSTOMERS, Kind.CONTRACTS}
-    if retired or any(layer.kind not in safe for layer in stated):
+    ends = any(version.effective_until for layer in stated for version in layer.versions)
+    if retired or ends or any(layer.kind not in safe for layer in stated):
         return None
     return {(layer.kind, layer.id) for layer in stated}
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from catalog.clock import SECOND_US
 from catalog.errors import DomainError
-from catalog.events import INSTANT, RejectCode
+from catalog.events import INSTANT, RECORDS, RejectCode
 
 MIB = 1024**2
 
@@ -28,6 +28,12 @@ INCOMING = pl.Schema(
 )
 """One row an event that may be accepted. ``index`` is its place in the body (an NDJSON body's blank
 lines have none); ``time`` is null where the sender gave none; ``data`` is JSON text."""
+
+
+APPENDED = pl.Schema(
+    {name: kind for name, kind in RECORDS.items() if name not in {"seq", "received_at"}}
+)
+"""RECORDS as they are before the log numbers them."""
 
 
 class UnreadableBody(DomainError):
@@ -86,6 +92,10 @@ class Rejection:
     id: str | None
     code: RejectCode
     detail: str
+
+    def as_json(self) -> dict[str, object]:
+        """As replies show it."""
+        return {"index": self.index, "id": self.id, "code": self.code.value, "detail": self.detail}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ def _surely_numbers(
     if not {int, type(None)}.issuperset(map(type, values)):
         return False
     present = [value for value in values if value is not None] or [0]
-    return -_TOO_LARGE < min(present) and max(present) < _TOO_LARGE
+    return bool(min(present) > -_TOO_LARGE and max(present) < _TOO_LARGE)
 
 
 def _passes(data: str | bytes, condition: Condition) -> bool:

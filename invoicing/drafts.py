@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from itertools import groupby
+from operator import itemgetter
 
 Row = Mapping[str, object]
 """One line as text, column by column (``rating.rendering.as_text``)."""
 
-GROUPED_BY = ("customer", "contract", "timing", "period_start", "period_end", "currency")
+Billed = tuple[str, str | None]
+"""Start and end of the whole billing period that a line is (a part of), as text."""
+
+Key = tuple[str, str, str, str, str, str]
+"""customer, contract, timing, period_start, period_end ("" for none), currency."""
 
 
 class InvoiceStatus(StrEnum):
@@ -25,7 +30,7 @@ class InvoiceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoice:
-    """One document per (contract, timing, period_start, period_end).
+    """One document per contract, timing and billing period.
 
     ``number`` is null until issued. ``total`` = ``subtotal`` + ``tax``; ``subtotal`` is the sum of
     the lines' amounts, each already rounded, so it adds up to the cent.
@@ -46,8 +51,10 @@ class Invoice:
     lines: tuple[Row, ...]
 
 
-def _order(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name] or "") for name in GROUPED_BY)
+def _key(row: Row, billed: Billed) -> Key:
+    start, end = billed
+    customer, contract, timing = str(row["customer"]), str(row["contract"]), str(row["timing"])
+    return customer, contract, timing, start, end or "", str(row["currency"])
 
 
 def _invoice_id(key: Sequence[str]) -> str:
@@ -55,29 +62,35 @@ def _invoice_id(key: Sequence[str]) -> str:
     return "inv_" + hashlib.sha256("\x00".join(key).encode()).hexdigest()[:20]
 
 
-def draft_invoices(rows: Sequence[Row]) -> Iterator[Invoice]:
+def draft_invoices(rows: Iterable[tuple[Row, Billed]]) -> Iterator[Invoice]:
     """Group lines into drafts, in order of (customer, contract, timing, period).
 
     Args:
-        rows: LINES as text; amounts carry their currency's minor digits. Order within an
+        rows: LINES as text, amounts with their currency's minor digits, each with its billing
+            period. A period that a change of terms splits is still one document. Order within an
             invoice is kept.
     """
-    for key, members in groupby(sorted(rows, key=_order), key=_order):
-        lines = tuple(members)
-        subtotal = sum((Decimal(str(line["amount"])) for line in lines), Decimal(0))
-        tax = subtotal * 0
-        yield Invoice(
-            id=_invoice_id(key),
-            number=None,
-            customer=key[0],
-            contract=key[1],
-            timing=key[2],
-            period_start=key[3],
-            period_end=key[4] or None,
-            currency=key[5],
-            subtotal=subtotal,
-            tax=tax,
-            total=subtotal + tax,
-            status=InvoiceStatus.DRAFT,
-            lines=lines,
-        )
+    keyed = sorted(((_key(row, billed), row) for row, billed in rows), key=itemgetter(0))
+    for key, members in groupby(keyed, key=itemgetter(0)):
+        yield _draft(key, tuple(row for _, row in members))
+
+
+def _draft(key: Key, lines: tuple[Row, ...]) -> Invoice:
+    customer, contract, timing, start, end, currency = key
+    subtotal = sum((Decimal(str(line["amount"])) for line in lines), Decimal(0))
+    tax = subtotal * 0  # no tax engine yet; keeps the currency's digits
+    return Invoice(
+        id=_invoice_id(key),
+        number=None,
+        customer=customer,
+        contract=contract,
+        timing=timing,
+        period_start=start,
+        period_end=end or None,
+        currency=currency,
+        subtotal=subtotal,
+        tax=tax,
+        total=subtotal + tax,
+        status=InvoiceStatus.DRAFT,
+        lines=lines,
+    )

@@ -19,7 +19,8 @@ from catalog.money import minor_units
 QUANTITY_ZEROS = "0"
 
 
-def _instant(name: str) -> pl.Expr:
+def instant_text(name: str) -> pl.Expr:
+    """A column of instants in RFC 3339 UTC, with a fraction only where there is one."""
     column = pl.col(name)
     whole = column.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     exact = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
@@ -44,7 +45,7 @@ def as_text(lines: pl.DataFrame) -> pl.DataFrame:
     """Every column of LINES as the text finance reads; nulls stay null. Same rows, same order."""
     currencies = sorted(lines["currency"].unique().to_list())
     return lines.with_columns(
-        _instant("period_start"), _instant("period_end"), _quantity(), _amount(currencies)
+        instant_text("period_start"), instant_text("period_end"), _quantity(), _amount(currencies)
     ).with_columns(pl.all().cast(pl.String))
 
 

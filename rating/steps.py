@@ -121,8 +121,9 @@ def _included(terms: Terms, share: Share) -> Fraction | None:
 
 
 def _charge_columns(lines: pl.DataFrame, book: Book) -> pl.DataFrame:
+    bare = lines.select("line", "terms", "units", "model")
     found = [
-        model.columns(lines.filter(pl.col("model") == index), book.parameters[index])
+        model.columns(bare.filter(pl.col("model") == index), book.parameters[index])
         for index, model in enumerate(MODELS.values())
         if index in book.parameters
     ]

@@ -55,7 +55,7 @@ def apply_command(
         documents = load_documents(files)
         with ApiClient.from_environment() as client:
             try:
-                reply = _apply(client, documents, dry_run=dry_run, prune=prune, yes=yes)
+                reply = send_document(client, documents, dry_run=dry_run, prune=prune, yes=yes)
             except ApiProblem as problem:
                 if not problem.errors:
                     raise
@@ -67,7 +67,7 @@ def apply_command(
         show_changes(reply, console, dry_run=dry_run)
 
 
-def _apply(
+def send_document(
     client: ApiClient, documents: Documents, *, dry_run: bool, prune: bool, yes: bool
 ) -> Any:
     """Post the document; before retiring anything, show what would go and pin the revision."""

@@ -119,7 +119,7 @@ class Dispatcher:
             return
         began_s = time.perf_counter()
         request_id = self._request_id(scope)
-        scope["state"]["request_id"] = request_id
+        scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, (*self._headers, (b"x-request-id", request_id.encode())))
         route = "relayed"
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ KEY_BYTES_MAX = 255
 ITEMS_MAX = 100
 CHECKS_MAX = 1_000
 DATA_BYTES_MAX = 16 * 1024
+DATA_DEPTH_MAX = 16
 
 _CUSTOMER = "/v1/customers/{customer}/entitlements"
 PATHS = {
@@ -67,7 +69,14 @@ class _Checks(msgspec.Struct, forbid_unknown_fields=True):
     checks: list[_Check]
 
 
-_consume = msgspec.json.Decoder(_Consume)
+def _exact(text: str) -> float:
+    """A fraction in ``data``, if writing it again gives the same number."""
+    if Decimal(text) != Decimal(repr(float(text))):
+        raise ValueError(f"{text[:40]} is not kept exactly as a JSON number: send it as a string")
+    return float(text)
+
+
+_consume = msgspec.json.Decoder(_Consume, float_hook=_exact)
 _checks = msgspec.json.Decoder(_Checks)
 
 
@@ -83,8 +92,7 @@ class ConsumeEntitlements:
         body = _decoded(_consume, await _body(receive))
         if not 1 <= len(body.key.encode(errors="surrogatepass")) <= KEY_BYTES_MAX:
             raise _wrong("/key", f"must be 1 to {KEY_BYTES_MAX} bytes")
-        if len(msgspec.json.encode(body.data)) > DATA_BYTES_MAX:
-            raise _wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
+        _check_data(body.data)
         decision = await self._decisions.consume(
             Consume(
                 customer=CustomerId(scope["path_params"]["customer"]),
@@ -168,6 +176,32 @@ class ReadEntitlements:
                 return account
             await asyncio.sleep(SEEDING_POLL_S)
         raise LedgerUnavailable("the entitlement ledger is being rebuilt")
+
+
+def _check_data(data: dict[str, Any]) -> None:
+    """Refuse what an event could not carry."""
+    try:
+        size = len(msgspec.json.encode(data))
+    except OverflowError as error:
+        raise _wrong("/data", "has a number beyond 64 bits: send it as a string") from error
+    if size > DATA_BYTES_MAX:
+        raise _wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
+    if _depth(data) > DATA_DEPTH_MAX:
+        raise _wrong("/data", f"must be at most {DATA_DEPTH_MAX} levels deep")
+
+
+def _depth(value: object) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner: list[object] = []
+        for held in level:
+            if isinstance(held, dict):
+                inner += held.values()
+            elif isinstance(held, list):
+                inner += held
+        level = inner
+    return depth
 
 
 def _items(given: Sequence[_Item], *, at: str, needs_amount: bool = False) -> tuple[Item, ...]:

@@ -19,14 +19,18 @@ class Refusal(Protocol):
     """One rejected event, by its index in the frame."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Its place in the frame."""
+        ...
 
 
 class Outcome(Protocol):
     """What became of a frame of events."""
 
     @property
-    def rejected(self) -> Sequence[Refusal]: ...
+    def rejected(self) -> Sequence[Refusal]:
+        """Those that were not kept."""
+        ...
 
 
 Submit = Callable[[pl.DataFrame], Awaitable[Outcome]]

@@ -65,9 +65,9 @@ class ClickHouseReader(Reader):
         }
 
     def covered(self, specs: Sequence[SpecId], *, as_of: Micros) -> bool:
-        """Whether facts of ``specs``, and compensations, hold every log up to ``as_of``."""
+        """Whether events, compensations and facts of ``specs`` hold every log up to ``as_of``."""
         stored = self._stored()
-        outputs = [(Table.VOIDS, ""), *((Table.FACTS, spec) for spec in specs)]
+        outputs = _outputs(specs)
         for node, tail in self.tails().items():
             durable = tail.durable().seq
             for output in outputs:

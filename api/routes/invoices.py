@@ -11,12 +11,13 @@ from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.routes.totals import Period, items_of
-from api.totals import Question, RatedTotals
+from api.totals import Question, RatedTotals, Totals
 from catalog.ids import ContractId, CustomerId
 from catalog.keys import Scope
 from catalog.periods import PeriodSpec
 from catalog.pricebooks import Timing
-from invoicing.drafts import Invoice, InvoiceStatus, draft_invoices
+from invoicing.drafts import Billed, Invoice, InvoiceStatus, draft_invoices
+from rating.rendering import instant_text
 
 
 def as_json(invoice: Invoice) -> dict[str, Any]:
@@ -26,6 +27,11 @@ def as_json(invoice: Invoice) -> dict[str, Any]:
         document[name] = f"{document[name]:f}"
     document["lines"] = list(invoice.lines)
     return document
+
+
+def billed_of(totals: Totals) -> list[Billed]:
+    """The billing period of each line, as text."""
+    return totals.billing.select(instant_text("billing_start"), instant_text("billing_end")).rows()
 
 
 def build_router(*, totals: RatedTotals) -> APIRouter:
@@ -54,7 +60,7 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
         answer = await totals.ask(question)
         found = [
             as_json(invoice)
-            for invoice in draft_invoices(items_of(answer))
+            for invoice in draft_invoices(zip(items_of(answer), billed_of(answer), strict=True))
             if status in {None, invoice.status} and timing in {None, invoice.timing}
         ]
         return paginate(found, limit, cursor)

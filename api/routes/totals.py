@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import orjson
+import polars as pl
 from fastapi import APIRouter, Depends, Header, Query
-from rating.engine import ENGINE
 from starlette.responses import Response
 
 from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
@@ -21,7 +21,8 @@ from catalog.errors import FieldError, InvalidRequest
 from catalog.ids import ContractId, CustomerId
 from catalog.keys import Scope
 from catalog.periods import PeriodSpec
-from rating.rendering import as_arrow, as_csv, as_parquet, as_text, checksum
+from rating.engine import ENGINE
+from rating.rendering import as_arrow, as_csv, as_parquet, as_text, checksum, instant_text
 
 
 class Format(StrEnum):
@@ -97,6 +98,20 @@ def items_of(totals: Totals) -> list[dict[str, Any]]:
     return rows
 
 
+def event_items(facts: pl.DataFrame) -> list[dict[str, Any]]:
+    """FACTS as JSON objects, each naming its event by node and seq."""
+    text = facts.select(
+        "node",
+        "seq",
+        "subject",
+        instant_text("time"),
+        instant_text("received_at"),
+        pl.col("value").cast(pl.String).str.strip_chars_end("0").str.strip_chars_end("."),
+        "dimensions",
+    )
+    return [row | {"dimensions": orjson.loads(row["dimensions"])} for row in text.to_dicts()]
+
+
 def _metadata(period: str, totals: Totals) -> dict[str, str]:
     return {
         "period": period,
@@ -157,5 +172,21 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
     async def explain_line(line_id: str, as_of: AsOf = None) -> Response:
         explanation = await totals.explain(line_id, as_of=instant(as_of))
         return Response(orjson.dumps(explanation.as_dict()), media_type=MEDIA_TYPES[Format.JSON])
+
+    @router.get(
+        "/v1/totals/{line_id}/events",
+        summary="The events a line counts",
+        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
+    )
+    async def line_events(
+        line_id: str,
+        as_of: AsOf = None,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+    ) -> Response:
+        facts = await totals.events(line_id, as_of=instant(as_of))
+        page = paginate(range(facts.height), limit, cursor)
+        document = {"items": event_items(facts[list(page.items)]), "next_cursor": page.next_cursor}
+        return Response(orjson.dumps(document), media_type=MEDIA_TYPES[Format.JSON])
 
     return router

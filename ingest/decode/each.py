@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 from catalog.events import RejectCode
 from ingest.batch import Decoded, IngestLimits, Rejection
 from ingest.decode.diagnose import SPECVERSION, Reason, diagnose, id_of
-from ingest.decode.wire import NO_DATA, UNREADABLE, Wire, one_wire, surely_strict, columns_of
+from ingest.decode.wire import NO_DATA, UNREADABLE, Wire, columns_of, one_wire, surely_strict
 
 _USUAL_VERSIONS = (UNSET, SPECVERSION)
 

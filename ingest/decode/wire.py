@@ -148,7 +148,10 @@ def decoded_wires(wires: list[Wire], content: bytes) -> Decoded | None:
     raws = [wire.data for wire in wires]
     absent = sum(column.count(UNSET) for column in optional) + raws.count(NO_DATA)
     attributes = (len(REQUIRED) + len(optional) + 1) * len(wires) - absent
-    events = columns_of(wires, range(len(wires)))
+    try:
+        events = columns_of(wires, range(len(wires)))
+    except UnicodeDecodeError:
+        return None
     parsed = surely_flat(content, attributes=attributes, data=events.data)
     if parsed is None and surely_strict(content, depth_max=DEPTH_MAX + 1):
         parsed = strict_rows(events.data)

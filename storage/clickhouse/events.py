@@ -16,11 +16,11 @@ FOUND = pl.Schema({**EVENTS, "void_cause": pl.String(), "void_at": pl.Datetime("
 
 PAGE = """
 SELECT {columns}, nullIf(v.cause, '') AS void_cause,
-       if(v.cause = '', NULL, toNullable(v.received_at)) AS void_at
+       if(v.cause = '', NULL, toNullable(v.since)) AS void_at
 FROM (SELECT {columns} FROM events AS e WHERE NOT e.marker AND {where} {order} LIMIT {limit}) AS e
 LEFT JOIN
-    (SELECT target_node, target_seq, argMin(cause, received_at) AS cause,
-            min(received_at) AS received_at
+    (SELECT x.target_node AS target_node, x.target_seq AS target_seq,
+            argMin(x.cause, x.received_at) AS cause, min(x.received_at) AS since
      FROM voids AS x WHERE NOT x.marker GROUP BY target_node, target_seq) AS v
     ON e.node = v.target_node AND e.seq = v.target_seq
 {order}

@@ -96,6 +96,9 @@ class MemoryLedger:
 
     async def account(self, customer: CustomerId) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""
+        held = self._accounts.get(customer)
+        if held is not None:
+            self._lapse(held, self._watermark)
         return self.accounts([customer])[0]
 
     def confirm(self, customer: CustomerId, record: KeyRecord) -> None:

@@ -91,8 +91,12 @@ class RedisLedger:
 
     async def account(self, customer: CustomerId) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""
-        flat = await self._call("HGETALL", account_key(customer))
-        return account_of(dict(zip(flat[::2], flat[1::2], strict=True)), epoch=self._epoch)
+        flat, lapsed = await asyncio.gather(
+            self._call("HGETALL", account_key(customer)),
+            self._call("ZRANGEBYSCORE", deadlines_key(customer), "-inf", self._watermark),
+        )
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return account_of(fields, epoch=self._epoch, lapsed=lapsed)
 
     def confirm(self, customer: CustomerId, record: KeyRecord) -> None:
         """See :meth:`entitlements.ports.Ledger.confirm`."""

@@ -85,8 +85,13 @@ def settled_arguments(record: KeyRecord) -> tuple[str, ...]:
     return record.hold, record.digest, str(record.at), pack_balances(record.balances)
 
 
-def account_of(fields: Mapping[str, str], *, epoch: str | None) -> Account | None:
-    """An account from its hash; None where it is of another epoch or not there."""
+def account_of(
+    fields: Mapping[str, str], *, epoch: str | None, lapsed: Sequence[str] = ()
+) -> Account | None:
+    """An account from its hash; None where it is of another epoch or not there.
+
+    ``lapsed`` holds are left out: the next script call would release them.
+    """
     if epoch is None or fields.get("e") != epoch:
         return None
     totals: dict[tuple[FeatureId, int], int] = {}
@@ -103,6 +108,10 @@ def account_of(fields: Mapping[str, str], *, epoch: str | None) -> Account | Non
             versions[FeatureId(rest)] = int(value)
         elif kind == "g":
             schedules[FeatureId(rest)] = value
+    for hold in lapsed:
+        for entry in fields.get(f"k:{hold}", "").split("|")[1:]:
+            feature, segment, amount = entry.split(",")
+            held[FeatureId(feature), int(segment)] -= unpack(amount)
     return Account(totals=totals, held=held, versions=versions, schedules=schedules)
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 import typer
 import uvicorn
@@ -17,7 +18,9 @@ from click.testing import Result
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import CliRunner
 
-from api.cli.apply import apply_command
+from api.cli.apply import apply_command, send_document
+from api.cli.client import ApiClient
+from api.cli.documents import load_documents
 from api.routes.catalog import build_router
 from api.worker import Worker, create_app
 from catalog.clock import FixedClock
@@ -179,6 +182,23 @@ def test_prune_shows_what_goes_and_retires_it(url: str, store: StatementStore, f
     assert pruned.stderr.splitlines() == ["--prune retires 1:", "  - pricebooks list"]
     assert pruned.stdout.splitlines()[0] == "- pricebooks list"
     assert store.retired(Kind.PRICEBOOKS, upto=store.revision()) == {"list"}
+
+
+def test_prune_applies_what_was_shown_or_nothing(file: Path) -> None:
+    """The revision that was previewed is the one the second request insists on."""
+    sent: list[dict[str, object]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        reply = {"changes": [], "warnings": [], "revision": 41}
+        return httpx.Response(200, json=reply)
+
+    client = ApiClient("http://service", KEY, transport=httpx.MockTransport(answer))
+    send_document(client, load_documents([file]), dry_run=False, prune=True, yes=False)
+    assert [(each["dry_run"], each.get("expected_revision")) for each in sent] == [
+        (True, None),
+        (False, 41),
+    ]
 
 
 def test_json_is_the_answer_of_the_service(url: str, file: Path) -> None:

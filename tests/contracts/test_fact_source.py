@@ -184,6 +184,16 @@ def test_spans_are_half_open_in_event_time(make: MakeSource):
     assert {(1, "{}", Decimal(2), 2)} == sums(source, bounded)
 
 
+def test_open_spans_hold_everything(make: MakeSource):
+    """Bounds far before and after every event are as good as none."""
+    source = source_of(make, [fact(1)])
+    earliest, latest = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+    endless = {"span": 1, "spec": "s", "subject": "acme", "start": earliest, "end": latest}
+    assert {(1, "{}", Decimal(1), 1)} == sums(source, endless, endless | {"span": 2}) - {
+        (2, "{}", Decimal(1), 1)
+    }
+
+
 def test_the_same_fact_may_be_in_many_spans(make: MakeSource):
     """Spans overlap freely, and each subject of a span adds to it."""
     source = source_of(make, [fact(1), fact(2, subject="beta", value="2"), fact(3, subject="x")])

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from catalog.changes import Plan, plan, plan_retirement
 from catalog.charges import Matrix
+from catalog.checks import check_catalog
 from catalog.clock import Micros
 from catalog.contracts import Contract
 from catalog.errors import NotFound
@@ -149,6 +150,31 @@ def test_without_prune_nothing_is_removed():
     catalog = applied(Catalog(), TREE)
     planned = plan(catalog, parse_document({}))
     assert (planned.changes, planned.statements) == ((), ())
+
+
+@given(first=catalog_trees(), second=catalog_trees())
+@settings(max_examples=25, deadline=None)
+def test_looking_only_at_what_changed_misses_nothing(first: Tree, second: Tree):
+    """Customers and contracts stated one by one leave a catalog that passes every check."""
+    catalog = catalog_of(first)
+    for kind in ("customers", "contracts"):
+        for name, body in second[kind].items():
+            document = parse_document({kind: {f"x{name}": body}})
+            try:
+                planned = plan(catalog, document)
+            except InvalidDocument:
+                continue
+            assert check_catalog(planned.catalog, now=NOW) == []
+            catalog = record(catalog, planned)
+
+
+def test_a_customer_that_is_over_cannot_be_named():
+    """Ending a customer in the past is refused while a contract in force names it."""
+    catalog = applied(Catalog(), TREE)
+    over = {"customers": {"c": TREE["customers"]["c"] | {"effective_until": "2026-05-01"}}}
+    with pytest.raises(InvalidDocument) as caught:
+        plan(catalog, parse_document(over), now=LATER)
+    assert [error.pointer for error in caught.value.errors] == ["/contracts/k/customer"]
 
 
 def test_what_was_retired_can_be_created_again():

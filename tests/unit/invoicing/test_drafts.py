@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicing.drafts import Row, draft_invoices
+from invoicing.drafts import Invoice, Row, draft_invoices
 
 
 def line(
@@ -29,6 +29,12 @@ def line(
     }
 
 
+def drafts_of(rows: list[Row]) -> list[Invoice]:
+    """Drafts of lines that each span their whole billing period."""
+    billed = [(str(row["period_start"]), str(row["period_end"])) for row in rows]
+    return list(draft_invoices(zip(rows, billed, strict=True)))
+
+
 def test_arrears_and_advance_are_two_documents() -> None:
     """One invoice per (contract, timing, period): the field's own worked example."""
     rows = [
@@ -36,7 +42,7 @@ def test_arrears_and_advance_are_two_documents() -> None:
         line(amount="5000.00", timing="advance"),
         line(amount="102116.80"),
     ]
-    drafts = {draft.timing: draft for draft in draft_invoices(rows)}
+    drafts = {draft.timing: draft for draft in drafts_of(rows)}
     assert {timing: str(draft.total) for timing, draft in drafts.items()} == {
         "arrears": "102547.65",
         "advance": "5000.00",
@@ -62,7 +68,16 @@ def test_no_cent_is_lost_between_lines_and_invoices(
         )
         for cents, contract, advance in drawn
     ]
-    drafts = list(draft_invoices(rows))
+    drafts = drafts_of(rows)
     assert sum(draft.total for draft in drafts) == Decimal(sum(c for c, _, _ in drawn)).scaleb(-2)
     assert sum(len(draft.lines) for draft in drafts) == len(rows)
     assert len({draft.id for draft in drafts}) == len(drafts)
+
+
+def test_a_split_period_is_one_document() -> None:
+    """A change of terms cuts a period's line in two, and the invoice stays one."""
+    halves = [line(amount="10.00"), line(amount="2.50", start="2023-11-16T00:00:00Z")]
+    whole = ("2023-11-01T00:00:00Z", "2023-12-01T00:00:00Z")
+    (draft,) = draft_invoices([(half, whole) for half in halves])
+    assert str(draft.total) == "12.50"
+    assert draft.period_start == "2023-11-01T00:00:00Z"

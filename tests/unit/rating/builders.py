@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -17,7 +18,10 @@ from catalog.clock import EPOCH, Micros, to_micros
 from catalog.events import FACTS, VOIDS
 from catalog.grammar import parse_document
 from catalog.ids import MeterId
+from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
+from rating.plan import Accounted, plan_lines
+from rating.terms import Terms
 from storage.memory.facts import MemoryFactSource
 
 LATER = Micros(to_micros(EPOCH) + 4_000_000_000_000_000)
@@ -80,6 +84,24 @@ def dimensions_text(dimensions: Mapping[str, str]) -> str:
     return json.dumps(dimensions, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def terms_of(charge: str | dict[str, Any], **price: Any) -> Terms:
+    """The Terms of one metered price with ``charge`` (YAML or a tree) and more fields."""
+    if isinstance(charge, str):
+        charge = yaml.load(charge, Loader=yaml.BaseLoader)
+    fields = json.dumps({"product": "p", "charge": charge, **price})
+    catalog = catalog_of(f"""
+      meters: {{m: {{event_type: t, aggregation: count}}}}
+      products: {{p: {{name: p, meter: m}}}}
+      pricebooks:
+        b: {{currency: USD, invoicing: {{timing: arrears, every_months: 1}}, prices: [{fields}]}}
+      customers: {{c: {{name: c, subjects: []}}}}
+      contracts: {{k: {{customer: c, pricebook: b, start: "2026-01-01"}}}}
+    """)
+    spec = PeriodSpec.parse("2026-01")
+    (plan_of_it,) = plan_lines(catalog, Accounted(spec, LATER))
+    return plan_of_it.terms
+
+
 def amounts(lines: pl.DataFrame, *columns: str) -> list[tuple[object, ...]]:
     """The named columns (default product and amount) of LINES as rows, amounts as plain text."""
     chosen = columns or ("product", "amount")
@@ -91,6 +113,3 @@ def plain(number: Decimal) -> str:
     """A decimal without trailing zeros."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-__all__ = ["LATER", "VOIDS", "Usage", "amounts", "at", "catalog_of", "plain", "replace", "shuffled"]

@@ -1,0 +1,148 @@
+"""Looking events up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import unquote
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime
+from starlette.responses import Response
+
+from api.eventlog import EventLog, EventPage, place_of, place_text
+from api.models.page import (
+    LIMIT_DEFAULT,
+    Cursor,
+    InvalidCursor,
+    Limit,
+    decode_cursor,
+    encode_cursor,
+)
+from api.routes.principal import require
+from api.routes.strict import StrictRoute
+from catalog.clock import Micros, to_micros
+from catalog.errors import NotFound
+from catalog.events import UnmatchedReason
+from catalog.keys import Scope
+from storage.clickhouse.events import EventPlace, EventQuery
+
+ID_BYTES_MAX = 256
+SPLITS_MAX = 16
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+Since = Annotated[
+    AwareDatetime | None, Query(alias="from", description="First event time, inclusive.")
+]
+Until = Annotated[
+    AwareDatetime | None, Query(alias="to", description="Last event time, exclusive.")
+]
+Subject = Annotated[str | None, Query(min_length=1, max_length=ID_BYTES_MAX)]
+Type = Annotated[str | None, Query(alias="type", min_length=1, max_length=ID_BYTES_MAX)]
+
+
+def build_router(*, events: EventLog) -> APIRouter:
+    """The routes under ``/v1/events`` that read."""
+    router = APIRouter(
+        prefix="/v1/events",
+        tags=["events"],
+        route_class=StrictRoute,
+        dependencies=[Depends(require(Scope.READ))],
+    )
+
+    @router.get("")
+    async def list_events(
+        subject: Subject = None,
+        type_: Type = None,
+        since: Since = None,
+        until: Until = None,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+    ) -> Response:
+        """Events as they were received, newest event time first, with what became of them."""
+        query = _query(subject, type_, since, until)
+        return _page(await events.page(query, limit=limit, after=_after(cursor)))
+
+    @router.get("/unmatched")
+    async def list_unmatched(
+        subject: Subject = None,
+        type_: Type = None,
+        since: Since = None,
+        until: Until = None,
+        reason: UnmatchedReason | None = None,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+    ) -> Response:
+        """Accepted events that are in no line, each with the reason."""
+        query = _query(subject, type_, since, until)
+        after = _after(cursor)
+        return _page(await events.unmatched(query, reason=reason, limit=limit, after=after))
+
+    @router.get("/conflicts")
+    async def list_conflicts(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response:
+        """Copies of one identity with other content that met only after both were accepted."""
+        del limit
+        _after(cursor)
+        return _page(EventPage(items=[], after=None))
+
+    # The framework decodes %2F before it matches, so the handler reads the path as it was sent.
+    @router.get("/{source}/{id:path}")  # noqa: FAST003
+    async def get_event(request: Request) -> Response:
+        """One event by its identity. Slashes of a source may be sent as they are or as %2F."""
+        missing: NotFound | None = None
+        for source, event_id in _identities(request):
+            try:
+                return _json(await events.find(source=source, event_id=event_id))
+            except NotFound as error:
+                missing = missing or error
+        raise missing or NotFound("an event is named by /v1/events/{source}/{id}")
+
+    return router
+
+
+def _identities(request: Request) -> list[tuple[str, str]]:
+    """What the path may mean: (source, id), the usual reading (the id has no slash) first."""
+    raw = request.scope.get("raw_path") or request.url.path.encode()
+    parts = raw.decode("latin-1").partition("?")[0].split("/")[3:]
+    pairs = [
+        (unquote("/".join(parts[:place])), unquote("/".join(parts[place:])))
+        for place in range(len(parts) - 1, 0, -1)
+    ]
+    return [pair for pair in pairs if all(pair)][:SPLITS_MAX]
+
+
+def _query(
+    subject: str | None,
+    type_: str | None,
+    since: AwareDatetime | None,
+    until: AwareDatetime | None,
+) -> EventQuery:
+    return EventQuery(subject=subject, type=type_, since=_instant(since), until=_instant(until))
+
+
+def _instant(moment: AwareDatetime | None) -> Micros | None:
+    """Bounds beyond every event's time are as good as the nearest that any store can hold."""
+    if moment is None:
+        return None
+    return to_micros(min(max(moment, EARLIEST), LATEST).astimezone(UTC))
+
+
+def _after(cursor: str | None) -> EventPlace | None:
+    if cursor is None:
+        return None
+    try:
+        return place_of(decode_cursor(cursor))
+    except ValueError as error:
+        raise InvalidCursor from error
+
+
+def _page(page: EventPage) -> Response:
+    cursor = None if page.after is None else encode_cursor(place_text(page.after))
+    return _json({"items": page.items, "next_cursor": cursor})
+
+
+def _json(content: Mapping[str, object]) -> Response:
+    body = orjson.dumps(content, option=orjson.OPT_UTC_Z)
+    return Response(body, media_type="application/json")

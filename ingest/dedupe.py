@@ -1,0 +1,107 @@
+"""Which events of a group are new, which are copies, and which copies say something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ingest.identity import identities
+from ingest.jsontext import canonical_json
+from ingest.ports import IdentityIndex, RecordReader
+
+_COMPARED = ("type", "subject", "time", "time_given", "data")
+_KEY_SEEDS = (0x1D01, 0x1D02)
+
+Event = Mapping[str, Any]
+
+
+class Copy(IntEnum):
+    """What an event is beside those that came before it."""
+
+    NEW = 0
+    DUPLICATE = 1
+    CONFLICT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorted:
+    """``copies`` holds a :class:`Copy` a row; ``identities`` is what the index is to remember."""
+
+    copies: npt.NDArray[np.int8]
+    identities: pl.DataFrame
+
+
+def sort_copies(events: pl.DataFrame, *, index: IdentityIndex, reader: RecordReader) -> Sorted:
+    """Compare events, in row order, with those accepted before and with each other.
+
+    Of copies within ``events`` the first that is not known yet is NEW. A copy is a DUPLICATE if it
+    says the same (:func:`same_content`), else a CONFLICT.
+    """
+    ids = identities(events)
+    probed = index.probe(ids)
+    known = probed.seq > 0
+    copies = np.where(known, Copy.DUPLICATE, Copy.NEW).astype(np.int8)
+    doubtful = np.flatnonzero(known & ~probed.same)
+    if len(doubtful):
+        seqs = probed.seq[doubtful]
+        originals = {
+            row["seq"]: row for row in reader.read(np.unique(seqs).tolist()).iter_rows(named=True)
+        }
+        for row, seq in zip(doubtful.tolist(), seqs.tolist(), strict=True):
+            if not same_content(_event(events, row), originals[seq]):
+                copies[row] = Copy.CONFLICT
+    for row, leader in _followers(ids):
+        if not known[row]:
+            same = ids["content"][row] == ids["content"][leader] or same_content(
+                _event(events, row), _event(events, leader)
+            )
+            copies[row] = Copy.DUPLICATE if same else Copy.CONFLICT
+    return Sorted(copies=copies, identities=ids)
+
+
+def same_content(one: Event, other: Event) -> bool:
+    """Whether two events with one identity say the same.
+
+    Type, subject and data (as a JSON value, numbers exact) are compared, and the time: given in
+    both and equal, or given in neither.
+    """
+    if one["type"] != other["type"] or one["subject"] != other["subject"]:
+        return False
+    if one["time_given"] != other["time_given"]:
+        return False
+    if one["time_given"] and one["time"] != other["time"]:
+        return False
+    return one["data"] == other["data"] or canonical_json(one["data"]) == canonical_json(
+        other["data"]
+    )
+
+
+def _event(events: pl.DataFrame, row: int) -> Event:
+    return events.select(_COMPARED).row(row, named=True)
+
+
+def _followers(ids: pl.DataFrame) -> list[tuple[int, int]]:
+    """(row, first row with that identity) of every copy within the frame.
+
+    A hash shows first that there are none, which is usual and cheap; equal hashes prove nothing.
+    """
+    if ids.height < 2:
+        return []
+    hashes = ids.select(
+        pl.col("source").hash(_KEY_SEEDS[0]) ^ pl.col("id").hash(_KEY_SEEDS[1])
+    ).to_series()
+    if hashes.n_unique() == ids.height:
+        return []
+    leaders: dict[tuple[str, str], int] = {}
+    followers = []
+    for row, identity in enumerate(ids.select("source", "id").iter_rows()):
+        leader = leaders.setdefault(identity, row)
+        if leader != row:
+            followers.append((row, leader))
+    return followers

@@ -1,0 +1,1 @@
+"""Which (source, id) this node has accepted: exact, on disk, and derived from the log."""

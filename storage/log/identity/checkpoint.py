@@ -1,0 +1,108 @@
+"""What an index may be opened from: which runs there are, and up to where they cover the log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import polars as pl
+
+from storage.log.files import Files
+from storage.log.identity.run import RunRange
+from storage.log.layout import PARTIAL_SUFFIX
+
+CHECKPOINT_VERSION = 1
+CHECKPOINT_NAME = "checkpoint"
+
+
+class NoCheckpoint(Exception):
+    """There is none that this release can use: the index is made again from the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The runs cover every identity up to the record ``seq``; ``voids`` are all marks by then.
+
+    Identities older than ``window_us`` may be missing. ``seeds`` are the hash seeds the runs were made with, under this version of Polars.
+    """
+
+    node: str
+    window_us: int
+    seq: int
+    seeds: tuple[int, ...]
+    runs: tuple[RunRange, ...]
+    voids: frozenset[int]
+
+
+def _digest(document: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, files: Files) -> None:
+    """Replace the checkpoint. Durable on return; a crash leaves the old one or the new one."""
+    voids = np.array(sorted(checkpoint.voids), "<i8").tobytes()
+    document: dict[str, object] = {
+        "format": CHECKPOINT_VERSION,
+        "polars": pl.__version__,
+        "node": checkpoint.node,
+        "window_us": checkpoint.window_us,
+        "seq": checkpoint.seq,
+        "seeds": list(checkpoint.seeds),
+        "runs": [asdict(run) for run in checkpoint.runs],
+        "voids_crc32c": google_crc32c.value(voids),
+    }
+    head = json.dumps({**document, "digest": _digest(document)}).encode()
+    _replace(directory / CHECKPOINT_NAME, head + b"\n" + voids, files=files)
+
+
+def _replace(path: Path, content: bytes, *, files: Files) -> None:
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    if partial.name in files.names(path.parent):
+        files.unlink(partial)
+    file = files.create(partial)
+    try:
+        file.write_at([content], 0)
+        file.fdatasync()
+    finally:
+        file.close()
+    files.rename(partial, path)
+    files.fsync_dir(path.parent)
+
+
+def read_checkpoint(directory: Path, *, node: str, files: Files) -> Checkpoint:
+    """Read the checkpoint in ``directory``.
+
+    Raises:
+        NoCheckpoint: there is none, it is damaged, or of another release or version of Polars.
+    """
+    try:
+        content = bytes(files.view(directory / CHECKPOINT_NAME))
+        head, _, voids = content.partition(b"\n")
+        document = json.loads(head)
+        digest = document.pop("digest")
+        if digest != _digest(document) or google_crc32c.value(voids) != document["voids_crc32c"]:
+            raise NoCheckpoint("damaged")
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise NoCheckpoint(str(error)) from error
+    made_by = (document["format"], document["polars"], document["node"])
+    if made_by != (CHECKPOINT_VERSION, pl.__version__, node):
+        raise NoCheckpoint(f"made by {made_by}")
+    return Checkpoint(
+        node=node,
+        window_us=document["window_us"],
+        seq=document["seq"],
+        seeds=tuple(document["seeds"]),
+        runs=tuple(RunRange(**run) for run in document["runs"]),
+        voids=frozenset(np.frombuffer(voids, "<i8").tolist()),
+    )
+
+
+def drop_others(directory: Path, keep: frozenset[str], *, files: Files) -> None:
+    """Remove every file that no checkpoint names: what a crash or a rebuild left behind."""
+    for name in files.names(directory):
+        if name not in keep:
+            files.unlink(directory / name)

@@ -1,0 +1,276 @@
+"""Immutable sorted runs of identities on disk, 30 bytes each.
+
+    run     = header, columns
+    columns = low, high, content (u64), seq (u32, counted from the run's first), filter, fence
+
+Everything is in order of ``low``, which is uniform, so a value's place follows from the value:
+``filter`` holds a 64-bit Bloom word for every 4.5 keys, ``fence`` says where every 16th part of
+them begins. A new identity costs one word of the filter; only about 1 in 100 goes further.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from storage.log.files import File, Files
+from storage.log.identity.keys import U64, Entries, Found, Keys
+from storage.log.layout import PARTIAL_SUFFIX
+
+RUN_VERSION = 1
+SEQ_SPAN_MAX = 1 << 32
+MERGE_ROWS = 1 << 20
+
+_MAGIC = b"TALLYIDS"
+_HEADER = struct.Struct("<8sIIqqqqqII6I")
+_HEADER_BYTES = 128
+_KEYS_PER_WORD = 4.5
+_KEYS_PER_FENCE = 16
+_FILTER_BITS = 5
+_HALF = np.uint64(32)
+_COLUMNS = ("low", "high", "content", "seq", "filter", "fence")
+_TYPES = tuple(map(np.dtype, ("<u8", "<u8", "<u8", "<u4", "<u8", "<u4")))
+
+
+class RunDamaged(Exception):
+    """A run cannot be used. The index is derived: it is made again from the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRange:
+    """Which records a run covers: by seq and by receipt, both ends inclusive."""
+
+    first_seq: int
+    last_seq: int
+    first_received_at: int
+    last_received_at: int
+
+    @property
+    def name(self) -> str:
+        """The file name of the run."""
+        return f"run-{self.first_seq:020d}-{self.last_seq:020d}.ids"
+
+
+def place(low: U64, parts: int) -> npt.NDArray[np.intp]:
+    """Which of ``parts`` equal parts of the value range each key lies in; monotonic."""
+    return (((low >> _HALF) * np.uint64(parts)) >> _HALF).astype(np.intp)
+
+
+def filter_bits(high: U64) -> U64:
+    """The bits of a Bloom word that stand for each key."""
+    bits = np.zeros_like(high)
+    for number in range(_FILTER_BITS):
+        bits |= np.uint64(1) << ((high >> np.uint64(6 * number)) & np.uint64(63))
+    return bits
+
+
+def _groups(places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Where each group of equal, ascending places begins."""
+    return np.flatnonzero(np.diff(places, prepend=-1))
+
+
+class Run:
+    """An open run. Read-only and immutable: any thread may use it."""
+
+    def __init__(self, directory: Path, covers: RunRange, *, files: Files, check: bool) -> None:
+        """Map the run. ``check`` reads all of it once and compares its checksums.
+
+        Raises:
+            RunDamaged: missing, of another format, or not what was written.
+        """
+        self.covers = covers
+        try:
+            view = files.view(directory / covers.name)
+        except FileNotFoundError as error:
+            raise RunDamaged(f"{covers.name} is missing") from error
+        self.count, words, fences, checksums = _read_header(view, covers)
+        sizes = (self.count, self.count, self.count, self.count, words, fences)
+        columns, at = [], _HEADER_BYTES
+        for size, kind in zip(sizes, _TYPES, strict=True):
+            end = at + size * kind.itemsize
+            if end > len(view):
+                raise RunDamaged(f"{covers.name} is cut short")
+            columns.append(np.frombuffer(view[at:end], kind))
+            at = end + -end % 8
+        if check:
+            for name, column, checksum in zip(_COLUMNS, columns, checksums, strict=True):
+                if _crc(column) != checksum:
+                    raise RunDamaged(f"{covers.name}: column {name} is damaged")
+        self._low, self._high, self._content, self._seq = columns[:4]
+        self.filter: U64 = columns[4]
+        self._fence = columns[5].astype(np.intp)
+
+    def probe(self, keys: Keys, found: Found, rows: npt.NDArray[np.intp]) -> None:
+        """Fill ``found`` for those of ``rows`` that are in the run."""
+        low = keys.low[rows]
+        part = place(low, len(self._fence) - 1)
+        at, end = self._fence[part], self._fence[part + 1]
+        while (open_ := at < end).any():
+            middle = (at + end) >> 1
+            less = open_ & (self._low[np.minimum(middle, self.count - 1)] < low)
+            at = np.where(less, middle + 1, at)
+            end = np.where(open_ & ~less, middle, end)
+        self._match(keys, found, rows, at)
+
+    def _match(
+        self,
+        keys: Keys,
+        found: Found,
+        rows: npt.NDArray[np.intp],
+        at: npt.NDArray[np.intp],
+    ) -> None:
+        while rows.size:
+            inside = at < self.count
+            rows, at = rows[inside], at[inside]
+            alike = self._low[at] == keys.low[rows]
+            rows, at = rows[alike], at[alike]
+            whole = self._high[at] == keys.high[rows]
+            found.seq[rows[whole]] = self._seq[at[whole]].astype(np.int64) + self.covers.first_seq
+            found.content[rows[whole]] = self._content[at[whole]]
+            # The same low half under another high one: the key may be right behind it.
+            rows, at = rows[~whole], at[~whole] + 1
+
+    def entries(self, start: int, stop: int) -> Entries:
+        """The entries of rows ``[start, stop)``."""
+        part = slice(start, stop)
+        seq = self._seq[part].astype(np.int64) + self.covers.first_seq
+        return Entries(Keys(self._low[part], self._high[part]), self._content[part], seq)
+
+    def starts(self, bounds: U64) -> npt.NDArray[np.intp]:
+        """The first row of each of the given low halves."""
+        return np.searchsorted(self._low, bounds)
+
+
+def _crc(column: npt.NDArray[np.generic]) -> int:
+    crc = 0
+    for at in range(0, column.size, MERGE_ROWS):
+        crc = google_crc32c.extend(crc, column[at : at + MERGE_ROWS].tobytes())
+    return int(crc)
+
+
+def _read_header(view: memoryview, covers: RunRange) -> tuple[int, int, int, tuple[int, ...]]:
+    if len(view) < _HEADER_BYTES:
+        raise RunDamaged(f"{covers.name} is cut short")
+    head = bytes(view[: _HEADER_BYTES - 4])
+    (checksum,) = struct.unpack("<I", view[_HEADER_BYTES - 4 : _HEADER_BYTES])
+    magic, version, _, count, *ranges, words, fences, c0, c1, c2, c3, c4, c5 = _HEADER.unpack_from(
+        head
+    )
+    stated = RunRange(
+        first_seq=ranges[0],
+        last_seq=ranges[1],
+        first_received_at=ranges[2],
+        last_received_at=ranges[3],
+    )
+    if magic != _MAGIC or version != RUN_VERSION or checksum != google_crc32c.value(head):
+        raise RunDamaged(f"{covers.name} has no valid header")
+    if stated != covers:
+        raise RunDamaged(f"{covers.name} covers {stated}")
+    return count, words, fences, (c0, c1, c2, c3, c4, c5)
+
+
+def write_run(
+    directory: Path, covers: RunRange, chunks: Iterable[Entries], *, count: int, files: Files
+) -> None:
+    """Write a run of ``count`` entries that come sorted, chunk by chunk. Durable on return."""
+    path = directory / covers.name
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    if partial.name in files.names(directory):
+        files.unlink(partial)
+    file = files.create(partial)
+    try:
+        _Writer(file, covers, count).write(chunks)
+        file.fdatasync()
+    finally:
+        file.close()
+    files.rename(partial, path)
+    files.fsync_dir(directory)
+
+
+class _Writer:
+    """Puts columns at their places while chunks come in."""
+
+    def __init__(self, file: File, covers: RunRange, count: int) -> None:
+        self._file = file
+        self._covers = covers
+        self._count = count
+        words = max(1, int(count / _KEYS_PER_WORD))
+        fences = max(1, count // _KEYS_PER_FENCE)
+        self._sizes = (count, count, count, count, words, fences + 1)
+        self._filter = np.zeros(words, np.uint64)
+        self._fence = np.zeros(fences + 1, np.uint32)
+        self._checksums = [0] * len(_COLUMNS)
+        self._offsets = []
+        at = _HEADER_BYTES
+        for size, kind in zip(self._sizes, _TYPES, strict=True):
+            self._offsets.append(at)
+            at += size * kind.itemsize
+            at += -at % 8
+
+    def write(self, chunks: Iterable[Entries]) -> None:
+        """Write all columns, then the header that vouches for them."""
+        for chunk in chunks:
+            seq = (chunk.seq - self._covers.first_seq).astype(np.uint32)
+            self._put(0, chunk.keys.low)
+            self._put(1, chunk.keys.high)
+            self._put(2, chunk.content)
+            self._put(3, seq)
+            self._note(chunk.keys)
+        self._put(4, self._filter)
+        self._put(5, np.cumsum(self._fence, dtype=np.uint32))
+        covers, sizes = self._covers, self._sizes
+        head = _HEADER.pack(
+            _MAGIC,
+            RUN_VERSION,
+            0,
+            self._count,
+            covers.first_seq,
+            covers.last_seq,
+            covers.first_received_at,
+            covers.last_received_at,
+            sizes[4],
+            sizes[5],
+            *self._checksums,
+        ).ljust(_HEADER_BYTES - 4, b"\0")
+        self._file.write_at([head, struct.pack("<I", google_crc32c.value(head))], 0)
+
+    def _note(self, keys: Keys) -> None:
+        """Add sorted keys to the filter and the fence."""
+        if not len(keys.low):
+            return
+        word = place(keys.low, len(self._filter))
+        starts = _groups(word)
+        self._filter[word[starts]] |= np.bitwise_or.reduceat(filter_bits(keys.high), starts)
+        part = place(keys.low, len(self._fence) - 1)
+        starts = _groups(part)
+        self._fence[part[starts] + 1] += np.diff(starts, append=len(part)).astype(np.uint32)
+
+    def _put(self, number: int, column: npt.NDArray[np.generic]) -> None:
+        data = column.tobytes()
+        self._file.write_at([data], self._offsets[number])
+        self._offsets[number] += len(data)
+        self._checksums[number] = google_crc32c.extend(self._checksums[number], data)
+
+
+def merged(runs: tuple[Run, ...]) -> Iterator[Entries]:
+    """The entries of all runs in one order, a part of the value range at a time."""
+    parts = -(-sum(run.count for run in runs) // MERGE_ROWS)
+    step = (1 << 64) // parts
+    bounds = np.array([step * part for part in range(1, parts)], np.uint64)
+    cuts = [np.concatenate([[0], run.starts(bounds), [run.count]]) for run in runs]
+    for part in range(parts):
+        pieces = [
+            run.entries(cut[part], cut[part + 1]) for run, cut in zip(runs, cuts, strict=True)
+        ]
+        low = np.concatenate([piece.keys.low for piece in pieces])
+        order = np.argsort(low, kind="stable")  # timsort: it only merges what is sorted already
+        high = np.concatenate([piece.keys.high for piece in pieces])[order]
+        content = np.concatenate([piece.content for piece in pieces])[order]
+        seq = np.concatenate([piece.seq for piece in pieces])[order]
+        yield Entries(Keys(low[order], high), content, seq)

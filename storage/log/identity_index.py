@@ -1,0 +1,367 @@
+"""Which (source, id) this node accepted: exact over the window, kept on disk, made from the log.
+
+What is recent is in memory (:mod:`.identity.table`); what is older in sorted runs on disk
+(:mod:`.identity.run`), whose filters are in memory. A table that is full is frozen, written as a
+run in the background, and runs of a size are merged. A checkpoint names the runs and the record
+up to which they cover the log; the rest is read from the log again when the index is opened.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from catalog.clock import SECOND_US, Micros
+from catalog.events import RecordKind
+from catalog.ids import NodeId, Seq
+from ingest.identity import identities as identities_of
+from ingest.ports import LogUnavailable, Probed
+from storage.log.files import Files, OsFiles
+from storage.log.identity.checkpoint import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    NoCheckpoint,
+    drop_others,
+    read_checkpoint,
+    write_checkpoint,
+)
+from storage.log.identity.keys import SEED_BITS, Entries, Found, KeyHash
+from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
+from storage.log.identity.runs import RunSet, covering
+from storage.log.identity.table import RecentTable
+
+DAY_US = 86_400 * SECOND_US
+REPLAY_ROWS = 50_000
+RETRY_S = 5.0
+
+
+class ReplayedLog(Protocol):
+    """What the index needs of the log it is derived from (:class:`storage.log.NodeLog`)."""
+
+    @property
+    def node(self) -> NodeId:
+        """Whose log it is."""
+        ...
+
+    @property
+    def next_seq(self) -> Seq:
+        """The seq the next record will have."""
+        ...
+
+    @property
+    def last_received_at(self) -> Micros:
+        """When the last record was received."""
+        ...
+
+    def read_after(self, seq: int, *, rows_max: int) -> pl.DataFrame:
+        """The RECORDS behind ``seq``, contiguous; none only when there are none."""
+        ...
+
+    def seq_before(self, received_at: int) -> Seq:
+        """A seq behind which everything received from the instant on is found."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexLimits:
+    """Identities a table takes before it is frozen, and frozen tables that may wait."""
+
+    table_rows: int = 1 << 18
+    backlog_max: int = 8
+    run_span_share: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Home:
+    directory: Path
+    node: NodeId
+    window_us: int
+    files: Files
+    limits: IndexLimits
+
+
+class _Older(NamedTuple):
+    """What is no longer written to: replaced as one, so that a reader never misses a part."""
+
+    frozen: tuple[RecentTable, ...]
+    runs: RunSet
+
+
+class DiskIdentityIndex:
+    """The identity index of one node; see :class:`ingest.ports.IdentityIndex`.
+
+    Everything but ``maintain`` belongs to one thread, the log's. With ``background`` a thread of
+    its own calls ``maintain``; without, somebody must.
+    """
+
+    def __init__(self, home: _Home, checkpoint: Checkpoint) -> None:
+        self._home = home
+        self._seeds = checkpoint.seeds
+        self._hash = KeyHash(checkpoint.seeds)
+        self._covered = checkpoint.seq
+        self._voids = set(checkpoint.voids)
+        runs = [
+            Run(home.directory, covers, files=home.files, check=True) for covers in checkpoint.runs
+        ]
+        self._older = _Older((), RunSet(tuple(runs)))
+        self._active = RecentTable(home.limits.table_rows)
+        self._last_received_at = 0
+        self._swap = threading.Lock()
+        self._maintenance = threading.Lock()
+        self._background: _Background | None = None
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        log: ReplayedLog,
+        *,
+        window_days: int = 35,
+        files: Files | None = None,
+        limits: IndexLimits | None = None,
+        background: bool = True,
+    ) -> DiskIdentityIndex:
+        """Open the index in ``directory`` and bring it up to the end of ``log``.
+
+        Without a usable checkpoint it is made again from the window's part of the log.
+
+        Raises:
+            LogUnavailable: the disk failed.
+            LogCorrupt: the log cannot be read back.
+        """
+        home = _Home(
+            directory=directory,
+            node=log.node,
+            window_us=window_days * DAY_US,
+            files=files or OsFiles(),
+            limits=limits or IndexLimits(),
+        )
+        try:
+            home.files.make_dir(directory)
+            index = cls._restored(home, log)
+            index._replay(log)
+        except OSError as error:
+            raise LogUnavailable(f"cannot open the index in {directory}: {error}") from error
+        if background:
+            index._background = _Background(index)
+        return index
+
+    @classmethod
+    def _restored(cls, home: _Home, log: ReplayedLog) -> DiskIdentityIndex:
+        """The index as its checkpoint has it, or an empty one before the window."""
+        directory, files = home.directory, home.files
+        try:
+            checkpoint = read_checkpoint(directory, node=home.node, files=files)
+            if checkpoint.seq >= log.next_seq or checkpoint.window_us < home.window_us:
+                raise NoCheckpoint("of another log or a shorter window")
+            index = cls(home, checkpoint)
+        except (NoCheckpoint, RunDamaged):
+            drop_others(directory, frozenset(), files=files)
+            seeds = tuple(secrets.randbits(SEED_BITS) for _ in range(4))
+            return cls(
+                home,
+                Checkpoint(
+                    node=home.node,
+                    window_us=home.window_us,
+                    seq=log.seq_before(log.last_received_at - home.window_us),
+                    seeds=seeds,
+                    runs=(),
+                    voids=frozenset(),
+                ),
+            )
+        keep = {CHECKPOINT_NAME, *(covers.name for covers in checkpoint.runs)}
+        drop_others(directory, frozenset(keep), files=files)
+        return index
+
+    def _replay(self, log: ReplayedLog) -> None:
+        seq = self._covered
+        while (records := log.read_after(seq, rows_max=REPLAY_ROWS)).height:
+            events = records.filter(pl.col("kind") == RecordKind.EVENT)
+            if events.height:
+                self._replay_events(events)
+            voids = records.filter(pl.col("kind") == RecordKind.VOID)["target"].drop_nulls()
+            self.void(voids.to_list())
+            seq = records["seq"][-1]
+
+    def _replay_events(self, events: pl.DataFrame) -> None:
+        """Add the identities of ``events`` that are not known: the first copy is the one kept."""
+        identities = identities_of(events)
+        keys = self._hash(identities)
+        found = self._find(identities)
+        twins = pl.DataFrame({"low": keys.low, "high": keys.high})
+        first = twins.select(pl.struct("low", "high").is_first_distinct()).to_series().to_numpy()
+        new = np.flatnonzero(first & (found.seq == 0))
+        content = identities["content"].to_numpy()
+        entries = Entries(keys, content, events["seq"].to_numpy()).take(new)
+        received = events["received_at"].dt.epoch("us")
+        self._add(entries, (int(received[0]), int(received[-1])))
+
+    def probe(self, identities: pl.DataFrame) -> Probed:
+        """Look up a batch; see :class:`ingest.ports.IdentityIndex`."""
+        found = self._find(identities)
+        content = identities.get_column("content").to_numpy()
+        return Probed(seq=found.seq, same=(found.seq != 0) & (found.content == content))
+
+    def _find(self, identities: pl.DataFrame) -> Found:
+        keys = self._hash(identities)
+        found = Found.nothing(identities.height)
+        older = self._older
+        self._active.probe(keys, found)
+        for table in older.frozen:
+            table.probe(keys, found, np.flatnonzero(found.seq == 0))
+        older.runs.probe(keys, found)
+        return found
+
+    def insert(self, identities: pl.DataFrame, *, first_seq: Seq, received_at: Micros) -> None:
+        """Remember new identities, all different; see :class:`ingest.ports.IdentityIndex`.
+
+        Raises:
+            LogUnavailable: tables cannot be written, and no more may wait in memory.
+        """
+        rows = identities.height
+        seq = np.arange(first_seq, first_seq + rows)
+        content = identities.get_column("content").to_numpy()
+        entries = Entries(self._hash(identities), content, seq)
+        self._add(entries, (received_at, received_at + rows - 1))
+
+    def _add(self, entries: Entries, received: tuple[int, int]) -> None:
+        rows = len(entries.seq)
+        at = 0
+        while at < rows:
+            room = self._active.capacity - self._active.count
+            stop = min(rows, at + room)
+            self._active.insert(entries.take(np.arange(at, stop)), received=received)
+            self._last_received_at = max(self._last_received_at, received[1])
+            at = stop
+            if self._active.count == self._active.capacity:
+                self._freeze()
+
+    def _freeze(self) -> None:
+        with self._swap:
+            frozen, runs = self._older
+            self._older = _Older((*frozen, self._active), runs)
+            self._active = RecentTable(self._home.limits.table_rows)
+        if self._background is not None:
+            self._background.wake()
+        if len(self._older.frozen) > self._home.limits.backlog_max:
+            try:
+                self.maintain()
+            except OSError as error:
+                raise LogUnavailable(f"cannot write the index: {error}") from error
+
+    def void(self, seqs: Sequence[int]) -> None:
+        """Mark accepted identities void, by seq. Idempotent."""
+        self._voids.update(seqs)
+
+    def is_void(self, seqs: Sequence[int]) -> list[bool]:
+        """Whether each accepted identity is void."""
+        return [seq in self._voids for seq in seqs]
+
+    def maintain(self) -> None:
+        """Write frozen tables, drop runs that left the window, merge. Any thread may call it.
+
+        Raises:
+            OSError: the disk failed. Nothing is lost, and it may be tried again.
+        """
+        with self._maintenance:
+            while self._older.frozen:
+                self._write_frozen(self._older.frozen[0])
+            horizon = self._last_received_at - self._home.window_us
+            if expired := self._older.runs.expired(horizon):
+                self._replace(expired)
+            while group := self._mergeable():
+                covers = covering(group)
+                count = sum(run.count for run in group)
+                self._replace(group, instead=self._written(covers, merged(group), count))
+
+    def _mergeable(self) -> tuple[Run, ...]:
+        limits = self._home.limits
+        return self._older.runs.to_merge(
+            smallest=limits.table_rows, span_us_max=self._home.window_us // limits.run_span_share
+        )
+
+    def _write_frozen(self, table: RecentTable) -> None:
+        covers = RunRange(
+            first_seq=table.first_seq,
+            last_seq=table.last_seq,
+            first_received_at=table.first_received_at,
+            last_received_at=table.last_received_at,
+        )
+        run = self._written(covers, [table.sorted()], table.count)
+        self._replace((), instead=run, written=table)
+
+    def _written(self, covers: RunRange, chunks: Iterable[Entries], count: int) -> Run:
+        directory, files = self._home.directory, self._home.files
+        write_run(directory, covers, chunks, count=count, files=files)
+        return Run(directory, covers, files=files, check=False)
+
+    def _replace(
+        self,
+        gone: tuple[Run, ...],
+        *,
+        instead: Run | None = None,
+        written: RecentTable | None = None,
+    ) -> None:
+        """Put one run in the place of others or of a table: on disk first, then in memory."""
+        runs = self._older.runs.without(gone, instead=(instead,) if instead else ())
+        self._covered = max(self._covered, written.last_seq if written else 0)
+        oldest = min((run.covers.first_seq for run in runs.runs), default=0)
+        checkpoint = Checkpoint(
+            node=self._home.node,
+            window_us=self._home.window_us,
+            seq=self._covered,
+            seeds=self._seeds,
+            runs=tuple(run.covers for run in runs.runs),
+            voids=frozenset(seq for seq in self._voids.copy() if seq >= oldest),
+        )
+        write_checkpoint(self._home.directory, checkpoint, files=self._home.files)
+        with self._swap:
+            frozen = tuple(table for table in self._older.frozen if table is not written)
+            self._older = _Older(frozen, runs)
+        for run in gone:
+            self._home.files.unlink(self._home.directory / run.covers.name)
+
+    def close(self) -> None:
+        """Stop the background thread. What is not in a run is read from the log next time."""
+        if self._background is not None:
+            self._background.stop()
+
+
+class _Background:
+    """A thread that maintains an index whenever a table was frozen."""
+
+    def __init__(self, index: DiskIdentityIndex) -> None:
+        self._index = index
+        self._work = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="identity-index", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._work.set()
+
+    def stop(self) -> None:
+        """Let it finish what it is at, and wait for that."""
+        self._stopping = True
+        self._work.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._work.wait()
+            self._work.clear()
+            if self._stopping:
+                return
+            try:
+                self._index.maintain()
+            except OSError:
+                # Tables wait in memory meanwhile; `insert` says so when too many do.
+                threading.Timer(RETRY_S, self.wake).start()

@@ -1,0 +1,227 @@
+"""Looking events up, and why some are in no line: over the worker's application and chDB."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.eventlog import EventLog
+from api.freshness import Freshness
+from api.readers.base import Pace
+from api.readers.clickhouse import ClickHouseReader
+from api.routes.events import build_router
+from api.worker import Worker, create_app
+from catalog.snapshot import Catalog
+from storage.clickhouse.client import Address, ClickHouse
+from storage.clickhouse.events import ClickHouseEvents
+from storage.clickhouse.store import ClickHouseStore
+from tests.catalogs import catalog_of
+from tests.logs_in_memory import T0, MemoryTail, event, void
+
+DATABASES = itertools.count()
+ADMIN = {"x-tallyman-key-id": "k", "x-tallyman-scopes": "read"}
+TREE = {
+    "meters": {
+        "tokens": {
+            "event_type": "call",
+            "aggregation": "sum",
+            "value": "data.x",
+            "dimensions": {"region": "data.region"},
+        },
+        "pings": {"event_type": "ping", "aggregation": "count", "billable": False},
+    },
+    "products": {
+        "eu": {"name": "EU", "meter": "tokens", "filter": {"region": {"in": ["eu"]}}},
+    },
+    "pricebooks": {
+        "list": {
+            "currency": "USD",
+            "invoicing": {"timing": "arrears", "every_months": 1},
+            "prices": [{"product": "eu", "charge": {"model": "per_unit", "unit_price": "0.01"}}],
+        }
+    },
+    "customers": {
+        "acme": {"name": "Acme", "subjects": ["acme", {"subject": "late", "from": "2026-12-01"}]},
+        "bare": {"name": "Bare", "subjects": ["bare"]},
+    },
+    "contracts": {"k1": {"customer": "acme", "pricebook": "list", "start": "2026-10-15"}},
+}
+
+
+class World:
+    """A log in memory, followed into chDB, behind the routes."""
+
+    def __init__(self, chdb_path: Path) -> None:
+        self.tail = MemoryTail()
+        self.catalog = catalog_of(TREE)
+        database = f"lookups_{next(DATABASES)}"
+        clickhouse = ClickHouse(Address(path=chdb_path, database=database))
+        self.reader = ClickHouseReader(
+            tails=self.tails,
+            specs=dict,
+            store=ClickHouseStore(clickhouse),
+            pace=Pace(poll_s=0.01),
+        )
+        freshness = Freshness(
+            watermark_tails=self.tails, positions=self.reader, heartbeats=self.heartbeats
+        )
+        events = EventLog(
+            events=ClickHouseEvents(clickhouse), catalogs=self, freshness=freshness
+        )
+        worker = Worker(socket=Path("unused"), routers=(build_router(events=events),))
+        self.app = create_app(worker, version="test")
+
+    def tails(self) -> dict:
+        return {self.tail.node: self.tail}
+
+    async def heartbeats(self) -> None:
+        """The log is in memory: its last record is as good as a heartbeat."""
+
+    def current(self) -> Catalog:
+        return self.catalog
+
+    async def get(self, path: str, status: int = 200, **params) -> dict:
+        answer = await self.client.get(path, params=params or None, headers=ADMIN)
+        assert status == answer.status_code, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+async def world(chdb_path: Path) -> AsyncIterator[World]:
+    made = World(chdb_path)
+    made.reader.start()
+    transport = httpx.ASGITransport(app=made.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+        made.client = client
+        yield made
+    made.reader.stop()
+
+
+def call(*, id: str, at: datetime = T0, data: str = '{"x":"1","region":"eu"}', **given) -> dict:
+    return event(data, id=id, time=at, **given)
+
+
+def ids(answer: dict) -> list[str]:
+    return [item["id"] for item in answer["items"]]
+
+
+async def test_an_event_is_found_as_it_was_sent(world: World):
+    """Data keeps its digits and key order, and the answer says what became of the event."""
+    data = '{"region":"eu","x":"1.50","n":12345678901234567890123}'
+    world.tail.append(call(id="e 1", data=data, source="svc"))
+    answer = await world.client.get("/v1/events/svc/e%201", headers=ADMIN)
+    assert 200 == answer.status_code
+    assert f'"data":{data}' in answer.text
+    found = answer.json()
+    assert ("counted", None, "n1", 1) == tuple(
+        found[name] for name in ("status", "reason", "node", "seq")
+    )
+    assert "2026-11-01T00:00:00Z" == found["time"]
+
+
+@pytest.mark.parametrize("path", ["https%3A%2F%2Fa%2Fb/x", "https://a/b/x", "https%3A//a%2Fb/x"])
+async def test_slashes_of_a_source_may_be_sent_either_way(world: World, path: str):
+    """A source that is a URL is found encoded and as it is."""
+    world.tail.append(call(id="x", source="https://a/b"))
+    assert "https://a/b" == (await world.get(f"/v1/events/{path}"))["source"]
+
+
+async def test_an_id_with_a_slash_is_found(world: World):
+    """A raw slash may belong to either part."""
+    world.tail.append(call(id="2026/11/x", source="svc"))
+    assert "2026/11/x" == (await world.get("/v1/events/svc/2026/11/x"))["id"]
+
+
+async def test_an_unknown_event_is_404(world: World):
+    """So is a path that names only half of an identity."""
+    world.tail.append(call(id="x"))
+    assert "not_found" == (await world.get("/v1/events/test/y", status=404))["code"]
+    await world.get("/v1/events/%FF/%00", status=404)
+
+
+async def test_lists_filter_and_page_newest_first(world: World):
+    """Subject, type and the half-open interval restrict; pages neither repeat nor skip."""
+    hours = [T0 + timedelta(hours=n) for n in range(6)]
+    world.tail.append(*(call(id=f"c{n}", at=at) for n, at in enumerate(hours)))
+    world.tail.append(call(id="other", at=hours[3], subject="beta"), call(id="p", kind="ping"))
+    first = await world.get("/v1/events", subject="acme", type="call", limit=4)
+    assert ["c5", "c4", "c3", "c2"] == ids(first)
+    given = {"subject": "acme", "type": "call", "limit": 4, "cursor": first["next_cursor"]}
+    second = await world.get("/v1/events", **given)
+    assert (["c1", "c0"], None) == (ids(second), second["next_cursor"])
+    bounds = {"from": hours[1].isoformat(), "to": hours[3].isoformat()}
+    assert ["c2", "c1"] == ids(await world.get("/v1/events", **bounds))
+
+
+async def test_a_void_shows_with_its_instant(world: World):
+    """A void event is still found, and says since when it does not count."""
+    world.tail.append(call(id="v"), void(1))
+    found = await world.get("/v1/events/test/v")
+    assert ("void", None) == (found["status"], found["reason"])
+    assert found["voided_at"].startswith("2026-11-01T00:00:02")
+    assert [] == ids(await world.get("/v1/events/unmatched"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"kind": "typo"}, "no_meter"),
+        ({"data": '{"region":"eu"}'}, "missing_value"),
+        ({"data": "{}", "subject": "nobody"}, "missing_value"),
+        ({"subject": "nobody"}, "no_customer"),
+        ({"subject": "late"}, "no_customer"),
+        ({"subject": "late", "at": datetime.fromisoformat("2026-12-01T00:00:00Z")}, None),
+        ({"subject": "bare"}, "no_contract"),
+        ({"at": datetime.fromisoformat("2026-10-14T23:59:59Z")}, "no_contract"),
+        ({"at": datetime.fromisoformat("2026-10-15T00:00:00Z")}, None),
+        ({"data": '{"x":"1","region":"us"}'}, "no_price"),
+        ({"kind": "ping"}, "no_price"),
+        ({}, None),
+    ],
+)
+async def test_every_event_is_counted_or_has_its_reason(world: World, given: dict, reason):
+    """The reason is the first link of meter, value, customer, contract and price that fails."""
+    world.tail.append(call(id="e", **given))
+    found = await world.get("/v1/events/test/e")
+    assert reason == found["reason"]
+    listed = await world.get("/v1/events/unmatched")
+    assert ([reason] if reason else []) == [item["reason"] for item in listed["items"]]
+
+
+async def test_unmatched_pages_and_filters_by_reason(world: World):
+    """Counted events between do not end a page; the cursor goes on after the last one shown."""
+    kinds = ["typo", "call", "ping", "typo", "call", "typo"]
+    hours = [T0 + timedelta(hours=n) for n in range(6)]
+    world.tail.append(
+        *(call(id=f"e{n}", kind=kind, at=hours[n]) for n, kind in enumerate(kinds))
+    )
+    first = await world.get("/v1/events/unmatched", limit=2)
+    assert ["e5", "e3"] == ids(first)
+    second = await world.get("/v1/events/unmatched", limit=2, cursor=first["next_cursor"])
+    assert (["e2", "e0"], None) == (ids(second), second["next_cursor"])
+    assert ["e2"] == ids(await world.get("/v1/events/unmatched", reason="no_price"))
+
+
+async def test_conflicts_are_a_list(world: World):
+    """Without late copies there are none."""
+    assert {"items": [], "next_cursor": None} == await world.get("/v1/events/conflicts")
+
+
+@pytest.mark.parametrize("cursor", ["x", "!!", "MS8yLzM", "OTk5OTk5OTk5OTk5OTk5OTk5OTkvMS9uMQ"])
+async def test_a_foreign_cursor_is_refused(world: World, cursor: str):
+    """A cursor that no list handed out is 422 and never reaches the store."""
+    if cursor == "MS8yLzM":
+        assert [] == (await world.get("/v1/events", cursor=cursor))["items"]
+        return
+    await world.get("/v1/events", status=422, cursor=cursor)
+
+
+async def test_unknown_parameters_are_refused(world: World):
+    """A typo would silently list everything."""
+    await world.get("/v1/events", status=422, subjet="acme")
+    await world.get("/v1/events", status=422, **{"from": "2026-11-01T00:00:00"})

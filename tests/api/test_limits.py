@@ -1,0 +1,163 @@
+"""HTTP limits, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from api.hot.dispatch import respond_json
+from api.settings import Limits
+from tests.api.running import serving
+
+LIMITS = Limits(header_bytes_max=1024, header_s_max=0.4, body_s_max=0.5, connections_max=20)
+
+
+async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body and answer its length."""
+    received = 0
+    if scope["path"] != "/unread":
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            received += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+    await respond_json(send, received)
+
+
+async def exchange(port: int, *parts: bytes | float) -> bytes:
+    """Send bytes, pause for numbers; answer all that came until the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for part in parts:
+            if isinstance(part, bytes):
+                writer.write(part)
+                await writer.drain()
+            else:
+                await asyncio.sleep(part)
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:
+        return b"reset"
+    finally:
+        writer.close()
+
+
+def request(head: str, body: bytes = b"") -> bytes:
+    lines = [*head.splitlines(), f"content-length: {len(body)}", "connection: close", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+async def test_an_ordinary_request_passes() -> None:
+    """In one piece, in many pieces, and with a body that is larger than the header limit."""
+    whole = request("POST / HTTP/1.1\nhost: x", b"b" * 5000)
+    async with serving(count_body, limits=LIMITS) as port:
+        assert (await exchange(port, whole)).endswith(b"5000")
+        pieces = [piece for at in range(0, 60, 10) for piece in (whole[at : at + 10], 0.02)]
+        assert (await exchange(port, *pieces, whole[60:])).endswith(b"5000")
+
+
+@pytest.mark.parametrize("size", [1100, 3000, 100_000])
+@pytest.mark.parametrize("finished", [True, False])
+async def test_large_headers_are_431(size: int, finished: bool) -> None:
+    """One header or many, complete or never ending."""
+    head = "GET / HTTP/1.1\r\nhost: x\r\nx-long: " + "x" * size
+    async with serving(count_body, limits=LIMITS) as port:
+        answer = await exchange(port, (head + ("\r\n\r\n" if finished else "")).encode())
+
+    assert answer.startswith(b"HTTP/1.1 431 "), answer[:100]
+    assert b'"code":"headers_too_large"' in answer
+
+
+async def test_a_long_target_is_431() -> None:
+    """The request line counts too."""
+    async with serving(count_body, limits=LIMITS) as port:
+        answer = await exchange(port, request(f"GET /{'x' * 2000} HTTP/1.1\nhost: x"))
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_slow_headers_are_408() -> None:
+    """The deadline is absolute: a byte now and then does not extend it."""
+    async with serving(count_body, limits=LIMITS) as port:
+        began = time.monotonic()
+        trickle = [piece for _ in range(12) for piece in (b"x", 0.05)]
+        answer = await exchange(port, b"GET / HTTP/1.1\r\nhost: ", *trickle)
+
+        assert answer.startswith(b"HTTP/1.1 408 ") or answer == b"reset"
+        assert time.monotonic() - began < 1.5
+        assert (await exchange(port)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_slow_body_is_408() -> None:
+    """And the handler that waits for it learns that nobody is there."""
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc"
+    async with serving(count_body, limits=LIMITS) as port:
+        answer = await exchange(port, head)
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_keep_alive_has_a_deadline_per_request() -> None:
+    """A connection in use outlives the header deadline; its next half request does not."""
+    async with serving(count_body, limits=LIMITS) as port:
+        one = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+        answer = await exchange(port, one, 0.3, one, 0.3, one, 0.1, b"GET / HT")
+
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.count(b"HTTP/1.1 408 ") == 1
+
+
+async def test_pipelined_requests_are_not_mistaken_for_headers() -> None:
+    """Bytes of an earlier request's body do not count as the next one's headers."""
+    first = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3000\r\n\r\n" + b"b" * 3000
+    rest = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    async with serving(count_body, limits=LIMITS) as port:
+        answer = await exchange(port, first + rest[:20], 0.1, rest[20:])
+
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+async def test_what_is_not_http_is_400() -> None:
+    """As a problem document."""
+    async with serving(count_body, limits=LIMITS) as port:
+        answer = await exchange(port, b"\x16\x03\x01 hello\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
+async def test_an_unread_body_does_not_destroy_the_answer() -> None:
+    """A handler may answer before the body has come; the caller still reads the answer."""
+    async with serving(count_body, limits=LIMITS) as port:
+        answer = await exchange(
+            port, request("POST /unread HTTP/1.1\nhost: x", b"b" * 3_000_000)
+        )
+
+    assert answer.startswith(b"HTTP/1.1 200 ") or answer == b"reset"
+    async with serving(count_body, limits=LIMITS) as port:
+        head = b"POST /unread HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n"
+        next_one = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        answer = await exchange(port, head + b"b" * 3_000_000 + next_one)
+
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+async def test_too_many_connections_are_told_so() -> None:
+    """The ones that are there go on; the one too many is refused with 503."""
+    async with serving(count_body, limits=LIMITS) as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        refused = await exchange(port)
+        held[0][1].write(request("GET / HTTP/1.1\nhost: x"))
+        served = await held[0][0].read()
+        for _, writer in held:
+            writer.close()
+
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"overloaded"' in refused
+    assert served.startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,201 @@
+"""Burn-down over segment totals against a person going through the events one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.clock import to_datetime, to_micros
+from catalog.pricebooks import Entitlement
+from catalog.snapshot import midnight
+from entitlements import burndown
+from entitlements.schedules import Schedules
+from tests.ledger_world import ACME, TOKENS, UNIT, catalog, contract, right
+
+FIRST = date(2026, 1, 1)
+DAYS = 400
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Deal:
+    """One entitlement of one contract, as the oracle knows it."""
+
+    name: str
+    start: int
+    days: int
+    right: Entitlement
+    place: str = ""
+
+    def period(self, day: int) -> tuple[int, int] | None:
+        """First day and end of the period that holds ``day``, by walking month by month."""
+        if not self.start <= day < self.start + self.days:
+            return None
+        begin, end = self.start, self.start + self.days
+        if self.right.every_months is None:
+            return begin, end
+        origin = FIRST + self.start * DAY
+        for step in range(100):
+            month = origin.month - 1 + (step + 1) * self.right.every_months
+            following = origin.replace(year=origin.year + month // 12, month=month % 12 + 1)
+            until = (following - FIRST).days
+            if day < until:
+                return begin, min(until, end)
+            begin = until
+        raise AssertionError
+
+
+@dataclass
+class Naive:
+    """Goes day by day and event by event. Everything is a plain list and a plain loop."""
+
+    deals: list[Deal]
+    lots: dict[tuple, list[int]] = field(default_factory=dict)  # (deal, period) -> [amount, left]
+    active: list[tuple] = field(default_factory=list)
+    debt: int = 0
+
+    def open(self, day: int) -> None:
+        now = []
+        for deal in self.deals:
+            period = deal.period(day)
+            if period is not None:
+                now.append((deal.right.priority, period[1], period[0], deal.place, deal))
+        keys = [(deal.place, start) for _, _, start, _, deal in sorted(now, key=lambda n: n[:4])]
+        stays = bool(self.active) and set(self.active) <= set(keys)
+        if set(self.active) != set(keys) and not stays:
+            self.debt = 0
+        for deal in self.deals:
+            period = deal.period(day)
+            if period is None or (deal.place, period[0]) in self.lots:
+                continue
+            amount = int(deal.right.amount) * UNIT
+            before = deal.period(period[0] - 1)
+            if before is not None and deal.right.rollover_max is not None:
+                left = self.lots[deal.place, before[0]][1]
+                amount += min(left, int(deal.right.rollover_max) * UNIT)
+            self.lots[deal.place, period[0]] = [amount, amount]
+        self.active = keys
+        debt, self.debt = self.debt, 0
+        self.use(debt)
+
+    def use(self, amount: int) -> None:
+        for key in self.active:
+            burned = min(amount, self.lots[key][1])
+            self.lots[key][1] -= burned
+            amount -= burned
+        self.debt += amount
+
+
+@st.composite
+def deals(draw: st.DrawFn) -> list[Deal]:
+    found = []
+    for index in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, 200).filter(lambda d: (FIRST + d * DAY).day <= 28))
+        given_right = right(
+            amount=str(draw(st.integers(0, 20))),
+            every_months=draw(st.sampled_from([1, 2, None])),
+            priority=draw(st.integers(0, 2)),
+            rollover_max=draw(st.sampled_from([None, Decimal(0), Decimal(5), Decimal(100)])),
+        )
+        name = f"k{index}"
+        deal = Deal(name, start, draw(st.integers(1, 200)), given_right, f"{name}/{TOKENS}/1")
+        found.append(deal)
+    return found
+
+
+USAGE = st.lists(st.tuples(st.integers(0, DAYS - 1), st.integers(0, 15)), max_size=25)
+
+
+def schedule_of(found: list[Deal]):
+    contracts = [
+        contract(
+            deal.name,
+            deal.right,
+            start=FIRST + deal.start * DAY,
+            end=FIRST + (deal.start + deal.days) * DAY,
+        )
+        for deal in found
+    ]
+    return Schedules(catalog(*contracts)).of(ACME)[TOKENS]
+
+
+@settings(max_examples=150, deadline=None)
+@given(found=deals(), usage=USAGE, today=st.integers(0, DAYS - 1))
+def test_totals_burn_as_single_events_do(found, usage, today) -> None:
+    """Whatever the grants, and in whatever order events come, the balance is the oracle's."""
+    naive = Naive(found)
+    for day in range(today + 1):
+        naive.open(day)
+        for when, amount in usage:
+            if when == day:
+                naive.use(amount * UNIT)
+    schedule = schedule_of(found)
+    now = midnight(FIRST + today * DAY, Schedules(catalog()).catalog.timezone)
+    history = schedule.history(now)
+    totals: dict[int, int] = {}
+    for when, amount in usage:
+        segment = schedule.segment_at(to_micros(at(when)))
+        if when <= today and segment is not None:
+            totals[segment.start] = totals.get(segment.start, 0) + amount * UNIT
+    standing = burndown.standing(history, totals)
+    if history:
+        assert [lot.remaining for lot in standing.lots] == [
+            naive.lots[key][1] for key in naive.active
+        ]
+        assert standing.granted == sum(naive.lots[key][0] for key in naive.active)
+        assert standing.debt == naive.debt
+    else:
+        assert naive.active == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(found=deals(), day=st.integers(0, DAYS - 1))
+def test_segments_tile_time(found, day) -> None:
+    """Every instant after the first start lies in exactly one segment, found from any side."""
+    schedule = schedule_of(found)
+    segment = schedule.segment_at(to_micros(at(day)))
+    if segment is None:
+        assert day < min(deal.start for deal in found)
+        return
+    fresh = schedule_of(found)
+    assert fresh.segment_at(segment.start) == segment
+    assert schedule_of(found).segment_at(segment.end - 1) == segment
+    following = schedule_of(found).segment_at(segment.end)
+    assert following is None or following.start == segment.end
+
+
+def at(day: int) -> datetime:
+    """Noon of a day."""
+    return to_datetime(midnight(FIRST + day * DAY, catalog().timezone)) + timedelta(hours=12)
+
+
+def test_a_top_up_pays_the_overage_and_a_reset_forgets_it() -> None:
+    """Debt lives while every grant lives on, and not a reset longer."""
+    found = [
+        Deal("k0", 0, 200, right(amount="10"), ""),
+        Deal("k1", 10, 190, right(amount="8", every_months=None), ""),
+    ]
+    schedule = schedule_of(found)
+    before, after, reset = (to_micros(at(day)) for day in (5, 12, 35))
+    totals = {schedule.segment_at(before).start: 15 * UNIT}
+    assert burndown.standing(schedule.history(before), totals).available == -5 * UNIT
+    assert burndown.standing(schedule.history(after), totals).available == 3 * UNIT
+    assert burndown.standing(schedule.history(reset), totals).available == 13 * UNIT
+
+
+def test_refunds_give_back_the_last_burned_first() -> None:
+    """A negative total undoes burning in reverse, and beyond that is credit."""
+    found = [
+        Deal("k0", 0, 200, right(amount="10", priority=0), ""),
+        Deal("k1", 0, 200, right(amount="10", priority=1), ""),
+    ]
+    schedule = schedule_of(found)
+    now = to_micros(at(1))
+    segment = schedule.segment_at(now)
+    credited = burndown.standing([segment], {segment.start: -4 * UNIT})
+    assert credited.available == 24 * UNIT
+    assert [lot.remaining for lot in credited.lots] == [10 * UNIT, 10 * UNIT]
