@@ -112,9 +112,7 @@ def _servers(
     drain_s = settings.stop_s_max * DRAIN_SHARE
     public = make_server(gateway.app, limits=settings.limits, drain_s_max=drain_s)
     path = str(gateway.internal_socket)
-    private = make_server(
-        gateway.internal, limits=settings.limits, drain_s_max=drain_s, path=path
-    )
+    private = make_server(gateway.internal, limits=settings.limits, drain_s_max=drain_s, path=path)
     return [(public, [listener]), (private, None)]
 
 

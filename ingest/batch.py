@@ -144,6 +144,13 @@ class Columns:
             }
         )
 
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> Columns:
+        """The columns of an INCOMING frame."""
+        names = ("index", "source", "id", "type", "subject", "data")
+        columns = {name: frame[name].to_list() for name in names}
+        return cls(**columns, time=frame["time"].to_physical().to_list())
+
     def keep(self, rows: Sequence[int]) -> Columns:
         """Only the given rows, in the order given."""
         columns = (self.index, self.source, self.id, self.type, self.subject, self.time, self.data)

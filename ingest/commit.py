@@ -20,7 +20,7 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.errors import DomainError, Unavailable
 from catalog.events import RecordKind
-from ingest.batch import APPENDED, Checked, IngestLimits
+from ingest.batch import APPENDED, Checked, Columns, IngestLimits
 from ingest.group import AtomicRejected, EventsJob, Group, Job, Outcome, RecordsJob, VoidsJob
 from ingest.ports import Appended, IdentityIndex, LogUnavailable, RecordLog, RecordReader
 from ingest.voids import VoidItem, VoidOutcome
@@ -112,12 +112,12 @@ class Ingestor:
             raise Backpressure("too many events wait to be written")
 
     async def submit(
-        self, checked: Checked, *, atomic: bool = False, dry_run: bool = False
+        self, checked: Checked | pl.DataFrame, *, atomic: bool = False, dry_run: bool = False
     ) -> Outcome:
         """Accept a body's events, and return once what was accepted is durable.
 
         Args:
-            checked: the validated body.
+            checked: the validated body; or an INCOMING frame of events that are known to be valid.
             atomic: keep nothing unless all events are accepted or duplicates.
             dry_run: keep nothing, and tell what would have become of it.
 
@@ -127,6 +127,8 @@ class Ingestor:
             LogUnavailable: whether any of it is durable is unknown. Sending it again is safe.
         """
         self._check_open()
+        if isinstance(checked, pl.DataFrame):
+            checked = Checked(events=Columns.of(checked), rejected=[])
         if atomic and checked.rejected:
             raise AtomicRejected(checked.rejected)
         if not len(checked):

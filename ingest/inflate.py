@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 
 import zstandard
@@ -11,6 +10,10 @@ from ingest.batch import BodyTooLarge, IngestLimits, UnreadableBody, Unsupported
 
 _STEP_BYTES = 64 * 1024
 _GZIP_WINDOW = 31
+_MEMBERS_MAX = 1_000
+_ZSTD_STEP_BYTES = 256
+"""The densest zstd block makes 128 KiB of 4 bytes, so one step makes 8 MiB at most."""
+
 _ZSTD_WINDOW_BYTES_MAX = 8 * 1024 * 1024
 """What RFC 9659 lets an encoder use for HTTP."""
 
@@ -55,41 +58,64 @@ class _Output:
 
 def _gunzip(content: bytes, limits: IngestLimits) -> bytes:
     output = _Output(len(content), limits)
-    rest = content
+    place = 0
     try:
-        while rest:
-            member = zlib.decompressobj(_GZIP_WINDOW)
-            while rest and not member.eof:
-                output.add(member.decompress(rest, _STEP_BYTES))
-                rest = member.unconsumed_tail
-            if not member.eof:
-                output.add(member.flush())
-            if not member.eof:
-                raise UnreadableBody("the gzip body ends early")
-            rest = member.unused_data.lstrip(b"\x00")  # padding after a member is allowed
+        for _ in range(_MEMBERS_MAX):
+            place = _padding_end(content, _gunzip_member(content, place, output))
+            if place == len(content):
+                return output.joined()
     except zlib.error as error:
         raise UnreadableBody(f"the body is not gzip: {error}") from None
-    return output.joined()
+    raise UnreadableBody(f"the gzip body has more than {_MEMBERS_MAX} members")
+
+
+def _gunzip_member(content: bytes, place: int, output: _Output) -> int:
+    """Inflate the member that begins at ``place``; answers where it ends."""
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    while place < len(content):
+        rest = content[place : place + _STEP_BYTES]
+        place += len(rest)
+        while rest and not member.eof:
+            output.add(member.decompress(rest, _STEP_BYTES))
+            rest = member.unconsumed_tail
+        if member.eof:
+            return place - len(member.unused_data)
+    output.add(member.flush())
+    if not member.eof:
+        raise UnreadableBody("the gzip body ends early")
+    return place
+
+
+def _padding_end(content: bytes, place: int) -> int:
+    """Zeros may follow a member."""
+    while content[place : place + 1] == b"\x00":
+        place += 1
+    return place
 
 
 def _unzstd(content: bytes, limits: IngestLimits) -> bytes:
     output = _Output(len(content), limits)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
-    rest = content
+    place = 0
     try:
-        while rest:
-            frame = decompressor.decompressobj()
-            for start in range(0, len(rest), 1024):  # a step of input inflates to bounded output
-                output.add(frame.decompress(rest[start : start + 1024]))
-                if frame.eof:
-                    rest = frame.unused_data + rest[start + 1024 :]
-                    break
-            else:
-                raise UnreadableBody("the zstd body ends early")
+        for _ in range(_MEMBERS_MAX):
+            place = _unzstd_frame(content, place, decompressor, output)
+            if place == len(content):
+                return output.joined()
     except zstandard.ZstdError as error:
         raise UnreadableBody(f"the body is not zstd: {error}") from None
-    return output.joined()
+    raise UnreadableBody(f"the zstd body has more than {_MEMBERS_MAX} frames")
 
 
-def _reader(content: bytes) -> io.BytesIO:
-    return io.BytesIO(content)
+def _unzstd_frame(
+    content: bytes, place: int, decompressor: zstandard.ZstdDecompressor, output: _Output
+) -> int:
+    """Inflate the frame that begins at ``place``; answers where it ends."""
+    frame = decompressor.decompressobj()
+    while place < len(content):
+        step = content[place : place + _ZSTD_STEP_BYTES]
+        place += len(step)
+        output.add(frame.decompress(step))
+        if frame.eof:
+            return place - len(frame.unused_data)
+    raise UnreadableBody("the zstd body ends early")

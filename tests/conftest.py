@@ -5,6 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared, noisy machine: time limits belong to benchmarks. CI prints how to repeat a failure.
+settings.register_profile(
+    "tallyman",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tallyman")
 
 
 @pytest.fixture(scope="session")

@@ -205,11 +205,12 @@ def terms_at(catalog: Catalog, contract: Contract, instant: int) -> dict[str, Te
             if _holds(p.effective_from, p.effective_until, when, zone)
         ]
         for price in live:
-            namesakes = [p for p in live if p.key == price.key]
-            newest = max(_since(p, zone) for p in namesakes)
-            if _since(price, zone) == newest:
-                rank = [p for p in namesakes if _since(p, zone) == newest].index(price)
-                listed.append((price.key if rank == 0 else f"{price.key}#{rank + 1}", price))
+            peers = [p for p in live if p.key == price.key]
+            newest = max(_since(p, zone) for p in peers)
+            peers = [p for p in peers if _since(p, zone) == newest]
+            for rank, peer in enumerate(peers, start=1):
+                if peer is price:
+                    listed.append((price.key if rank == 1 else f"{price.key}#{rank}", price))
     result: dict[str, tuple[Price, Decimal]] = {slot: (p, Decimal(1)) for slot, p in listed}
     alive = [
         o

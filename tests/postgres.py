@@ -29,21 +29,25 @@ def server() -> Any:
         # Not pytest's tmp_path: when the tests run as root, the server runs as another user and
         # must be allowed into every directory above its data.
         directory = tempfile.mkdtemp(prefix="tallyman-pg-")
-        return pgserver.get_server(directory, cleanup_mode="delete")
+        found = pgserver.get_server(directory, cleanup_mode="delete")
+    # Tests ask how it behaves, not whether it survives a power cut; a database a test is dear.
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
+        _execute(found, statement)
+    return found
 
 
 @contextmanager
 def fresh_database() -> Iterator[str]:
     """A URL (``postgresql+psycopg://…``) of an empty database, dropped at the end."""
     name = f"test_{uuid.uuid4().hex}"
-    _execute(f"CREATE DATABASE {name}")
+    _execute(server(), f"CREATE DATABASE {name}")
     try:
         url = make_url(server().get_uri(driver="psycopg")).set(database=name)
         yield url.render_as_string(hide_password=False)
     finally:
-        _execute(f"DROP DATABASE {name} WITH (FORCE)")
+        _execute(server(), f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _execute(statement: str) -> None:
-    with psycopg.connect(server().get_uri(), autocommit=True) as connection:
+def _execute(running: Any, statement: str) -> None:
+    with psycopg.connect(running.get_uri(), autocommit=True) as connection:
         connection.execute(statement.encode())

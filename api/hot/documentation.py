@@ -76,7 +76,7 @@ def hot_paths() -> dict[str, Any]:
             "security": [] if path in _OPEN else [{"key": []}],
         }
         if types:
-            content = {kind: {"schema": {}} for kind in types}
+            content: dict[str, Any] = {kind: {"schema": {}} for kind in types}
             operation["requestBody"] = {"required": True, "content": content}
         paths.setdefault(path, {})[method] = operation
     return paths
@@ -95,8 +95,11 @@ def _flag(name: str) -> dict[str, Any]:
 
 
 def _responses(*, is_open: bool) -> dict[str, Any]:
-    problem = {"content": {"application/problem+json": {"schema": {}}}}
-    answers = {"200": {"description": "Done"}, "503": {"description": "Not now", **problem}}
+    problem: dict[str, Any] = {"content": {"application/problem+json": {"schema": {}}}}
+    answers: dict[str, Any] = {
+        "200": {"description": "Done"},
+        "503": {"description": "Not now", **problem},
+    }
     if not is_open:
         answers["4XX"] = {"description": "Refused", **problem}
     return answers

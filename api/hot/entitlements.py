@@ -6,6 +6,7 @@ All three are answered by the gateway: it has the catalog, the ledger's connecti
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -34,6 +35,7 @@ ITEMS_MAX = 100
 CHECKS_MAX = 1_000
 DATA_BYTES_MAX = 16 * 1024
 DATA_DEPTH_MAX = 16
+INTEGER_MAX = 10**38
 
 _CUSTOMER = "/v1/customers/{customer}/entitlements"
 PATHS = {
@@ -180,18 +182,7 @@ class ReadEntitlements:
 
 def _check_data(data: dict[str, Any]) -> None:
     """Refuse what an event could not carry."""
-    try:
-        size = len(msgspec.json.encode(data))
-    except OverflowError as error:
-        raise _wrong("/data", "has a number beyond 64 bits: send it as a string") from error
-    if size > DATA_BYTES_MAX:
-        raise _wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
-    if _depth(data) > DATA_DEPTH_MAX:
-        raise _wrong("/data", f"must be at most {DATA_DEPTH_MAX} levels deep")
-
-
-def _depth(value: object) -> int:
-    depth, level = 0, [value]
+    depth, level = 1, list(data.values())
     while level:
         depth += 1
         inner: list[object] = []
@@ -200,8 +191,13 @@ def _depth(value: object) -> int:
                 inner += held.values()
             elif isinstance(held, list):
                 inner += held
+            elif isinstance(held, int) and abs(held) >= INTEGER_MAX:
+                raise _wrong("/data", "has an integer of over 38 digits: send it as a string")
         level = inner
-    return depth
+    if depth > DATA_DEPTH_MAX:
+        raise _wrong("/data", f"must be at most {DATA_DEPTH_MAX} levels deep")
+    if len(json.dumps(data)) > DATA_BYTES_MAX:
+        raise _wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
 
 
 def _items(given: Sequence[_Item], *, at: str, needs_amount: bool = False) -> tuple[Item, ...]:

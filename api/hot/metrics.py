@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.hot.dispatch import respond
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REQUESTS = Counter(
     "tallyman_http_requests_total", "Answers, by route and status.", ["method", "route", "status"]

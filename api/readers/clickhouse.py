@@ -16,6 +16,7 @@ from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
 from ingest.extract import extract_facts
 from storage.clickhouse.batches import Batch, Table, cut
+from storage.clickhouse.client import StoreUnavailable
 from storage.clickhouse.store import ClickHouseStore, Reached
 
 Output = tuple[Table, str]
@@ -49,11 +50,17 @@ class ClickHouseReader(Reader):
         """One page of every node's log into each table that has not got it."""
         specs = self._specs()
         stored = self._stored()
-        worked = False
+        worked, broken = False, None
         for node, tail in self.tails().items():
-            worked |= self._step_node(node, tail, specs, stored)
-        if not worked:
-            self._awaited = False
+            try:
+                worked |= self._step_node(node, tail, specs, stored)
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
+                broken = error
+        if broken is not None:
+            raise broken
+        self._awaited &= worked
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:

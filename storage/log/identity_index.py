@@ -13,17 +13,17 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from catalog.clock import SECOND_US, Micros
-from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
 from ingest.identity import identities as identities_of
 from ingest.ports import LogUnavailable, Probed
 from storage.log.files import Files, OsFiles
+from storage.log.identity.background import Background
 from storage.log.identity.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
@@ -33,40 +33,12 @@ from storage.log.identity.checkpoint import (
     write_checkpoint,
 )
 from storage.log.identity.keys import SEED_BITS, Entries, Found, KeyHash
+from storage.log.identity.replay import ReplayedLog, replayed
 from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
 from storage.log.identity.runs import RunSet, covering
 from storage.log.identity.table import RecentTable
 
 DAY_US = 86_400 * SECOND_US
-REPLAY_ROWS = 50_000
-RETRY_S = 5.0
-
-
-class ReplayedLog(Protocol):
-    """What the index needs of the log it is derived from (:class:`storage.log.NodeLog`)."""
-
-    @property
-    def node(self) -> NodeId:
-        """Whose log it is."""
-        ...
-
-    @property
-    def next_seq(self) -> Seq:
-        """The seq the next record will have."""
-        ...
-
-    @property
-    def last_received_at(self) -> Micros:
-        """When the last record was received."""
-        ...
-
-    def read_after(self, seq: int, *, rows_max: int) -> pl.DataFrame:
-        """The RECORDS behind ``seq``, contiguous; none only when there are none."""
-        ...
-
-    def seq_before(self, received_at: int) -> Seq:
-        """A seq behind which everything received from the instant on is found."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +66,13 @@ class _Older(NamedTuple):
     runs: RunSet
 
 
+def _check_fits(checkpoint: Checkpoint, home: _Home, log: ReplayedLog) -> None:
+    if checkpoint.seq >= log.next_seq:
+        raise NoCheckpoint("it covers more than there is in the log")
+    if checkpoint.window_us < home.window_us:
+        raise NoCheckpoint("it was kept for a shorter window")
+
+
 class DiskIdentityIndex:
     """The identity index of one node; see :class:`ingest.ports.IdentityIndex`.
 
@@ -115,7 +94,7 @@ class DiskIdentityIndex:
         self._last_received_at = 0
         self._swap = threading.Lock()
         self._maintenance = threading.Lock()
-        self._background: _Background | None = None
+        self._background: Background | None = None
 
     @classmethod
     def open(
@@ -146,11 +125,11 @@ class DiskIdentityIndex:
         try:
             home.files.make_dir(directory)
             index = cls._restored(home, log)
-            index._replay(log)
+            index.replay(log)
         except OSError as error:
             raise LogUnavailable(f"cannot open the index in {directory}: {error}") from error
         if background:
-            index._background = _Background(index)
+            index.maintain_in_background()
         return index
 
     @classmethod
@@ -159,8 +138,7 @@ class DiskIdentityIndex:
         directory, files = home.directory, home.files
         try:
             checkpoint = read_checkpoint(directory, node=home.node, files=files)
-            if checkpoint.seq >= log.next_seq or checkpoint.window_us < home.window_us:
-                raise NoCheckpoint("of another log or a shorter window")
+            _check_fits(checkpoint, home, log)
             index = cls(home, checkpoint)
         except (NoCheckpoint, RunDamaged):
             drop_others(directory, frozenset(), files=files)
@@ -180,15 +158,16 @@ class DiskIdentityIndex:
         drop_others(directory, frozenset(keep), files=files)
         return index
 
-    def _replay(self, log: ReplayedLog) -> None:
-        seq = self._covered
-        while (records := log.read_after(seq, rows_max=REPLAY_ROWS)).height:
-            events = records.filter(pl.col("kind") == RecordKind.EVENT)
-            if events.height:
-                self._replay_events(events)
-            voids = records.filter(pl.col("kind") == RecordKind.VOID)["target"].drop_nulls()
-            self.void(voids.to_list())
-            seq = records["seq"][-1]
+    def maintain_in_background(self) -> None:
+        """Call :meth:`maintain` in a thread whenever a table is full."""
+        self._background = Background(self.maintain, name=f"identity-index-{self._home.node}")
+
+    def replay(self, log: ReplayedLog) -> None:
+        """Read what the runs do not cover from the log."""
+        for stretch in replayed(log, self._covered):
+            if stretch.events.height:
+                self._replay_events(stretch.events)
+            self.void(stretch.voided)
 
     def _replay_events(self, events: pl.DataFrame) -> None:
         """Add the identities of ``events`` that are not known: the first copy is the one kept."""
@@ -215,7 +194,7 @@ class DiskIdentityIndex:
         older = self._older
         self._active.probe(keys, found)
         for table in older.frozen:
-            table.probe(keys, found, np.flatnonzero(found.seq == 0))
+            table.probe(keys, found)
         older.runs.probe(keys, found)
         return found
 
@@ -237,7 +216,7 @@ class DiskIdentityIndex:
         while at < rows:
             room = self._active.capacity - self._active.count
             stop = min(rows, at + room)
-            self._active.insert(entries.take(np.arange(at, stop)), received=received)
+            self._active.insert(entries.part(at, stop), received=received)
             self._last_received_at = max(self._last_received_at, received[1])
             at = stop
             if self._active.count == self._active.capacity:
@@ -313,18 +292,20 @@ class DiskIdentityIndex:
         runs = self._older.runs.without(gone, instead=(instead,) if instead else ())
         self._covered = max(self._covered, written.last_seq if written else 0)
         oldest = min((run.covers.first_seq for run in runs.runs), default=0)
+        # Each of these set operations is one step of the interpreter: `void` may run beside them.
         checkpoint = Checkpoint(
             node=self._home.node,
             window_us=self._home.window_us,
             seq=self._covered,
             seeds=self._seeds,
             runs=tuple(run.covers for run in runs.runs),
-            voids=frozenset(seq for seq in self._voids.copy() if seq >= oldest),
+            voids=frozenset(self._voids),
         )
         write_checkpoint(self._home.directory, checkpoint, files=self._home.files)
         with self._swap:
             frozen = tuple(table for table in self._older.frozen if table is not written)
             self._older = _Older(frozen, runs)
+        self._voids.difference_update([seq for seq in self._voids.copy() if seq < oldest])
         for run in gone:
             self._home.files.unlink(self._home.directory / run.covers.name)
 
@@ -332,36 +313,3 @@ class DiskIdentityIndex:
         """Stop the background thread. What is not in a run is read from the log next time."""
         if self._background is not None:
             self._background.stop()
-
-
-class _Background:
-    """A thread that maintains an index whenever a table was frozen."""
-
-    def __init__(self, index: DiskIdentityIndex) -> None:
-        self._index = index
-        self._work = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="identity-index", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There is something to do."""
-        self._work.set()
-
-    def stop(self) -> None:
-        """Let it finish what it is at, and wait for that."""
-        self._stopping = True
-        self._work.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self._work.wait()
-            self._work.clear()
-            if self._stopping:
-                return
-            try:
-                self._index.maintain()
-            except OSError:
-                # Tables wait in memory meanwhile; `insert` says so when too many do.
-                threading.Timer(RETRY_S, self.wake).start()

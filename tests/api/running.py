@@ -29,7 +29,7 @@ async def serving(
         listener.setblocking(False)
         port = listener.getsockname()[1]
     task = asyncio.create_task(server.serve(sockets=None if listener is None else [listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     try:
         yield port

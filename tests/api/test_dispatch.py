@@ -31,14 +31,17 @@ async def echo(scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Raise what nobody expected."""
     raise RuntimeError("secret detail")
 
 
 async def refuse(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Raise a domain error."""
     raise Unavailable("full", retry_after_s=3)
 
 
 async def relayed(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Stand in for the relay."""
     await respond_json(send, "relayed")
 
 
@@ -55,9 +58,7 @@ class Door:
             Hot(method="POST", path="/v1/events", handler=echo),
             Hot(method="POST", path="/v1/events/void", handler=fail),
             Hot(method="POST", path="/v1/entitlements/check", handler=refuse),
-            Hot(
-                method="POST", path="/v1/customers/{customer}/entitlements/consume", handler=echo
-            ),
+            Hot(method="POST", path="/v1/customers/{customer}/entitlements/consume", handler=echo),
         ]
         self.app: ASGIApp = Dispatcher(
             routes=Routes(routes),
@@ -85,17 +86,20 @@ class Door:
 
 @pytest.fixture
 def door() -> Door:
+    """A front door with an admin and an ingest key."""
     return Door()
 
 
 @pytest.fixture
 async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller without a key."""
     transport = httpx.ASGITransport(door.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
 
 
 def key(name: str) -> dict[str, str]:
+    """The header that shows a key."""
     return {"authorization": f"Bearer {name}"}
 
 

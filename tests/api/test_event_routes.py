@@ -70,9 +70,7 @@ class World:
         freshness = Freshness(
             watermark_tails=self.tails, positions=self.reader, heartbeats=self.heartbeats
         )
-        events = EventLog(
-            events=ClickHouseEvents(clickhouse), catalogs=self, freshness=freshness
-        )
+        events = EventLog(events=ClickHouseEvents(clickhouse), catalogs=self, freshness=freshness)
         worker = Worker(socket=Path("unused"), routers=(build_router(events=events),))
         self.app = create_app(worker, version="test")
 
@@ -197,9 +195,7 @@ async def test_unmatched_pages_and_filters_by_reason(world: World):
     """Counted events between do not end a page; the cursor goes on after the last one shown."""
     kinds = ["typo", "call", "ping", "typo", "call", "typo"]
     hours = [T0 + timedelta(hours=n) for n in range(6)]
-    world.tail.append(
-        *(call(id=f"e{n}", kind=kind, at=hours[n]) for n, kind in enumerate(kinds))
-    )
+    world.tail.append(*(call(id=f"e{n}", kind=kind, at=hours[n]) for n, kind in enumerate(kinds)))
     first = await world.get("/v1/events/unmatched", limit=2)
     assert ["e5", "e3"] == ids(first)
     second = await world.get("/v1/events/unmatched", limit=2, cursor=first["next_cursor"])

@@ -47,6 +47,7 @@ async def exchange(port: int, *parts: bytes | float) -> bytes:
 
 
 def request(head: str, body: bytes = b"") -> bytes:
+    """A whole request, the last one of its connection."""
     lines = [*head.splitlines(), f"content-length: {len(body)}", "connection: close", "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -62,7 +63,7 @@ async def test_an_ordinary_request_passes() -> None:
 
 @pytest.mark.parametrize("size", [1100, 3000, 100_000])
 @pytest.mark.parametrize("finished", [True, False])
-async def test_large_headers_are_431(size: int, finished: bool) -> None:
+async def test_large_headers_are_431(size: int, *, finished: bool) -> None:
     """One header or many, complete or never ending."""
     head = "GET / HTTP/1.1\r\nhost: x\r\nx-long: " + "x" * size
     async with serving(count_body, limits=LIMITS) as port:
@@ -134,9 +135,7 @@ async def test_what_is_not_http_is_400() -> None:
 async def test_an_unread_body_does_not_destroy_the_answer() -> None:
     """A handler may answer before the body has come; the caller still reads the answer."""
     async with serving(count_body, limits=LIMITS) as port:
-        answer = await exchange(
-            port, request("POST /unread HTTP/1.1\nhost: x", b"b" * 3_000_000)
-        )
+        answer = await exchange(port, request("POST /unread HTTP/1.1\nhost: x", b"b" * 3_000_000))
 
     assert answer.startswith(b"HTTP/1.1 200 ") or answer == b"reset"
     async with serving(count_body, limits=LIMITS) as port:

@@ -75,6 +75,7 @@ def gateway(relay: Relay) -> ASGIApp:
 
 @pytest.fixture
 async def client(path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller in front of a relay."""
     relay = Relay(path, limits=LIMITS)
     async with (
         serving(gateway(relay)) as port,
@@ -162,9 +163,7 @@ async def test_a_worker_that_breaks_in_the_middle_breaks_the_answer(
             await client.get("/break")
 
 
-async def test_the_queue_for_the_worker_is_bounded(
-    client: httpx.AsyncClient, path: Path
-) -> None:
+async def test_the_queue_for_the_worker_is_bounded(client: httpx.AsyncClient, path: Path) -> None:
     """Two are relayed, one waits, the others are told to come back."""
     async with serving(worker, path=path):
         answers = await asyncio.gather(*(client.get("/slow") for _ in range(6)))

@@ -30,29 +30,34 @@ class Counted:
         self.away = False
 
     def revision(self) -> int:
+        """Count the look."""
         self.looks += 1
         if self.away:
             raise Unavailable("away")
         return self._store.revision()
 
     def current(self) -> Catalog:
+        """The catalog."""
         return self._store.current()
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
+    """A fresh database."""
     database = open_database(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     yield database
     database.close()
 
 
 def snapshots_of(database: Database) -> tuple[Snapshots, Counted, KeyStore]:
+    """Snapshots of a database, and what they look at."""
     keys = KeyStore(database, CLOCK)
     catalog = Counted(StatementStore(database, CLOCK, ZoneInfo("UTC")))
     return Snapshots(catalog=catalog, keys=keys, clock=CLOCK, poll_s=0.01), catalog, keys
 
 
 def key(name: str) -> KeyRecord:
+    """A key that may read."""
     return KeyRecord(
         id=KeyId(name),
         digest=key_digest(name),
@@ -83,7 +88,7 @@ async def test_the_poll_follows_by_itself(database: Database) -> None:
     polling = asyncio.create_task(snapshots.poll())
     keys.add(key("b"))
     async with asyncio.timeout(5):
-        while snapshots.keyring.find("b") is None:
+        while snapshots.keyring.find("b") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     polling.cancel()
 

@@ -65,9 +65,11 @@ class Run:
         )
 
     def journal(self) -> list[str]:
+        """What happened, in order."""
         return self.journal_path.read_text().splitlines()
 
     def wait_lines(self, *lines: str) -> None:
+        """Wait until exactly these things happened, in any order."""
         wait_for(
             lambda: sorted(self.journal()) == sorted(lines),
             what=f"{lines}",
@@ -76,6 +78,7 @@ class Run:
         )
 
     def pids(self) -> list[int]:
+        """The children."""
         return [pid for pid, _ in children_of(self.process.pid)]
 
 

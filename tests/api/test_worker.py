@@ -24,6 +24,8 @@ ADMIN = {"x-tallyman-key-id": "k", "x-tallyman-scopes": "admin", "x-request-id":
 
 
 class Thing(BaseModel):
+    """A body."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str
@@ -31,14 +33,18 @@ class Thing(BaseModel):
 
 
 class Filters(BaseModel):
+    """Query parameters as a model."""
+
     colour: str | None = None
 
 
 def shape(shape: str = "any") -> str:
+    """A dependency with a query parameter."""
     return shape
 
 
 def things() -> APIRouter:
+    """Routes that succeed and fail in every way."""
     router = APIRouter(prefix="/v1/things", route_class=StrictRoute)
 
     @router.get("")
@@ -64,12 +70,14 @@ def things() -> APIRouter:
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    """A gateway in front of a worker."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     return httpx.AsyncClient(transport=transport, base_url="http://worker", headers=ADMIN)
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway in front of a worker with things."""
     hot = {"/v1/events": {"post": {"summary": "hot", "responses": {}}}}
     worker = Worker(socket=Path("unused"), routers=(things(),), hot_paths=hot)
     async with client_of(create_app(worker, version="1")) as client:
@@ -157,9 +165,11 @@ class Recording:
         self._name, self._events, self._broken = name, events, broken
 
     def start(self) -> None:
+        """Write it down."""
         self._events.append(f"start {self._name}")
 
     def stop(self) -> None:
+        """Write it down; fail if broken."""
         self._events.append(f"stop {self._name}")
         if self._broken:
             raise OSError("cannot checkpoint")
@@ -212,13 +222,14 @@ async def test_readiness_is_told_to_the_gateway() -> None:
 
 
 class Beats:
-    """Counts heartbeats and remembers the clock at each."""
+    """Remembers where the clock stood at each heartbeat."""
 
     def __init__(self, clock: FileClock | FixedClock) -> None:
         self._clock = clock
         self.seen: list[int] = []
 
     async def __call__(self) -> None:
+        """Be asked for heartbeats."""
         self.seen.append(self._clock.now_us())
 
 

@@ -347,9 +347,7 @@ async def test_a_hold_without_its_event_lapses_when_the_log_has_passed_it(world:
     world.clock.set(world.clock.now_us() + 61 * 1_000_000)
     await world.refresh()
     assert await world.left() == 0, "the log has not been read that far: the event may be in it"
-    world.tail.append(
-        {"kind": 6, "time": None}, received_at=START + timedelta(hours=1, seconds=61)
-    )
+    world.tail.append({"kind": 6, "time": None}, received_at=START + timedelta(hours=1, seconds=61))
     world.follow()
     await world.refresh()
     assert await world.left() == Decimal(100)
@@ -460,9 +458,7 @@ async def test_the_last_units_are_never_oversold_nor_withheld(world: World) -> N
 
 async def test_concurrent_retries_of_one_key_count_once(world: World) -> None:
     """Fifty copies of one request in flight at once: one event, one answer."""
-    answers = await asyncio.gather(
-        *(world.consume((TOKENS, "10"), key="a") for _ in range(50))
-    )
+    answers = await asyncio.gather(*(world.consume((TOKENS, "10"), key="a") for _ in range(50)))
     world.follow()
     assert {answer.allowed for answer in answers} == {True}
     assert len(set(answers)) == 1

@@ -181,9 +181,10 @@ class LedgerMachine(RuleBasedStateMachine):
             client.flushall()
         answer = self.run(self.world.check((TOKENS, "0.5")))
         assert answer.items[0].reason in {Reason.RECOVERING, None}
-        assert answer.allowed == self.world.schedules().of(ACME)[TOKENS].segment_at(
-            self.world.clock.now_us()
-        ).soft
+        assert (
+            answer.allowed
+            == self.world.schedules().of(ACME)[TOKENS].segment_at(self.world.clock.now_us()).soft
+        )
         self.stuck = []
         self.catch_up()
 

@@ -148,7 +148,7 @@ def running_service(
 ) -> Iterator[Service]:
     """A ready service; at the end it is killed and everything of it must be gone."""
     # Not pytest's tmp_path: its names are too long for unix sockets.
-    parent = Path(tempfile.mkdtemp(prefix="tm-", dir="/tmp"))  # noqa: S108
+    parent = Path(tempfile.mkdtemp(prefix="tm-", dir="/tmp"))
     service = start_service(data or parent / "d", *args, settings=settings)
     try:
         service.wait_ready()

@@ -27,7 +27,8 @@ class NoCheckpoint(Exception):
 class Checkpoint:
     """The runs cover every identity up to the record ``seq``; ``voids`` are all marks by then.
 
-    Identities older than ``window_us`` may be missing. ``seeds`` are the hash seeds the runs were made with, under this version of Polars.
+    Identities older than ``window_us`` may be missing.
+    ``seeds`` are the hash seeds the runs were made with, under this version of Polars.
     """
 
     node: str

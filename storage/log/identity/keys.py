@@ -10,6 +10,7 @@ import polars as pl
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
 
 SEED_BITS = 63
 _PARALLEL_ROWS = 20_000  # from here on Polars' thread pool is worth waking
@@ -22,7 +23,7 @@ class Keys(NamedTuple):
     low: U64
     high: U64
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Keys:
+    def take(self, rows: Rows) -> Keys:
         """The keys of these rows."""
         return Keys(self.low[rows], self.high[rows])
 
@@ -34,9 +35,15 @@ class Entries(NamedTuple):
     content: U64
     seq: I64
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Entries:
+    def take(self, rows: Rows) -> Entries:
         """The entries of these rows."""
         return Entries(self.keys.take(rows), self.content[rows], self.seq[rows])
+
+    def part(self, start: int, stop: int) -> Entries:
+        """The entries of rows ``[start, stop)``, not copied."""
+        rows = slice(start, stop)
+        keys = Keys(self.keys.low[rows], self.keys.high[rows])
+        return Entries(keys, self.content[rows], self.seq[rows])
 
 
 class Found(NamedTuple):

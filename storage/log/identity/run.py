@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage.log.files import File, Files
-from storage.log.identity.keys import U64, Entries, Found, Keys
+from storage.log.identity.keys import U64, Entries, Found, Keys, Rows
 from storage.log.layout import PARTIAL_SUFFIX
 
 RUN_VERSION = 1
@@ -32,8 +32,10 @@ _HEADER = struct.Struct("<8sIIqqqqqII6I")
 _HEADER_BYTES = 128
 _KEYS_PER_WORD = 4.5
 _KEYS_PER_FENCE = 16
-_FILTER_BITS = 5
+_FEW_ROWS = 8
 _HALF = np.uint64(32)
+_TWELVE = np.uint64(4095)
+_PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64)
 _COLUMNS = ("low", "high", "content", "seq", "filter", "fence")
 _TYPES = tuple(map(np.dtype, ("<u8", "<u8", "<u8", "<u4", "<u8", "<u4")))
 
@@ -57,20 +59,18 @@ class RunRange:
         return f"run-{self.first_seq:020d}-{self.last_seq:020d}.ids"
 
 
-def place(low: U64, parts: int) -> npt.NDArray[np.intp]:
+def place(low: U64, parts: int) -> Rows:
     """Which of ``parts`` equal parts of the value range each key lies in; monotonic."""
     return (((low >> _HALF) * np.uint64(parts)) >> _HALF).astype(np.intp)
 
 
 def filter_bits(high: U64) -> U64:
-    """The bits of a Bloom word that stand for each key."""
-    bits = np.zeros_like(high)
-    for number in range(_FILTER_BITS):
-        bits |= np.uint64(1) << ((high >> np.uint64(6 * number)) & np.uint64(63))
-    return bits
+    """The bits of a Bloom word that stand for each key: up to four, two from each 12 bits."""
+    first = np.take(_PAIRS, (high & _TWELVE).astype(np.intp))
+    return first | np.take(_PAIRS, (high >> np.uint64(12) & _TWELVE).astype(np.intp))
 
 
-def _groups(places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _groups(places: Rows) -> Rows:
     """Where each group of equal, ascending places begins."""
     return np.flatnonzero(np.diff(places, prepend=-1))
 
@@ -106,24 +106,34 @@ class Run:
         self.filter: U64 = columns[4]
         self._fence = columns[5].astype(np.intp)
 
-    def probe(self, keys: Keys, found: Found, rows: npt.NDArray[np.intp]) -> None:
+    def probe(self, keys: Keys, found: Found, rows: Rows) -> None:
         """Fill ``found`` for those of ``rows`` that are in the run."""
         low = keys.low[rows]
         part = place(low, len(self._fence) - 1)
-        at, end = self._fence[part], self._fence[part + 1]
+        start, end = self._fence[part], self._fence[part + 1]
+        if rows.size <= _FEW_ROWS:
+            bounds = zip(start.tolist(), end.tolist(), low, strict=True)
+            at = np.array([a + self._low[a:b].searchsorted(value) for a, b, value in bounds])
+        else:
+            at = self._search(low, start, end)
+        self._match(keys, found, rows, at)
+
+    def _search(self, low: U64, at: Rows, end: Rows) -> Rows:
+        """The first row in ``[at, end)`` that is not less than ``low``, for all at once."""
+        last = self.count - 1
         while (open_ := at < end).any():
             middle = (at + end) >> 1
-            less = open_ & (self._low[np.minimum(middle, self.count - 1)] < low)
+            less = open_ & (np.take(self._low, np.minimum(middle, last)) < low)
             at = np.where(less, middle + 1, at)
             end = np.where(open_ & ~less, middle, end)
-        self._match(keys, found, rows, at)
+        return at
 
     def _match(
         self,
         keys: Keys,
         found: Found,
-        rows: npt.NDArray[np.intp],
-        at: npt.NDArray[np.intp],
+        rows: Rows,
+        at: Rows,
     ) -> None:
         while rows.size:
             inside = at < self.count
@@ -142,7 +152,7 @@ class Run:
         seq = self._seq[part].astype(np.int64) + self.covers.first_seq
         return Entries(Keys(self._low[part], self._high[part]), self._content[part], seq)
 
-    def starts(self, bounds: U64) -> npt.NDArray[np.intp]:
+    def starts(self, bounds: U64) -> Rows:
         """The first row of each of the given low halves."""
         return np.searchsorted(self._low, bounds)
 

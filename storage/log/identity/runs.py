@@ -7,7 +7,7 @@ import numpy as np
 from storage.log.identity.keys import Found, Keys
 from storage.log.identity.run import SEQ_SPAN_MAX, Run, RunRange, filter_bits
 
-_CHUNK_CELLS = 1 << 18  # rows × runs looked at together: stays in the cache
+_CHUNK_CELLS = 1 << 15  # rows × runs looked at together: stays in the cache
 _HALF = np.uint64(32)
 
 FAN_IN = 4
@@ -21,7 +21,7 @@ class RunSet:
         self.runs = runs
         sizes = [len(run.filter) for run in runs]
         self._words = np.array(sizes, np.uint64)[:, None]
-        self._offsets = (np.cumsum([0, *sizes])[:-1]).astype(np.uint64)[:, None]
+        self._offsets = np.cumsum([0, *sizes])[:-1, None]
         self._filters = (
             np.concatenate([run.filter for run in runs]) if runs else np.zeros(0, np.uint64)
         )
@@ -31,14 +31,17 @@ class RunSet:
         if not self.runs:
             return
         rows = np.flatnonzero(found.seq == 0)
+        bits = filter_bits(keys.high)
         step = max(1, _CHUNK_CELLS // len(self.runs))
         for at in range(0, rows.size, step):
             part = rows[at : at + step]
-            words = (((keys.low[part] >> _HALF) * self._words) >> _HALF) + self._offsets
-            bits = filter_bits(keys.high[part])
-            maybe = (self._filters[words] & bits) == bits
+            words = (((keys.low[part] >> _HALF) * self._words) >> _HALF).astype(
+                np.intp
+            ) + self._offsets
+            wanted = bits[part]
+            maybe = (np.take(self._filters, words) & wanted) == wanted
             for number in np.flatnonzero(maybe.any(axis=1)):
-                self.runs[number].probe(keys, found, part[maybe[number]])
+                self.runs[number].probe(keys, found, part[np.flatnonzero(maybe[number])])
 
     def without(self, gone: tuple[Run, ...], *, instead: tuple[Run, ...] = ()) -> RunSet:
         """The set with ``gone`` replaced by ``instead``."""

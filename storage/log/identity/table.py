@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from storage.log.identity.keys import Entries, Found, Keys
+from storage.log.identity.keys import U64, Entries, Found, Keys, Rows
 
 _SLOTS = 8  # one cache line of low halves
-_EMPTY = np.uint64(0)
+_CHUNK_ROWS = 1 << 12  # temporaries stay in the cache
 
 
 class RecentTable:
@@ -28,42 +27,41 @@ class RecentTable:
         self._fill = np.zeros(buckets, np.uint8)
         self._claims = np.zeros(buckets, np.int32)
         self._low = np.zeros((buckets, _SLOTS), np.uint64)
-        self._high = np.zeros((buckets, _SLOTS), np.uint64)
-        self._content = np.zeros((buckets, _SLOTS), np.uint64)
-        self._seq = np.zeros((buckets, _SLOTS), np.int64)
+        self._high = np.zeros(buckets * _SLOTS, np.uint64)
+        self._content = np.zeros(buckets * _SLOTS, np.uint64)
+        self._seq = np.zeros(buckets * _SLOTS, np.int64)
 
-    def _home(self, keys: Keys) -> npt.NDArray[np.intp]:
-        return (keys.high & self._mask).astype(np.intp)
-
-    def probe(self, keys: Keys, found: Found, rows: npt.NDArray[np.intp] | None = None) -> None:
-        """Fill ``found`` for the keys that are here; with ``rows``, look at those only."""
+    def probe(self, keys: Keys, found: Found) -> None:
+        """Fill ``found`` for the rows that have nothing yet and are here."""
         if not self.count:
             return
-        rows = np.arange(len(keys.low)) if rows is None else rows
-        bucket = self._home(keys)[rows]
-        while rows.size:
-            hit = self._low[bucket] == keys.low[rows, None]
-            self._match(hit, bucket, rows, keys, found)
-            on = (self._fill[bucket] == _SLOTS) & (found.seq[rows] == 0)
-            rows, bucket = rows[on], self._next(bucket[on])
+        wanted = np.flatnonzero(found.seq == 0)
+        for at in range(0, wanted.size, _CHUNK_ROWS):
+            rows = wanted[at : at + _CHUNK_ROWS]
+            bucket = self._home(keys.high[rows])
+            while rows.size:
+                self._match(keys, found, rows, bucket)
+                on = np.flatnonzero(
+                    (np.take(self._fill, bucket) == _SLOTS) & (found.seq[rows] == 0)
+                )
+                rows, bucket = rows[on], self._next(bucket[on])
 
-    def _match(
-        self,
-        hit: npt.NDArray[np.bool_],
-        bucket: npt.NDArray[np.intp],
-        rows: npt.NDArray[np.intp],
-        keys: Keys,
-        found: Found,
-    ) -> None:
-        at, slot = np.nonzero(hit)
-        if not at.size:
+    def _match(self, keys: Keys, found: Found, rows: Rows, bucket: Rows) -> None:
+        lines = np.take(self._low, bucket, axis=0)
+        hit = np.flatnonzero(lines == np.take(keys.low, rows)[:, None])
+        if not hit.size:
             return
-        whole = self._high[bucket[at], slot] == keys.high[rows[at]]
-        at, slot = at[whole], slot[whole]
-        found.seq[rows[at]] = self._seq[bucket[at], slot]
-        found.content[rows[at]] = self._content[bucket[at], slot]
+        at = hit // _SLOTS
+        cell = bucket[at] * _SLOTS + hit % _SLOTS
+        whole = np.flatnonzero(self._high[cell] == keys.high[rows[at]])
+        cell, row = cell[whole], rows[at[whole]]
+        found.seq[row] = self._seq[cell]
+        found.content[row] = self._content[cell]
 
-    def _next(self, bucket: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def _home(self, high: U64) -> Rows:
+        return (high & self._mask).astype(np.intp)
+
+    def _next(self, bucket: Rows) -> Rows:
         return (bucket + 1) & np.intp(self._mask)
 
     def insert(self, entries: Entries, *, received: tuple[int, int]) -> None:
@@ -72,27 +70,33 @@ class RecentTable:
         They must not be here yet, must all be different, and must fit in.
         """
         self._note(entries, received)
+        for at in range(0, len(entries.seq), _CHUNK_ROWS):
+            self._insert(entries.part(at, at + _CHUNK_ROWS))
+
+    def _insert(self, entries: Entries) -> None:
         rows = np.arange(len(entries.seq))
-        bucket = self._home(entries.keys)
+        bucket = self._home(entries.keys.high)
         while rows.size:
-            full = self._fill[bucket] == _SLOTS
+            full = np.take(self._fill, bucket) == _SLOTS
             if full.any():
                 bucket = np.where(full, self._next(bucket), bucket)
                 continue
             # Rows that want the same bucket: the last to claim it wins, the others go again.
             self._claims[bucket] = rows
-            won = self._claims[bucket] == rows
-            self._store(entries, rows[won], bucket[won])
-            rows, bucket = rows[~won], bucket[~won]
+            won = np.take(self._claims, bucket) == rows
+            if won.all():
+                self._store(entries, bucket)
+                return
+            self._store(entries.take(np.flatnonzero(won)), bucket[won])
+            lost = np.flatnonzero(~won)
+            entries, bucket, rows = entries.take(lost), bucket[lost], rows[: lost.size]
 
-    def _store(
-        self, entries: Entries, rows: npt.NDArray[np.intp], bucket: npt.NDArray[np.intp]
-    ) -> None:
-        slot = self._fill[bucket]
-        self._low[bucket, slot] = entries.keys.low[rows]
-        self._high[bucket, slot] = entries.keys.high[rows]
-        self._content[bucket, slot] = entries.content[rows]
-        self._seq[bucket, slot] = entries.seq[rows]
+    def _store(self, entries: Entries, bucket: Rows) -> None:
+        cell = bucket * _SLOTS + np.take(self._fill, bucket)
+        self._low.reshape(-1)[cell] = entries.keys.low
+        self._high[cell] = entries.keys.high
+        self._content[cell] = entries.content
+        self._seq[cell] = entries.seq
         self._fill[bucket] += 1
 
     def _note(self, entries: Entries, received: tuple[int, int]) -> None:
@@ -103,8 +107,7 @@ class RecentTable:
 
     def sorted(self) -> Entries:
         """All entries, by ``low``."""
-        used = self._low != _EMPTY
-        low = self._low[used]
-        order = np.argsort(low)
-        keys = Keys(low[order], self._high[used][order])
-        return Entries(keys, self._content[used][order], self._seq[used][order])
+        low = self._low.reshape(-1)
+        used = np.flatnonzero(low)
+        cell = used[np.argsort(low[used])]
+        return Entries(Keys(low[cell], self._high[cell]), self._content[cell], self._seq[cell])

@@ -11,6 +11,7 @@ from catalog.keys import KeyId, KeyRecord, Scope, key_digest
 
 
 def record(name: str, **fields: Micros | None) -> KeyRecord:
+    """What is kept of a key."""
     return KeyRecord(
         id=KeyId(name),
         digest=key_digest(f"key of {name}"),

@@ -10,11 +10,12 @@ from api.models.page import InvalidCursor, decode_cursor, encode_cursor, paginat
 
 
 def identity(item: str) -> str:
+    """The key of a text is the text."""
     return item
 
 
-@given(st.sets(st.text(max_size=8)), st.integers(1, 7), st.booleans())
-def test_the_pages_are_the_list(texts: set[str], limit: int, by_key: bool) -> None:
+@given(texts=st.sets(st.text(max_size=8)), limit=st.integers(1, 7), by_key=st.booleans())
+def test_the_pages_are_the_list(texts: set[str], *, limit: int, by_key: bool) -> None:
     """Following next_cursor shows every item once, in order, in pages of at most limit."""
     items, seen, cursor = sorted(texts), [], None
     while True:

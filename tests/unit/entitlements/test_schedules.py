@@ -62,13 +62,9 @@ def test_an_amendment_changes_the_amount_and_keeps_what_was_burned() -> None:
     amended = contract(
         "k",
         pricebook=PricebookId("small"),
-        amendments=(
-            Amendment(effective_from=date(2026, 11, 11), pricebook=PricebookId("large")),
-        ),
+        amendments=(Amendment(effective_from=date(2026, 11, 11), pricebook=PricebookId("large")),),
     )
-    state = listed(
-        book("small", right()), book("large", right(amount="500")), contracts=[amended]
-    )
+    state = listed(book("small", right()), book("large", right(amount="500")), contracts=[amended])
     schedule = Schedules(state).of(ACME)[TOKENS]
     before, after = (
         schedule.segment_at(to_micros(datetime(2026, 11, day, tzinfo=UTC))) for day in (10, 12)
@@ -106,9 +102,7 @@ def test_what_did_not_change_is_not_compiled_again() -> None:
     states = [catalog(contract("k", right()))]
     current = CurrentSchedules(lambda: states[-1])
     first = current().of(ACME)[TOKENS]
-    other = catalog(
-        contract("k", right()), contract("b", right(), customer="bolt"), revision=2
-    )
+    other = catalog(contract("k", right()), contract("b", right(), customer="bolt"), revision=2)
     contracts = dict(other.contracts) | {c: states[0].contracts[c] for c in states[0].contracts}
     states.append(replace(other, contracts=contracts, customers=states[0].customers))
     assert current().of(ACME)[TOKENS] is first

@@ -47,7 +47,7 @@ def exactly(terms: Terms, units: Decimal) -> Fraction | None:
 inner_terms = maybe(**{name: TERMS[name] for name in ("minimum", "maximum", "discount_percent")})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     charge=charges(),
     more=inner_terms,
@@ -69,7 +69,7 @@ def test_columns_and_fractions_are_one_formula(charge, more, included, units, sc
     assert [None if g is None else Fraction(g) for g in got] == [exactly(terms, q) for q in fitting]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(charge=charges(), units=st.integers(-60_000, 90_000).map(lambda n: Decimal(n).scaleb(-3)))
 def test_a_charge_is_what_the_oracle_says(charge, units):
     """The sum of the parts of a charge is the naive formula's amount."""
@@ -84,7 +84,7 @@ def test_a_charge_is_what_the_oracle_says(charge, units):
     assert sum((part.amount for part in parts), Fraction(0)) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(charge=charges(), units=st.integers(-(10**24), 10**24).map(lambda n: from_units(n, 9)))
 def test_a_bound_is_a_bound(charge, units):
     """No part of a charge, priced units included, exceeds what the model promised."""

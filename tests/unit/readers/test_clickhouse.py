@@ -182,7 +182,9 @@ def test_a_new_spec_is_replayed_and_joins(setting: Setting):
     setting.specs = specs(SPEC, OTHER)
     assert not setting.reader.covered([OTHER.id], as_of=setting.tail.durable().received_at)
     setting.settle()
-    counts = setting.clickhouse.query("SELECT spec, count() AS n FROM facts WHERE NOT marker GROUP BY 1")
+    counts = setting.clickhouse.query(
+        "SELECT spec, count() AS n FROM facts WHERE NOT marker GROUP BY 1"
+    )
     assert {(SPEC.id, 5), (OTHER.id, 5)} == set(counts.rows())
     setting.restart()
     assert {"n1": 5} == setting.reader.positions()

@@ -45,7 +45,9 @@ class Setting:
 
     def total(self, chosen=SPEC) -> tuple[Decimal, int]:
         row = (chosen.id, 1, None, T0 - timedelta(days=1), T0 + timedelta(days=400))
-        spans = pl.DataFrame([row], schema=["spec", "span", "subject", "start", "end"], orient="row")
+        spans = pl.DataFrame(
+            [row], schema=["spec", "span", "subject", "start", "end"], orient="row"
+        )
         sums = self.facts.sums(spans.select(list(SPANS)).cast(SPANS), as_of=Micros(4 * 10**15))
         return sums["sum"].sum(), sums["count"].sum()
 

@@ -115,7 +115,7 @@ def test_everything_level_is_well(world: World):
     [
         ("DELETE FROM events WHERE seq = 3 AND NOT marker", "events", 3),
         ("INSERT INTO events SELECT * FROM events WHERE seq = 4 AND NOT marker", "events", 4),
-        ("ALTER TABLE events UPDATE data = '{\"x\":\"3\"}' WHERE seq = 3", "events", 3),
+        ('ALTER TABLE events UPDATE data = \'{"x":"3"}\' WHERE seq = 3', "events", 3),
         ("ALTER TABLE facts UPDATE value = value + 1 WHERE seq = 3", "facts", 3),
         ("ALTER TABLE facts DELETE WHERE seq = 6 AND NOT marker", "facts", 6),
         ("ALTER TABLE voids UPDATE cause = 'x' WHERE seq = 5 AND NOT marker", "voids", 5),

@@ -1,0 +1,140 @@
+"""Request bodies in plain ASGI: bounded in bytes, in time, and in how many are held at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope
+
+from api.relay import ClientGone
+from catalog.errors import DomainError, FieldError, InvalidRequest
+from ingest.batch import BodyTooLarge, IngestLimits
+from ingest.commit import Backpressure
+
+
+class RequestTimeout(DomainError):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class UnknownParameter(InvalidRequest):
+    """A query parameter is not one of the route's: a typo would silently change the answer."""
+
+    code = "unknown_parameter"
+
+
+class Budget:
+    """How many bytes of bodies this process holds at once, from the first byte to the answer."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """A request's part of the budget, given back at the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self._bytes -= share.size_bytes
+
+    def take(self, size_bytes: int) -> None:
+        """Count bytes in.
+
+        Raises:
+            Backpressure: there is no room for them.
+        """
+        if self._bytes + size_bytes > self._bytes_max:
+            raise Backpressure("too many bodies are being received")
+        self._bytes += size_bytes
+
+
+class Share:
+    """What one request holds of a :class:`Budget`."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.size_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Hold more.
+
+        Raises:
+            Backpressure: see :meth:`Budget.take`.
+        """
+        self._budget.take(size_bytes)
+        self.size_bytes += size_bytes
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers by lower-case name; of a repeated one the last."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+async def read_body(
+    receive: Receive, headers: dict[str, str], *, limits: IngestLimits, share: Share
+) -> bytes:
+    """Read a body whole.
+
+    Raises:
+        BodyTooLarge: it is, or says it is, over ``body_bytes_max``.
+        RequestTimeout: it took longer than ``body_s_max``.
+        Backpressure: there is no room for it.
+        ClientGone: the caller hung up.
+    """
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limits.body_bytes_max:
+        raise _too_large(limits)
+    try:
+        async with asyncio.timeout(limits.body_s_max):
+            return await _read(receive, limits, share)
+    except TimeoutError:
+        raise RequestTimeout(f"the body took over {limits.body_s_max:g} s") from None
+
+
+async def _read(receive: Receive, limits: IngestLimits, share: Share) -> bytes:
+    parts: list[bytes] = []  # joined once: adding to a bytes copies it every time
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message.get("body", b"")
+        share.take(len(part))
+        if share.size_bytes > limits.body_bytes_max:
+            raise _too_large(limits)
+        parts.append(part)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_flags(scope: Scope, names: Iterable[str]) -> set[str]:
+    """Which of the query parameters ``names``, each ``true`` or ``false``, are true.
+
+    Raises:
+        UnknownParameter: there is another one.
+        InvalidRequest: one is neither true nor false, or is repeated.
+    """
+    query: bytes = scope["query_string"]
+    if not query:
+        return set()
+    known, found = set(names), {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        pointer = f"?{name}"
+        if name not in known:
+            error = FieldError(pointer=pointer, detail="no such query parameter")
+            raise UnknownParameter(f"unknown: {name}", errors=[error])
+        if value not in {"true", "false"} or name in found:
+            error = FieldError(pointer=pointer, detail="true or false, once")
+            raise InvalidRequest(f"{name} is true or false", errors=[error])
+        found[name] = value
+    return {name for name, value in found.items() if value == "true"}
+
+
+def _too_large(limits: IngestLimits) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is over {limits.body_bytes_max} bytes")

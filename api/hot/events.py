@@ -1,0 +1,173 @@
+"""POST /v1/events and /v1/events/void, in plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from api.hot.body import Budget, headers_of, read_body, read_flags
+from api.hot.dispatch import respond_json
+from catalog.clock import Clock
+from catalog.errors import FieldError, InvalidRequest
+from ingest.batch import (
+    Body,
+    BodyTooLarge,
+    Checked,
+    EmptyBody,
+    IngestLimits,
+    UnreadableBody,
+    UnsupportedMediaType,
+)
+from ingest.commit import Ingestor
+from ingest.decode import decode
+from ingest.inflate import inflate
+from ingest.jsontext import NotStrictJson, parse_strict
+from ingest.validate import Standard, validate
+from ingest.values import IngestRules
+from ingest.voids import VoidItem
+
+INLINE_BYTES_MAX = 256 * 1024
+"""Larger bodies are read in a thread, so that others need not wait for them (about 2 ms)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestRoute:
+    """What both routes share: the way to the log, and how much they take."""
+
+    ingestor: Ingestor
+    limits: IngestLimits
+    budget: Budget
+
+    @classmethod
+    def build(cls, ingestor: Ingestor, limits: IngestLimits) -> IngestRoute:
+        """With a budget for the bodies under way: as much as the queue may hold."""
+        return cls(ingestor=ingestor, limits=limits, budget=Budget(limits.queue_bytes_max))
+
+
+class IngestEvents:
+    """POST /v1/events: take a body of events, answer 200 with what became of each.
+
+    The answer means durable: ``submit`` returns once the group these events joined has been
+    fsynced. ``?atomic=true`` keeps all or nothing, ``?dry_run=true`` keeps nothing. ``rules`` is
+    asked at every body, so that a meter counts as soon as it is in the catalog.
+    """
+
+    def __init__(
+        self, route: IngestRoute, *, clock: Clock, rules: Callable[[], IngestRules]
+    ) -> None:
+        self._route = route
+        self._clock = clock
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            DomainError: see :mod:`ingest.batch`, :mod:`ingest.commit` and :mod:`api.hot.body`.
+        """
+        flags = read_flags(scope, ("atomic", "dry_run"))
+        route = self._route
+        route.ingestor.check_room()
+        headers = headers_of(scope)
+        with route.budget.share() as share:
+            content = await read_body(receive, headers, limits=route.limits, share=share)
+            checked = await self._check(content, headers)
+            outcome = await route.ingestor.submit(
+                checked, atomic="atomic" in flags, dry_run="dry_run" in flags
+            )
+        answer = {
+            "accepted": outcome.accepted,
+            "duplicates": outcome.duplicates,
+            "rejected": [rejection.as_json() for rejection in outcome.rejected],
+        }
+        await respond_json(send, answer)
+
+    async def _check(self, content: bytes, headers: dict[str, str]) -> Checked:
+        if len(content) <= INLINE_BYTES_MAX and "content-encoding" not in headers:
+            return self._read(content, headers)
+        return await asyncio.to_thread(self._read, content, headers)
+
+    def _read(self, content: bytes, headers: dict[str, str]) -> Checked:
+        limits = self._route.limits
+        inflated = inflate(content, headers.get("content-encoding", ""), limits)
+        body = Body(content=inflated, content_type=headers.get("content-type", ""), headers=headers)
+        standard = Standard(rules=self._rules(), limits=limits, now_us=self._clock.now_us())
+        return validate(decode(body, limits), standard)
+
+
+class _Void(msgspec.Struct, forbid_unknown_fields=True):
+    source: str
+    id: str
+    reason: str = ""
+    time: str | None = None
+
+
+_voids = msgspec.json.Decoder(list[_Void])
+
+
+class VoidEvents:
+    """POST /v1/events/void: events that shall not count, by identity, with the reason."""
+
+    def __init__(self, route: IngestRoute) -> None:
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            DomainError: see :func:`read_voids`, :mod:`ingest.commit` and :mod:`api.hot.body`.
+        """
+        read_flags(scope, ())
+        route = self._route
+        headers = headers_of(scope)
+        with route.budget.share() as share:
+            content = await read_body(receive, headers, limits=route.limits, share=share)
+            media = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if media != "application/json":
+                raise UnsupportedMediaType("voids are read from application/json")
+            content = inflate(content, headers.get("content-encoding", ""), route.limits)
+            outcome = await route.ingestor.void(read_voids(content, route.limits))
+        await respond_json(send, outcome.as_json())
+
+
+def read_voids(content: bytes, limits: IngestLimits) -> list[VoidItem]:
+    """Read ``[{source, id, reason?, time?}]``.
+
+    Raises:
+        EmptyBody, UnreadableBody, BodyTooLarge: see there.
+        InvalidRequest: an item lacks a field, or has one that is not known.
+    """
+    if not content.strip():
+        raise EmptyBody("the body is empty")
+    try:
+        parse_strict(content.decode(), depth=0)
+    except (UnicodeDecodeError, NotStrictJson) as error:
+        raise UnreadableBody(f"the body is not JSON: {error}") from None
+    try:
+        items = _voids.decode(content)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error), errors=[_field_error(error)]) from None
+    if len(items) > limits.events_max:
+        raise BodyTooLarge(f"more than {limits.events_max} items in one body")
+    long = [
+        FieldError(pointer=f"/{index}/reason", detail=f"over {limits.field_bytes_max} bytes")
+        for index, item in enumerate(items)
+        if len(item.reason.encode()) > limits.field_bytes_max
+    ]
+    if long:
+        raise InvalidRequest("a reason is too long", errors=long)
+    return [
+        VoidItem(index=index, source=item.source, id=item.id, reason=item.reason)
+        for index, item in enumerate(items)
+    ]
+
+
+def _field_error(error: msgspec.ValidationError) -> FieldError:
+    """Read msgspec's ``… - at `$[0].source``` as a JSON pointer."""
+    detail, _, path = str(error).partition(" - at `$")
+    pointer = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+    return FieldError(pointer=pointer, detail=detail)

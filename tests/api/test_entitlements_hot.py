@@ -1,0 +1,288 @@
+"""Entitlements over HTTP, as the gateway answers them: shapes, bad input, readings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+
+from api.hot.dispatch import Dispatcher, Hot, Routes
+from api.hot.entitlements import (
+    PATHS,
+    CheckEntitlements,
+    ConsumeEntitlements,
+    ReadEntitlements,
+)
+from api.hot.usage_sink import LogSink
+from entitlements.decisions import Decisions
+from ingest.batch import INCOMING
+from ingest.extract import extract_facts
+from storage.memory.ledger import MemoryLedger
+from tests.ledger_world import CALLS, PLAN, SEATS, TOKENS, World, catalog, contract, right, soft
+
+
+@dataclass
+class Outcome:
+    rejected: list[Any] = field(default_factory=list)
+
+
+class Pipeline:
+    """Takes frames as the gateway's pipeline does, and counts them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.frames: list[pl.DataFrame] = []
+
+    async def submit(self, events: pl.DataFrame) -> Outcome:
+        assert events.schema == INCOMING
+        self.frames.append(events)
+        for row in events.drop("index").iter_rows(named=True):
+            self.world.tail.append(row | {"kind": 1})
+        return Outcome()
+
+
+class Edge:
+    """The gateway's front door over a memory ledger, without keys."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.pipeline = Pipeline(world)
+        decisions = Decisions(
+            ledger=world.ledger,
+            schedules=world.schedules,
+            clock=world.clock,
+            sink=LogSink(self.pipeline.submit),
+        )
+        read = ReadEntitlements(ledger=world.ledger, schedules=world.schedules, clock=world.clock)
+        handlers = {
+            "consume": ConsumeEntitlements(decisions=decisions),
+            "check": CheckEntitlements(decisions=decisions),
+            "list": read,
+            "read": read,
+        }
+        app = Dispatcher(
+            routes=Routes(
+                Hot(method=PATHS[name][0], path=PATHS[name][1], handler=handler, open=True)
+                for name, handler in handlers.items()
+            ),
+            fallback=_nothing,
+            keyring=lambda: None,
+            look_again=lambda: None,
+            observe=lambda *_: None,
+        )
+
+        async def with_state(scope, receive, send):
+            scope["state"] = {}
+            await app(scope, receive, send)
+
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(with_state), base_url="http://test"
+        )
+
+    async def consume(self, body: Any, customer: str = "acme") -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        path = f"/v1/customers/{customer}/entitlements/consume"
+        return await self.client.post(path, content=content)
+
+    async def get(self, path: str = "", customer: str = "acme") -> httpx.Response:
+        return await self.client.get(f"/v1/customers/{customer}/entitlements{path}")
+
+
+async def _nothing(scope, receive, send):
+    raise AssertionError("only hot routes are asked for here")
+
+
+@pytest.fixture
+def edge() -> Edge:
+    ledger = MemoryLedger()
+    rights = [
+        right(amount="100.5"),
+        soft(right(CALLS, "5")),
+        right(SEATS, None, value="true", every_months=None),
+        right(PLAN, None, value="gold", every_months=None),
+    ]
+    world = World(ledger=ledger, writer=ledger, state=catalog(contract("k", *rights)))
+    world.follow()
+    return Edge(world)
+
+
+def one(amount: object = "10", key: str = "k1", **more: object) -> dict[str, Any]:
+    return {"items": [{"feature": "tokens", "amount": amount, **more}], "key": key}
+
+
+async def test_consume_answers_and_records_an_event_the_meter_counts(edge: Edge) -> None:
+    """The answer's shape, and one event whose value and dimensions the meter reads back."""
+    body = one("10.25", dimensions={"model": "gpt-4"}) | {"data": {"note": "x"}}
+    response = await edge.consume(body)
+    assert response.status_code == 200
+    assert response.json() == {
+        "allowed": True,
+        "items": [{"feature": "tokens", "allowed": True, "balance": "90.25", "reason": None}],
+    }
+    [frame] = edge.pipeline.frames
+    row = frame.row(0, named=True)
+    assert (row["source"], row["type"], row["subject"]) == ("tallyman", "llm", "acme")
+    meter = edge.world.catalog.meters["m_tokens"].last
+    [fact] = extract_facts(
+        edge.world.tail.records, [meter.fact_spec], node=edge.world.tail.node
+    ).iter_rows(named=True)
+    assert (fact["value"], fact["dimensions"]) == (Decimal("10.25"), '{"model":"gpt-4"}')
+    assert json.loads(row["data"])["note"] == "x"
+
+
+async def test_a_denial_is_a_200_with_reason_and_balance(edge: Edge) -> None:
+    """What is left is told; nothing is recorded."""
+    response = await edge.consume(one("100.500000001"))
+    assert (response.status_code, response.json()["allowed"]) == (200, False)
+    assert response.json()["items"][0] == {
+        "feature": "tokens",
+        "allowed": False,
+        "balance": "100.5",
+        "reason": "insufficient",
+    }
+    assert edge.pipeline.frames == []
+
+
+async def test_a_count_meter_gets_an_event_for_each_unit(edge: Edge) -> None:
+    """Seven calls are seven events in one frame, and settle one hold."""
+    items = {"items": [{"feature": "calls", "amount": 7}], "key": "k"}
+    assert (await edge.consume(items)).json()["items"][0]["balance"] == "0"
+    [frame] = edge.pipeline.frames
+    assert frame.height == frame["id"].n_unique() == 7
+    edge.world.follow()
+    shown = (await edge.get("/calls")).json()
+    assert (shown["used"], shown["held"], shown["overage"]) == ("7", "0", "2")
+
+
+async def test_concurrent_consumes_share_one_frame(edge: Edge) -> None:
+    """One loop turn's events go to the log together."""
+    import asyncio
+
+    answers = await asyncio.gather(*(edge.consume(one("1", f"k{n}")) for n in range(30)))
+    assert all(answer.json()["allowed"] for answer in answers)
+    assert len(edge.pipeline.frames) < 30
+
+
+async def test_key_reused_is_a_conflict(edge: Edge) -> None:
+    """The same key with another amount is 409, with the same amount the first answer."""
+    first = await edge.consume(one("1"))
+    assert (await edge.consume(one("1"))).json() == first.json()
+    again = await edge.consume(one("2"))
+    assert (again.status_code, again.json()["code"]) == (409, "key_reused")
+
+
+async def test_batch_check_answers_in_order(edge: Edge) -> None:
+    """One result a check, whatever the customer's luck; nothing is consumed."""
+    body = {
+        "checks": [
+            {"customer": "acme", "items": [{"feature": "tokens", "amount": "5"}]},
+            {"customer": "bolt", "items": [{"feature": "tokens"}]},
+            {"customer": "acme", "items": [{"feature": "seats"}, {"feature": "plan"}]},
+        ]
+    }
+    response = await edge.client.post("/v1/entitlements/check", json=body)
+    results = response.json()["results"]
+    assert [(r["customer"], r["allowed"]) for r in results] == [
+        ("acme", True),
+        ("bolt", False),
+        ("acme", True),
+    ]
+    assert results[0]["items"][0]["balance"] == "100.5"
+    assert results[1]["items"][0]["reason"] == "no_entitlement"
+
+
+async def test_balances_are_listed_and_read(edge: Edge) -> None:
+    """Decimals are strings, times are UTC, null is unlimited or nothing to count."""
+    await edge.consume(one("0.5"))
+    edge.world.follow()
+    shown = (await edge.get("/tokens")).json()
+    grant = shown.pop("grants")[0]
+    as_of = shown.pop("as_of")
+    assert shown == {
+        "feature": "tokens",
+        "has_access": True,
+        "allowance": "100.5",
+        "used": "0.5",
+        "held": "0",
+        "balance": "100",
+        "overage": "0",
+        "resets_at": "2026-12-01T00:00:00Z",
+    }
+    assert (grant["amount"], grant["remaining"]) == ("100.5", "100")
+    assert as_of.startswith("2026-11-01T")
+    listed = (await edge.get()).json()
+    assert [item["feature"] for item in listed["items"]] == ["calls", "plan", "seats", "tokens"]
+    assert listed["items"][1]["value"] == "gold"
+    assert listed["next_cursor"] is None
+
+
+BAD = {
+    "negative": (one("-1"), 422, "invalid_request"),
+    "zero": (one("0"), 422, "invalid_request"),
+    "ten decimals": (one("1.0000000001"), 422, "invalid_request"),
+    "a float": (one(1.5), 422, "invalid_request"),
+    "a 64-digit number": (one(10**63), 422, "out_of_range"),
+    "text": (one("many"), 422, "invalid_request"),
+    "no amount": ({"items": [{"feature": "tokens"}], "key": "k"}, 422, "invalid_request"),
+    "no items": ({"items": [], "key": "k"}, 422, "invalid_request"),
+    "no key": ({"items": []}, 422, "invalid_request"),
+    "empty key": (one(key=""), 422, "invalid_request"),
+    "a key of 10 kB": (one(key="k" * 10_240), 422, "invalid_request"),
+    "unknown field": (one() | {"colour": "red"}, 422, "invalid_request"),
+    "unknown dimension": (one(dimensions={"colour": "red"}), 422, "invalid_request"),
+    "unknown feature": ({"items": [{"feature": "x", "amount": 1}], "key": "k"}, 404, "not_found"),
+    "not consumable": (
+        {"items": [{"feature": "seats", "amount": 1}], "key": "k"},
+        422,
+        "not_consumable",
+    ),
+    "foreign subject": (one() | {"subject": "bolt"}, 422, "invalid_request"),
+    "inexact data": (
+        b'{"items":[{"feature":"tokens","amount":"1"}],"key":"k","data":{"x":0.10000000000000000001}}',
+        422,
+        "invalid_request",
+    ),
+    "huge integer in data": (one() | {"data": {"x": 10**64}}, 422, "invalid_request"),
+    "deep data": (one() | {"data": {"x": json.loads("[" * 50 + "]" * 50)}}, 422, "invalid_request"),
+    "data in the value's way": (
+        one(dimensions={"model": "m"}) | {"data": {"model": 3}},
+        422,
+        "invalid_request",
+    ),
+    "not JSON": (b"{", 400, "unreadable_body"),
+    "lone surrogate": (b'{"items":[],"key":"\\ud800"}', 400, "unreadable_body"),
+    "not UTF-8": (b'{"items":[],"key":"\xff"}', 400, "unreadable_body"),
+    "empty": (b"", 400, "unreadable_body"),
+    "2 MiB": (b" " * 2**21, 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_input_is_a_clear_problem(edge: Edge, name: str) -> None:
+    """Never a 500, never partly done: a status, a stable code, and nothing recorded."""
+    body, status, code = BAD[name]
+    response = await edge.consume(body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert edge.pipeline.frames == []
+    assert (await edge.get("/tokens")).json()["held"] == "0"
+
+
+async def test_a_wrong_field_is_pointed_at(edge: Edge) -> None:
+    """The problem names the place in the body."""
+    wrong_type = {"items": [{"feature": "tokens", "amount": "1"}, {"feature": 7}], "key": "k"}
+    assert (await edge.consume(wrong_type)).json()["errors"][0]["pointer"] == "/items/1/feature"
+    negative = (await edge.consume(one("-1"))).json()
+    assert negative["errors"][0]["pointer"] == "/items/0/amount"
+
+
+async def test_unknown_customers_features_and_parameters(edge: Edge) -> None:
+    """404 for what is not there, 422 for a query parameter."""
+    assert (await edge.consume(one(), customer="nobody")).status_code == 404
+    assert (await edge.get(customer="nobody")).status_code == 404
+    assert (await edge.get("/nothing")).status_code == 404
+    assert (await edge.get("/tokens?colour=red")).status_code == 422
