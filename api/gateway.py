@@ -36,7 +36,8 @@ class Gateway:
     """Everything a gateway runs, built by ``api.wiring.build_gateway``.
 
     ``open_node`` blocks (it recovers the log) and is called in a thread; ``mount`` then makes
-    the node's parts on the event loop. ``closers`` run last to first.
+    the node's parts on the event loop. ``starters`` run before anything is served, ``background``
+    all the time, ``closers`` last to first at the end.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Gateway:
     node: Node
     open_node: Callable[[], Callable[[], Awaitable[OpenNode]]]
     snapshots: Snapshots
+    starters: tuple[Callable[[], Awaitable[None]], ...]
     background: tuple[Callable[[], Coroutine[object, object, None]], ...]
     closers: tuple[Callable[[], Awaitable[None]], ...]
 
@@ -87,6 +89,8 @@ async def run(gateway: Gateway, settings: Settings, listener: socket) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     await gateway.snapshots.refresh()
+    for start in gateway.starters:
+        await start()
     tasks = [asyncio.create_task(_open(gateway), name="open")]
     tasks += [asyncio.create_task(work(), name=work.__qualname__) for work in gateway.background]
     for task in tasks:

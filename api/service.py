@@ -97,6 +97,13 @@ def ledger_socket(data: Path) -> Path:
     return data.absolute() / "run" / "valkey.sock"
 
 
+def ledger_url(settings: Settings) -> str:
+    """Where the entitlement ledger is: the configured URL, or the private Valkey's socket."""
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    return f"unix://{ledger_socket(settings.data)}"
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket for all gateways to share.
 

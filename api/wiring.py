@@ -11,30 +11,29 @@ import httpx
 from api.freshness import SocketHeartbeats
 from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
-from api.hot.health import Healthz, Readyz
+from api.hot.health import Check, Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, Observer
-from api.node import Node, OpenNode, Pending
+from api.node import Node, Pending
+from api.opening import ROUTES, NodeContext, open_node
+from api.readers.ledger import LedgerReader
+from api.readers.tails import LogTails, nodes_on_disk
 from api.relay import Relay
-from api.service import sql_url
+from api.service import ledger_url, sql_url
 from api.settings import Settings
 from api.siblings import InternalApp, Siblings, node_socket
 from api.snapshots import Snapshots
 from api.worker import Worker
-from api.datadir import instance_of
-import polars as pl
-from catalog.events import RECORDS
-from catalog.clock import SECOND_US, Clock
+from catalog.clock import Clock
 from catalog.ids import NodeId
+from entitlements.schedules import CurrentSchedules
 from storage.clock import FileClock, open_clock
-from storage.log.home import LogLimits
-from storage.log.node_log import NodeLog
+from storage.redis.ledger import RedisLedger
+from storage.redis.link import Address
+from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import Database, open_database
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
-
-# Hot routes that the node's log serves. Until it is open they answer 503.
-NODE_ROUTES = (("POST", "/v1/events"), ("POST", "/v1/events/void"))
 
 
 def worker_socket(data: Path) -> Path:
@@ -49,48 +48,53 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
     snapshots = _snapshots(settings, database, clock)
     relay = Relay(worker_socket(settings.data), limits=settings.limits)
     siblings = Siblings(settings.data, node=node, nodes=settings.nodes)
+    ledger = RedisLedger(Address.parse(ledger_url(settings)))
     own = Node(clock=clock, sandbox=settings.sandbox, heartbeat_s=settings.heartbeat_ms / 1_000)
-    routes = Routes(_open_routes(settings, node, snapshots, relay, siblings, own))
-    app = Dispatcher(
-        routes=routes,
-        fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
-        keyring=lambda: snapshots.keyring,
-        look_again=snapshots.refresh_for_unknown_key,
-        observe=Observer(),
-        headers=((b"tallyman-sandbox", b"true"),) if settings.sandbox else (),
+    context = NodeContext(
+        settings=settings,
+        name=NodeId(node),
+        clock=clock,
+        registry=NodeRegistry(database, clock),
+        snapshots=snapshots,
+        ledger=ledger,
     )
-    internal = InternalApp(heartbeat=own.heartbeat, refresh=snapshots.refresh, ready=own.check)
+    checks = _checks(own, snapshots, relay, siblings, ledger)
+    metrics = _metrics(node, relay, siblings)
+    routes = Routes(_open_routes(checks, metrics, metrics_public=settings.metrics_public))
     return Gateway(
         name=node,
-        app=app,
-        internal=internal,
+        app=Dispatcher(
+            routes=routes,
+            fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
+            keyring=lambda: snapshots.keyring,
+            look_again=snapshots.refresh_for_unknown_key,
+            observe=Observer(),
+            headers=((b"tallyman-sandbox", b"true"),) if settings.sandbox else (),
+        ),
+        internal=InternalApp(heartbeat=own.heartbeat, refresh=snapshots.refresh, ready=own.check),
         internal_socket=node_socket(settings.data, node),
         routes=routes,
         node=own,
-        open_node=lambda: open_node(settings, NodeId(node), clock, database, snapshots),
+        open_node=lambda: open_node(context),
         snapshots=snapshots,
+        starters=(ledger.start,),
         background=(snapshots.poll, own.beat),
-        closers=(_in_thread(database.close), relay.close, siblings.close),
+        closers=(_in_thread(database.close), relay.close, siblings.close, ledger.close),
     )
 
 
 def build_worker(settings: Settings) -> Worker:
     """Everything the worker runs."""
-    from api.hot.documentation import hot_paths  # noqa: PLC0415
-    from api.routes import admin, keys  # noqa: PLC0415  (gateways need no FastAPI)
+    from api.hot.documentation import hot_paths  # noqa: PLC0415  (gateways need no FastAPI)
+    from api.routes import admin, catalog, keys  # noqa: PLC0415
+    from rating.support import unsupported  # noqa: PLC0415
 
     clock = open_clock(settings.data, sandbox=settings.sandbox)
     database = open_database(sql_url(settings))
     statements = StatementStore(database, clock, settings.zone)
-    key_store = KeyStore(database, clock)
     heartbeats = SocketHeartbeats(settings.data / "run")
-
-    routers = (
-        keys.build_router(keys=key_store, clock=clock),
-        admin.build_router(
-            clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
-        ),
-    )
+    ledger_reader, close_ledger = _ledger_reader(settings, statements, clock)
+    sandbox_clock = clock if isinstance(clock, FileClock) else None
 
     def check_sql() -> str | None:
         statements.revision()
@@ -98,47 +102,36 @@ def build_worker(settings: Settings) -> Worker:
 
     return Worker(
         socket=worker_socket(settings.data),
-        routers=routers,
-        checks={"sql": check_sql},
-        hot_paths=hot_paths(),
-        closers=(database.close,),
-    )
-
-
-def open_node(
-    settings: Settings, node: NodeId, clock: Clock, database: Database, snapshots: Snapshots
-) -> Callable[[], Awaitable[OpenNode]]:
-    """Recover the log of ``node`` (blocking); what it answers makes the pipeline on the loop."""
-    log = NodeLog.open(
-        settings.data / "nodes" / node,
-        node=node,
-        clock=clock,
-        limits=LogLimits(
-            hot_bytes_max=settings.log.hot_bytes_max,
-            hot_age_us_max=int(settings.log.hot_age_s_max * SECOND_US),
+        routers=(
+            keys.build_router(keys=KeyStore(database, clock), clock=clock),
+            admin.build_router(clock=sandbox_clock, heartbeat=heartbeats),
+            catalog.build_router(store=statements, clock=clock, unsupported=unsupported),
         ),
+        services=(ledger_reader,),
+        checks={"sql": check_sql, "ledger reader": lambda: ledger_reader.failure},
+        closers=(database.close, close_ledger),
+        hot_paths=hot_paths(),
     )
-    NodeRegistry(database, clock).register(node, f"{instance_of(settings.data)}/{node}")
 
-    class Standin:
-        async def heartbeat(self):
-            records = pl.DataFrame(
-                {name: [None] for name in RECORDS if name not in ("seq", "received_at")},
-                schema={k: v for k, v in RECORDS.items() if k not in ("seq", "received_at")},
-            ).with_columns(kind=pl.lit(6, pl.UInt8))
-            appended = log.append(records)
-            log.sync()
-            return appended.received_at
 
-    async def make() -> OpenNode:
-        async def close():
-            log.close()
+def _ledger_reader(
+    settings: Settings, statements: StatementStore, clock: Clock
+) -> tuple[LedgerReader, Callable[[], None]]:
+    writer = RedisLedgerWriter(ledger_url(settings))
+    nodes = settings.data / "nodes"
 
-        return OpenNode(
-            pipeline=Standin(), last_received_at=lambda: log.last_received_at, handlers={}, close=close
-        )
+    def fence() -> None:
+        # In the reader's thread, so with connections (and a loop) of its own.
+        asyncio.run(SocketHeartbeats(settings.data / "run")())
 
-    return make
+    reader = LedgerReader(
+        tails=LogTails(nodes, lambda: nodes_on_disk(nodes)),
+        schedules=CurrentSchedules(statements.current),
+        writer=writer,
+        clock=clock,
+        fence=fence,
+    )
+    return reader, writer.close
 
 
 def _snapshots(settings: Settings, database: Database, clock: Clock) -> Snapshots:
@@ -152,37 +145,26 @@ def _snapshots(settings: Settings, database: Database, clock: Clock) -> Snapshot
     return snapshots
 
 
-def _open_routes(
-    settings: Settings,
-    node: str,
-    snapshots: Snapshots,
-    relay: Relay,
-    siblings: Siblings,
-    own: Node,
-) -> list[Hot]:
+def _open_routes(checks: dict[str, Check], metrics: Metrics, *, metrics_public: bool) -> list[Hot]:
     """What a gateway answers before its log is open."""
-
-    async def sql() -> str | None:
-        return snapshots.failure
-
-    readyz = Readyz(
-        {"log": own.check, "sql": sql, "worker": _worker_check(relay), "nodes": siblings.check}
-    )
-
-    async def worker_metrics() -> str:
-        return (await relay.get("/internal/metrics", timeout_s=2)).text
-
-    metrics = Metrics(process=node, others=lambda: {"worker": worker_metrics} | siblings.metrics())
     return [
         Hot(method="GET", path="/healthz", handler=Healthz(), open=True),
-        Hot(method="GET", path="/readyz", handler=readyz, open=True),
-        Hot(method="GET", path="/metrics", handler=metrics, open=settings.metrics_public),
-        *(Hot(method=method, path=path, handler=Pending()) for method, path in NODE_ROUTES),
+        Hot(method="GET", path="/readyz", handler=Readyz(checks), open=True),
+        Hot(method="GET", path="/metrics", handler=metrics, open=metrics_public),
+        *(Hot(method=method, path=path, handler=Pending()) for method, path in ROUTES),
     ]
 
 
-def _worker_check(relay: Relay) -> Callable[[], Awaitable[str | None]]:
-    async def check() -> str | None:
+def _checks(
+    own: Node, snapshots: Snapshots, relay: Relay, siblings: Siblings, ledger: RedisLedger
+) -> dict[str, Check]:
+    async def sql() -> str | None:
+        return snapshots.failure
+
+    async def ledger_ready() -> str | None:
+        return None if ledger.ready else "not reachable, or being rebuilt"
+
+    async def worker() -> str | None:
         try:
             answer = (await relay.get("/internal/ready", timeout_s=2)).json()
         except httpx.HTTPError:
@@ -190,7 +172,20 @@ def _worker_check(relay: Relay) -> Callable[[], Awaitable[str | None]]:
         missing: dict[str, str] = answer["not_ready"]
         return "; ".join(f"{name}: {reason}" for name, reason in missing.items()) or None
 
-    return check
+    return {
+        "log": own.check,
+        "sql": sql,
+        "ledger": ledger_ready,
+        "worker": worker,
+        "nodes": siblings.check,
+    }
+
+
+def _metrics(node: str, relay: Relay, siblings: Siblings) -> Metrics:
+    async def worker_metrics() -> str:
+        return (await relay.get("/internal/metrics", timeout_s=2)).text
+
+    return Metrics(process=node, others=lambda: {"worker": worker_metrics} | siblings.metrics())
 
 
 def _in_thread(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:

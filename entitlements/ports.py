@@ -212,17 +212,26 @@ class FeatureUsage:
     starts: Sequence[int] = ()
 
 
+class RefillMode(StrEnum):
+    """What a refill finds.
+
+    WIPE empties the account first, holds included: a rebuild. NEW may
+    create it. KEPT must find it, since holds would be lost with it: else the ledger is lost.
+    """
+
+    WIPE = "wipe"
+    NEW = "new"
+    KEPT = "kept"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refill:
-    """A customer's features computed from the log up to the reader's positions.
-
-    ``wipe`` empties the account first, holds included: a rebuild.
-    """
+    """A customer's features computed from the log up to the reader's positions."""
 
     customer: CustomerId
     features: Sequence[FeatureUsage]
+    mode: RefillMode
     settled: Sequence[KeyRecord] = ()
-    wipe: bool = False
 
 
 class LedgerWriter(Protocol):

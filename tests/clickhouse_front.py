@@ -80,9 +80,8 @@ class Engine:
             if database := params.get("database"):
                 handle.query(f"USE `{database}`", "TabSeparated")
             for key, value in params.items():
-                if key not in TRANSPORT and not key.startswith("param_") and "_" in key:
-                    if key.removesuffix("_format").removesuffix("_structure") not in files:
-                        handle.query(f"SET {key} = '{value}'", "TabSeparated")
+                if _is_setting(key, files):
+                    handle.query(f"SET {key} = '{value}'", "TabSeparated")
             with tempfile.TemporaryDirectory() as scratch:
                 for name, content in files.items():
                     structure, fmt = params[f"{name}_structure"], params[f"{name}_format"]
@@ -98,6 +97,13 @@ class Engine:
                 return handle.query(sql, "TabSeparated", params=query_params).bytes() or b""
         finally:
             handle.close()
+
+
+def _is_setting(key: str, files: dict[str, bytes]) -> bool:
+    """Whether a parameter of the address is a setting, not transport, a value or a file's form."""
+    if key in TRANSPORT or key.startswith("param_"):
+        return False
+    return key.removesuffix("_format").removesuffix("_structure") not in files
 
 
 class Handler(BaseHTTPRequestHandler):

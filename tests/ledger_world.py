@@ -129,8 +129,14 @@ class TailSink:
             self.appended += 1
             row = {"kind": RecordKind.EVENT, "source": "tallyman", "id": one.id}
             row |= {"type": one.type, "subject": one.subject, "data": one.data}
-            self.tail.append(row | {"time": to_datetime(one.time)})
+            append(self.tail, self.clock, row | {"time": to_datetime(one.time)})
         return True
+
+
+def append(tail: MemoryTail, clock: FixedClock, row: dict) -> None:
+    """Append a record as received now, strictly after the one before."""
+    last = tail.durable().received_at
+    tail.append(row, received_at=to_datetime(max(clock.now_us(), last + 1)))
 
 
 class World:
@@ -184,11 +190,13 @@ class World:
         """Ingest an event; returns its seq."""
         row = {"kind": RecordKind.EVENT, "source": "app", "id": f"e{self.tail.records.height}"}
         row |= {"type": "llm", "subject": subject, "data": f'{{"n":"{n}"}}'}
-        self.tail.append(row | {"time": at or to_datetime(self.clock.now_us())} | given)
+        row |= {"time": at or to_datetime(self.clock.now_us())}
+        append(self.tail, self.clock, row | given)
         return self.tail.records.height
 
     def void(self, seq: int) -> None:
-        self.tail.append({"kind": RecordKind.VOID, "source": "app", "id": "-", "target": seq})
+        row = {"kind": RecordKind.VOID, "source": "app", "id": "-", "target": seq}
+        append(self.tail, self.clock, row)
 
     async def consume(self, *items: tuple[FeatureId, str], key: str | None = None, **given):
         """Consume; every call is a new request unless it has a key."""
@@ -200,6 +208,10 @@ class World:
             **given,
         )
         return await self.decisions.consume(request)
+
+    def heartbeat(self) -> None:
+        """An idle node's record of the time."""
+        append(self.tail, self.clock, {"kind": RecordKind.HEARTBEAT, "time": None})
 
     async def check(self, *items: tuple[FeatureId, str], customer=ACME) -> Decision:
         return await self.decisions.check(customer, [item(f, amount) for f, amount in items])

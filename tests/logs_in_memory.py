@@ -19,12 +19,16 @@ T0 = datetime(2026, 11, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryDurable:
+    """How far a log in memory is."""
+
     seq: Seq
     received_at: Micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySegment:
+    """A stretch that a test declared sealed."""
+
     first_seq: Seq
     last_seq: Seq
     last_received_at: Micros
@@ -60,6 +64,7 @@ class MemoryTail:
             self.records = pl.concat([self.records, added])
 
     def seal(self) -> None:
+        """Declare everything since the last segment one more."""
         first = self.sealed[-1].last_seq + 1 if self.sealed else 1
         durable = self.durable()
         self.sealed.append(
@@ -69,40 +74,47 @@ class MemoryTail:
         )
 
     def durable(self) -> MemoryDurable:
+        """The last record."""
         if self.records.is_empty():
             return MemoryDurable(seq=Seq(0), received_at=Micros(0))
         last = self.records.row(-1, named=True)
         return MemoryDurable(seq=Seq(last["seq"]), received_at=to_micros(last["received_at"]))
 
     def read_after(self, seq: Seq, *, rows_max: int) -> pl.DataFrame:
+        """What a follower would read, or the test's failure."""
         if self.broken is not None:
             raise self.broken
         self.reads += 1
         return self.records.filter(pl.col("seq") > seq).head(rows_max)
 
     def segments(self) -> list[MemorySegment]:
+        """The declared segments."""
         return list(self.sealed)
 
     def seal_closed(self) -> list[MemorySegment]:
+        """Nothing: the test seals."""
         return []
 
 
 IDS = itertools.count(1)
 
 
-def event(data: str = '{"x":"1"}', *, kind: str = "call", subject: str = "acme", **given) -> dict:
+def event(
+    data: str = '{"x":"1"}', *, kind: str = "call", subject: str = "acme", **given: object
+) -> dict:
     """One event record with an id of its own."""
     row = {"kind": RecordKind.EVENT, "source": "test", "id": f"e{next(IDS)}", "type": kind}
     return row | {"subject": subject, "data": data} | given
 
 
-def void(target: int, **given) -> dict:
+def void(target: int, **given: object) -> dict:
     """The void of an earlier record."""
     row = {"kind": RecordKind.VOID, "source": "test", "id": "-", "target": target}
     return row | {"data": '{"reason":"test"}'} | given
 
 
 def heartbeat() -> dict:
+    """A heartbeat record."""
     return {"kind": RecordKind.HEARTBEAT, "time": None, "time_given": None}
 
 
@@ -112,4 +124,5 @@ def spec(path: str | None = "data.x", *, kind: str = "call") -> FactSpec:
 
 
 def specs(*given: FactSpec) -> dict[SpecId, FactSpec]:
+    """The specs by id."""
     return {one.id: one for one in given}

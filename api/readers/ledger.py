@@ -32,6 +32,7 @@ from entitlements.ports import (
     LedgerWriter,
     PositionOverlap,
     Refill,
+    RefillMode,
 )
 from entitlements.schedules import Schedules
 
@@ -209,6 +210,7 @@ class LedgerReader(Reader):
                 Refill(
                     customer=customer,
                     features=[self._usage(replay, customer, f) for f in sorted(features)],
+                    mode=RefillMode.KEPT if customer in self._digests else RefillMode.NEW,
                 )
                 for customer, features in changed.items()
             ]
@@ -231,7 +233,7 @@ class LedgerReader(Reader):
                 customer=customer,
                 features=[self._usage(replay, customer, feature) for feature in features],
                 settled=list(replay.settled.get(customer, {}).values()),
-                wipe=True,
+                mode=RefillMode.WIPE,
             )
             for customer, features in self._digests.items()
         ]

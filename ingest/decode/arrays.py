@@ -41,7 +41,11 @@ def decode_array(content: bytes, limits: IngestLimits) -> Decoded:
     wires = _wires(content, limits)
     if wires is not None and len(wires) > limits.events_max:
         raise TooManyEvents(f"more than {limits.events_max} events in one body")
-    decoded = None if wires is None else decoded_wires(wires, content)
+    decoded = (
+        None
+        if wires is None
+        else decoded_wires(wires, content, event_bytes_max=limits.event_bytes_max)
+    )
     return decode_each(split_array(content, limits), limits) if decoded is None else decoded
 
 

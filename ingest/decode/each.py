@@ -9,7 +9,15 @@ from msgspec import UNSET, Raw
 from catalog.events import RejectCode
 from ingest.batch import Decoded, IngestLimits, Rejection
 from ingest.decode.diagnose import SPECVERSION, Reason, diagnose, id_of
-from ingest.decode.wire import NO_DATA, UNREADABLE, Wire, columns_of, one_wire, surely_strict
+from ingest.decode.wire import (
+    NO_DATA,
+    NOTHING,
+    UNREADABLE,
+    Wire,
+    columns_of,
+    one_wire,
+    surely_strict,
+)
 
 _USUAL_VERSIONS = (UNSET, SPECVERSION)
 
@@ -40,7 +48,8 @@ def read_event(text: bytes, limits: IngestLimits) -> Wire | Reason:
     except UNREADABLE as error:
         return diagnose(text) or (RejectCode.INVALID_JSON, str(error))
     data = bytes(wire.data)
-    if data[:1] != b"{" or wire.specversion not in _USUAL_VERSIONS or not surely_strict(text):
+    usual = data[:1] == b"{" and wire.specversion in _USUAL_VERSIONS
+    if not usual or wire.data_base64 is not NOTHING or not surely_strict(text):
         reason = diagnose(text)
         if reason is not None:
             return reason

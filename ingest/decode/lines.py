@@ -27,5 +27,6 @@ def decode_lines(content: bytes, limits: IngestLimits) -> Decoded:
     except UNREADABLE:
         decoded = None
     else:
-        decoded = decoded_wires(wires, b"[" + b",".join(lines) + b"]")
+        whole = b"[" + b",".join(lines) + b"]"
+        decoded = decoded_wires(wires, whole, event_bytes_max=limits.event_bytes_max)
     return decode_each([line.strip() for line in lines], limits) if decoded is None else decoded

@@ -19,6 +19,7 @@ from ingest.batch import Columns, Decoded
 from ingest.jsontext import DEPTH_MAX
 
 NO_DATA = Raw(b"{}")
+NOTHING = Raw(b"")
 _BETWEEN = b"\x1f"  # no JSON text contains it: a control character must be escaped
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises on bytes it does not accept."""
@@ -40,6 +41,7 @@ class Wire(msgspec.Struct, gc=False):
     time: str | UnsetType | None = UNSET
     datacontenttype: str | UnsetType | None = UNSET
     dataschema: str | UnsetType | None = UNSET
+    data_base64: Raw = NOTHING
     data: Raw = NO_DATA
 
 
@@ -129,7 +131,7 @@ def _colons(content: bytes) -> int:
     return -1 if np.any(before <= _SPACE) else int(np.count_nonzero(before == _QUOTE))
 
 
-def decoded_wires(wires: list[Wire], content: bytes) -> Decoded | None:
+def decoded_wires(wires: list[Wire], content: bytes, *, event_bytes_max: int) -> Decoded | None:
     """The events of a body msgspec could read, or None if one of them needs a closer look.
 
     Args:
@@ -153,11 +155,21 @@ def decoded_wires(wires: list[Wire], content: bytes) -> Decoded | None:
     except UnicodeDecodeError:
         return None
     parsed = surely_flat(content, attributes=attributes, data=events.data)
-    if parsed is None and surely_strict(content, depth_max=DEPTH_MAX + 1):
+    if parsed is None and _surely_plain(wires, content, event_bytes_max):
         parsed = strict_rows(events.data)
     if parsed is None:
         return None
     return Decoded(events=replace(events, parsed=parsed), rejected=[], received=len(wires))
+
+
+def _surely_plain(wires: list[Wire], content: bytes, event_bytes_max: int) -> bool:
+    """Whether nothing forbidden is among attributes that :class:`Wire` passes over."""
+    if any(wire.data_base64 is not NOTHING for wire in wires):
+        return False
+    if not surely_strict(content, depth_max=DEPTH_MAX + 1):
+        return False
+    small = len(content) <= event_bytes_max
+    return small or max(len(bytes(raw)) for raw in many_raws.decode(content)) <= event_bytes_max
 
 
 def columns_of(wires: Sequence[Wire], index: Sequence[int]) -> Columns:

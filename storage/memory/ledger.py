@@ -21,6 +21,7 @@ from entitlements.ports import (
     LedgerLost,
     PositionOverlap,
     Refill,
+    RefillMode,
     Slot,
     Status,
     Verdict,
@@ -143,8 +144,10 @@ class MemoryLedger:
         """See :meth:`entitlements.ports.LedgerWriter.refill`."""
         self._owned()
         for refill in refills:
-            if refill.wipe:
+            if refill.mode is RefillMode.WIPE:
                 self._accounts.pop(refill.customer, None)
+            elif refill.mode is RefillMode.KEPT and refill.customer not in self._accounts:
+                raise LedgerLost("an account is gone")
             account = self._accounts.setdefault(refill.customer, _Account())
             account.positions |= positions
             account.settle(refill.settled)

@@ -1,13 +1,14 @@
 -- Replace what is filed for some features of one account, at once.
 --
 -- KEYS: account, deadlines, then the record of every settled key.
--- ARGV: epoch, wipe ("1": empty the account first), lifetime of a key (ms),
+-- ARGV: epoch, mode (wipe: empty the account first; new: it may not exist yet; kept: it must exist:
+--       a hold could be lost with it), lifetime of a key (ms),
 --       version (a number never used before: openings computed from what was there are void),
 --       number of positions, then per position: node, seq;
 --       number of features, then per feature: feature, digest ("" gone), number of starts,
 --         starts..., number of totals, then per total: segment, amount;
 --       then per settled key: hold, digest, made at, balances.
--- Replies: 'lost' (the account is of another epoch and is not to be wiped), 'done'.
+-- Replies: 'lost' (the account is gone or of another epoch), 'done'.
 
 local account, deadlines = KEYS[1], KEYS[2]
 local cursor = 0
@@ -46,11 +47,11 @@ local function refile_holds(feature, starts)
   end
 end
 
-local epoch, wipe, lifetime, version = take(), take(), take(), take()
-if wipe == '1' then
+local epoch, mode, lifetime, version = take(), take(), take(), take()
+if mode == 'wipe' then
   redis.call('DEL', account, deadlines)
-elseif redis.call('HGET', account, 'e') ~= epoch and redis.call('EXISTS', account) == 1 then
-  return 'lost'
+elseif mode == 'kept' or redis.call('EXISTS', account) == 1 then
+  if redis.call('HGET', account, 'e') ~= epoch then return 'lost' end
 end
 redis.call('HSET', account, 'e', epoch)
 for _ = 1, tonumber(take()) do

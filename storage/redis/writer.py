@@ -170,7 +170,7 @@ def _apply_call(head: Arguments, usage: AccountUsage) -> tuple[list[str], Argume
 def _refill_call(
     epoch: str, refill: Refill, positions: Mapping[NodeId, Seq]
 ) -> tuple[list[str], Arguments]:
-    arguments: Arguments = [epoch, int(refill.wipe), KEY_LIFETIME_MS, secrets.randbits(45)]
+    arguments: Arguments = [epoch, refill.mode.value, KEY_LIFETIME_MS, secrets.randbits(45)]
     arguments.append(len(positions))
     for node, seq in positions.items():
         arguments += [node, seq]

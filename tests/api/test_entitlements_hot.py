@@ -23,7 +23,7 @@ from entitlements.decisions import Decisions
 from ingest.batch import INCOMING
 from ingest.extract import extract_facts
 from storage.memory.ledger import MemoryLedger
-from tests.ledger_world import CALLS, PLAN, SEATS, TOKENS, World, catalog, contract, right, soft
+from tests.ledger_world import CALLS, PLAN, SEATS, World, catalog, contract, right, soft
 
 
 @dataclass

@@ -75,15 +75,18 @@ class World:
         self.app = create_app(worker, version="test")
 
     def tails(self) -> dict:
+        """The one log, by node."""
         return {self.tail.node: self.tail}
 
     async def heartbeats(self) -> None:
         """The log is in memory: its last record is as good as a heartbeat."""
 
     def current(self) -> Catalog:
+        """The catalog of the test."""
         return self.catalog
 
-    async def get(self, path: str, status: int = 200, **params) -> dict:
+    async def get(self, path: str, status: int = 200, **params: object) -> dict:
+        """The JSON answer to a reader."""
         answer = await self.client.get(path, params=params or None, headers=ADMIN)
         assert status == answer.status_code, answer.text
         return answer.json()
@@ -91,6 +94,7 @@ class World:
 
 @pytest.fixture
 async def world(chdb_path: Path) -> AsyncIterator[World]:
+    """A fresh world whose reader runs."""
     made = World(chdb_path)
     made.reader.start()
     transport = httpx.ASGITransport(app=made.app)
@@ -100,69 +104,76 @@ async def world(chdb_path: Path) -> AsyncIterator[World]:
     made.reader.stop()
 
 
-def call(*, id: str, at: datetime = T0, data: str = '{"x":"1","region":"eu"}', **given) -> dict:
-    return event(data, id=id, time=at, **given)
+def call(
+    name: str, *, at: datetime = T0, data: str = '{"x":"1","region":"eu"}', **given: object
+) -> dict:
+    """One metered event of acme in the EU."""
+    return event(data, id=name, time=at, **given)
 
 
 def ids(answer: dict) -> list[str]:
+    """The ids of a page's items."""
     return [item["id"] for item in answer["items"]]
 
 
 async def test_an_event_is_found_as_it_was_sent(world: World):
     """Data keeps its digits and key order, and the answer says what became of the event."""
     data = '{"region":"eu","x":"1.50","n":12345678901234567890123}'
-    world.tail.append(call(id="e 1", data=data, source="svc"))
+    world.tail.append(call("e 1", data=data, source="svc"))
     answer = await world.client.get("/v1/events/svc/e%201", headers=ADMIN)
-    assert 200 == answer.status_code
+    assert answer.status_code == 200
     assert f'"data":{data}' in answer.text
     found = answer.json()
-    assert ("counted", None, "n1", 1) == tuple(
-        found[name] for name in ("status", "reason", "node", "seq")
+    assert tuple(found[name] for name in ("status", "reason", "node", "seq")) == (
+        "counted",
+        None,
+        "n1",
+        1,
     )
-    assert "2026-11-01T00:00:00Z" == found["time"]
+    assert found["time"] == "2026-11-01T00:00:00Z"
 
 
 @pytest.mark.parametrize("path", ["https%3A%2F%2Fa%2Fb/x", "https://a/b/x", "https%3A//a%2Fb/x"])
 async def test_slashes_of_a_source_may_be_sent_either_way(world: World, path: str):
     """A source that is a URL is found encoded and as it is."""
-    world.tail.append(call(id="x", source="https://a/b"))
-    assert "https://a/b" == (await world.get(f"/v1/events/{path}"))["source"]
+    world.tail.append(call("x", source="https://a/b"))
+    assert (await world.get(f"/v1/events/{path}"))["source"] == "https://a/b"
 
 
 async def test_an_id_with_a_slash_is_found(world: World):
     """A raw slash may belong to either part."""
-    world.tail.append(call(id="2026/11/x", source="svc"))
-    assert "2026/11/x" == (await world.get("/v1/events/svc/2026/11/x"))["id"]
+    world.tail.append(call("2026/11/x", source="svc"))
+    assert (await world.get("/v1/events/svc/2026/11/x"))["id"] == "2026/11/x"
 
 
 async def test_an_unknown_event_is_404(world: World):
     """So is a path that names only half of an identity."""
-    world.tail.append(call(id="x"))
-    assert "not_found" == (await world.get("/v1/events/test/y", status=404))["code"]
+    world.tail.append(call("x"))
+    assert (await world.get("/v1/events/test/y", status=404))["code"] == "not_found"
     await world.get("/v1/events/%FF/%00", status=404)
 
 
 async def test_lists_filter_and_page_newest_first(world: World):
     """Subject, type and the half-open interval restrict; pages neither repeat nor skip."""
     hours = [T0 + timedelta(hours=n) for n in range(6)]
-    world.tail.append(*(call(id=f"c{n}", at=at) for n, at in enumerate(hours)))
-    world.tail.append(call(id="other", at=hours[3], subject="beta"), call(id="p", kind="ping"))
+    world.tail.append(*(call(f"c{n}", at=at) for n, at in enumerate(hours)))
+    world.tail.append(call("other", at=hours[3], subject="beta"), call("p", kind="ping"))
     first = await world.get("/v1/events", subject="acme", type="call", limit=4)
-    assert ["c5", "c4", "c3", "c2"] == ids(first)
+    assert ids(first) == ["c5", "c4", "c3", "c2"]
     given = {"subject": "acme", "type": "call", "limit": 4, "cursor": first["next_cursor"]}
     second = await world.get("/v1/events", **given)
-    assert (["c1", "c0"], None) == (ids(second), second["next_cursor"])
+    assert (ids(second), second["next_cursor"]) == (["c1", "c0"], None)
     bounds = {"from": hours[1].isoformat(), "to": hours[3].isoformat()}
-    assert ["c2", "c1"] == ids(await world.get("/v1/events", **bounds))
+    assert ids(await world.get("/v1/events", **bounds)) == ["c2", "c1"]
 
 
 async def test_a_void_shows_with_its_instant(world: World):
     """A void event is still found, and says since when it does not count."""
-    world.tail.append(call(id="v"), void(1))
+    world.tail.append(call("v"), void(1))
     found = await world.get("/v1/events/test/v")
-    assert ("void", None) == (found["status"], found["reason"])
+    assert (found["status"], found["reason"]) == ("void", None)
     assert found["voided_at"].startswith("2026-11-01T00:00:02")
-    assert [] == ids(await world.get("/v1/events/unmatched"))
+    assert ids(await world.get("/v1/events/unmatched")) == []
 
 
 @pytest.mark.parametrize(
@@ -184,7 +195,7 @@ async def test_a_void_shows_with_its_instant(world: World):
 )
 async def test_every_event_is_counted_or_has_its_reason(world: World, given: dict, reason):
     """The reason is the first link of meter, value, customer, contract and price that fails."""
-    world.tail.append(call(id="e", **given))
+    world.tail.append(call("e", **given))
     found = await world.get("/v1/events/test/e")
     assert reason == found["reason"]
     listed = await world.get("/v1/events/unmatched")
@@ -195,24 +206,24 @@ async def test_unmatched_pages_and_filters_by_reason(world: World):
     """Counted events between do not end a page; the cursor goes on after the last one shown."""
     kinds = ["typo", "call", "ping", "typo", "call", "typo"]
     hours = [T0 + timedelta(hours=n) for n in range(6)]
-    world.tail.append(*(call(id=f"e{n}", kind=kind, at=hours[n]) for n, kind in enumerate(kinds)))
+    world.tail.append(*(call(f"e{n}", kind=kind, at=hours[n]) for n, kind in enumerate(kinds)))
     first = await world.get("/v1/events/unmatched", limit=2)
-    assert ["e5", "e3"] == ids(first)
+    assert ids(first) == ["e5", "e3"]
     second = await world.get("/v1/events/unmatched", limit=2, cursor=first["next_cursor"])
-    assert (["e2", "e0"], None) == (ids(second), second["next_cursor"])
-    assert ["e2"] == ids(await world.get("/v1/events/unmatched", reason="no_price"))
+    assert (ids(second), second["next_cursor"]) == (["e2", "e0"], None)
+    assert ids(await world.get("/v1/events/unmatched", reason="no_price")) == ["e2"]
 
 
 async def test_conflicts_are_a_list(world: World):
     """Without late copies there are none."""
-    assert {"items": [], "next_cursor": None} == await world.get("/v1/events/conflicts")
+    assert await world.get("/v1/events/conflicts") == {"items": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!", "MS8yLzM", "OTk5OTk5OTk5OTk5OTk5OTk5OTkvMS9uMQ"])
 async def test_a_foreign_cursor_is_refused(world: World, cursor: str):
     """A cursor that no list handed out is 422 and never reaches the store."""
     if cursor == "MS8yLzM":
-        assert [] == (await world.get("/v1/events", cursor=cursor))["items"]
+        assert (await world.get("/v1/events", cursor=cursor))["items"] == []
         return
     await world.get("/v1/events", status=422, cursor=cursor)
 

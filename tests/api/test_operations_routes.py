@@ -40,10 +40,12 @@ class World:
         self.app = create_app(Worker(socket=Path("unused"), routers=(router,)), version="test")
 
     def drop(self) -> None:
+        """Count the drop, then do it."""
         self.drops += 1
         self.reader.drop()
 
     async def level(self) -> dict:
+        """The store's state once all is applied."""
         for _ in range(500):
             answer = await self.client.get("/v1/admin/rebuild", headers=ADMIN)
             [state] = answer.json()["stores"]
@@ -55,6 +57,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A fresh world whose reader runs."""
     made = World(tmp_path)
     made.reader.start()
     transport = httpx.ASGITransport(app=made.app)
@@ -68,10 +71,10 @@ async def test_verify_answers_with_the_report(world: World):
     """Every check is listed, and the first difference is named by store, node and seq."""
     world.checks.append(WELL.differs(Seq(7), "record 7 is missing"))
     answer = await world.client.post("/v1/admin/verify", headers=ADMIN)
-    assert 200 == answer.status_code
+    assert answer.status_code == 200
     report = answer.json()
     assert not report["ok"]
-    assert ["ok", "different"] == [check["status"] for check in report["checks"]]
+    assert [check["status"] for check in report["checks"]] == ["ok", "different"]
     first = {"check": "facts", "store": "facts", "node": "n1", "seq": 7}
     assert first == report["checks"][1]["first_difference"]
 
@@ -80,16 +83,16 @@ async def test_rebuild_drops_and_tells_how_far_it_is(world: World):
     """The reader replays by itself, and the progress ends level."""
     await world.level()
     answer = await world.client.post("/v1/admin/rebuild", headers=ADMIN, json={"stores": ["facts"]})
-    assert (202, 1) == (answer.status_code, world.drops)
+    assert (answer.status_code, world.drops) == (202, 1)
     state = await world.level()
-    assert {"store": "facts", "applied": 2, "durable": 2, "failure": None, "level": True} == state
+    assert state == {"store": "facts", "applied": 2, "durable": 2, "failure": None, "level": True}
 
 
 @pytest.mark.parametrize("body", [{"stores": ["factz"]}, {"stores": []}, {"store": "facts"}, {}])
 async def test_what_is_not_a_store_drops_nothing(world: World, body: dict):
     """A typo is 422 and leaves everything as it is."""
     answer = await world.client.post("/v1/admin/rebuild", headers=ADMIN, json=body)
-    assert (422, 0) == (answer.status_code, world.drops)
+    assert (answer.status_code, world.drops) == (422, 0)
 
 
 @pytest.mark.parametrize(
@@ -99,4 +102,4 @@ async def test_only_admins_may(world: World, method: str, path: str):
     """A key that may read everything may not drop anything."""
     headers = ADMIN | {"x-tallyman-scopes": "read catalog finance".replace(" ", ",")}
     answer = await world.client.request(method, f"/v1/admin/{path}", headers=headers)
-    assert 403 == answer.status_code
+    assert answer.status_code == 403

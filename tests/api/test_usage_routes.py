@@ -26,7 +26,8 @@ READ = {"x-tallyman-key-id": "k", "x-tallyman-scopes": "read"}
 HOUR = timedelta(hours=1)
 
 
-def meter(aggregation: str, **given) -> dict:
+def meter(aggregation: str, **given: object) -> dict:
+    """A meter of data.x with two dimensions."""
     made = {"event_type": "call", "aggregation": aggregation, "value": "data.x"}
     return made | {"dimensions": {"m": "data.m", "r": "data.r"}} | given
 
@@ -68,18 +69,22 @@ class World:
         self.app = create_app(worker, version="test")
 
     def tails(self) -> dict:
+        """The one log, by node."""
         return {self.tail.node: self.tail}
 
     async def heartbeats(self) -> None:
         """The log is in memory: its last record is as good as a heartbeat."""
 
     def current(self) -> Catalog:
+        """The catalog of the test."""
         return self.catalog
 
     def as_of(self, recorded_at: Micros) -> Catalog:
+        """The same catalog at any instant."""
         return self.catalog
 
-    async def usage(self, name: str, status: int = 200, **params) -> list[dict]:
+    async def usage(self, name: str, status: int = 200, **params: object) -> list[dict]:
+        """The rows of an answer; the answer is kept."""
         answer = await self.client.get(
             f"/v1/meters/{name}/usage", params=params or None, headers=READ
         )
@@ -90,6 +95,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A fresh world whose reader runs."""
     made = World(tmp_path)
     made.reader.start()
     transport = httpx.ASGITransport(app=made.app)
@@ -100,6 +106,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def call(x: object, *, at: datetime = T0, subject: str = "a1", m="k", r="eu") -> dict:
+    """One event of a subject with a value and two dimensions."""
     return event(f'{{"x":{x},"m":"{m}","r":"{r}"}}', time=at, subject=subject)
 
 
@@ -131,7 +138,7 @@ async def test_every_aggregation_is_exact(world: World, name: str, expected: str
 async def test_nothing_used_is_still_one_row(world: World, name: str, rows: list):
     """Without window and groups there is always one row; only sums and counts are 0."""
     assert rows == await world.usage(name)
-    assert [] == await world.usage(name, window="1d")
+    assert await world.usage(name, window="1d") == []
 
 
 async def test_a_read_sees_what_was_acknowledged_before(world: World):
@@ -140,7 +147,7 @@ async def test_a_read_sees_what_was_acknowledged_before(world: World):
         world.tail.append(call(n))
         assert [{"value": str(n)}] == await world.usage("count")
     world.tail.append(void(1))
-    assert [{"value": "5"}] == await world.usage("sum")
+    assert await world.usage("sum") == [{"value": "5"}]
 
 
 async def test_an_earlier_as_of_answers_as_then(world: World):
@@ -149,9 +156,9 @@ async def test_an_earlier_as_of_answers_as_then(world: World):
     await world.usage("sum")
     then = world.answer["as_of"]
     world.tail.append(call(3), void(1))
-    assert [{"value": "3"}] == await world.usage("sum", as_of=then)
+    assert await world.usage("sum", as_of=then) == [{"value": "3"}]
     await world.usage("sum", status=422, as_of="2090-01-01T00:00:00Z")
-    assert "as_of_in_future" == world.answer["code"]
+    assert world.answer["code"] == "as_of_in_future"
 
 
 async def test_groups_by_customer_subject_and_dimensions(world: World):
@@ -163,26 +170,26 @@ async def test_groups_by_customer_subject_and_dimensions(world: World):
         call(4, subject="a2", at=second, m="z"),
         call(8, subject="ghost"),
     )
-    assert [
+    assert await world.usage("sum", group_by="customer") == [
         {"customer": "acme", "value": "3"},
         {"customer": "beta", "value": "4"},
         {"customer": None, "value": "8"},
-    ] == await world.usage("sum", group_by="customer")
-    assert [
+    ]
+    assert await world.usage("sum", group_by=["customer,subject", "m"]) == [
         {"customer": "acme", "subject": "a1", "dimensions": {"m": "k"}, "value": "1"},
         {"customer": "acme", "subject": "a2", "dimensions": {"m": "k"}, "value": "2"},
         {"customer": "beta", "subject": "a2", "dimensions": {"m": "z"}, "value": "4"},
         {"customer": None, "subject": "ghost", "dimensions": {"m": "k"}, "value": "8"},
-    ] == await world.usage("sum", group_by=["customer,subject", "m"])
-    assert [{"value": "3"}] == await world.usage("sum", customer="acme")
-    assert [{"value": "4"}] == await world.usage("max", customer="beta")
+    ]
+    assert await world.usage("sum", customer="acme") == [{"value": "3"}]
+    assert await world.usage("max", customer="beta") == [{"value": "4"}]
 
 
 async def test_event_time_is_bounded_half_open(world: World):
     """From is inclusive, to is exclusive."""
     world.tail.append(*(call(10**n, at=T0 + n * HOUR) for n in range(4)))
     bounds = {"from": (T0 + HOUR).isoformat(), "to": (T0 + 3 * HOUR).isoformat()}
-    assert [{"value": "110"}] == await world.usage("sum", **bounds)
+    assert await world.usage("sum", **bounds) == [{"value": "110"}]
 
 
 async def test_windows_follow_the_time_zone(world: World):
@@ -191,23 +198,23 @@ async def test_windows_follow_the_time_zone(world: World):
     world.tail.append(call(1, at=night - HOUR), call(2, at=night), call(4, at=night + 24 * HOUR))
     world.tail.append(call(8, at=night + 25 * HOUR))
     rows = await world.usage("sum", window="1d", timezone="Europe/Berlin")
-    assert [
+    assert [tuple(row.values()) for row in rows] == [
         ("2026-10-23T22:00:00Z", "2026-10-24T22:00:00Z", "1"),
         ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", "6"),
         ("2026-10-25T23:00:00Z", "2026-10-26T23:00:00Z", "8"),
-    ] == [tuple(row.values()) for row in rows]
+    ]
     rows = await world.usage("count", window="6h", timezone="Europe/Berlin")
     starts = [row["window_start"] for row in rows]
     ends = [row["window_end"] for row in rows]
-    assert ["2026-10-24T16:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T17:00:00Z"] == starts[:3]
-    assert ["2026-10-24T22:00:00Z", "2026-10-25T05:00:00Z", "2026-10-25T23:00:00Z"] == ends[:3]
+    assert starts[:3] == ["2026-10-24T16:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T17:00:00Z"]
+    assert ends[:3] == ["2026-10-24T22:00:00Z", "2026-10-25T05:00:00Z", "2026-10-25T23:00:00Z"]
 
 
 async def test_a_meters_own_window_sums_first(world: World):
     """A maximum with a window of an hour is the busiest hour, not the largest event."""
     world.tail.append(call(5), call(4, at=T0 + HOUR), call(3, at=T0 + HOUR + timedelta(minutes=5)))
-    assert [{"value": "7"}] == await world.usage("peak")
-    assert [{"value": "5"}] == await world.usage("max")
+    assert await world.usage("peak") == [{"value": "7"}]
+    assert await world.usage("max") == [{"value": "5"}]
 
 
 async def test_pages_are_of_one_moment(world: World):

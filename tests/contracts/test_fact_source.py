@@ -34,10 +34,12 @@ COUNTER = iter(range(10**6))
 class MakeSource(Protocol):
     """Builds a source that holds the given facts and voids."""
 
-    def __call__(self, facts: pl.DataFrame, voids: pl.DataFrame) -> FactSource: ...
+    def __call__(self, facts: pl.DataFrame, voids: pl.DataFrame) -> FactSource:
+        """The source."""
+        ...
 
 
-def fact(seq: int, *, subject="acme", value="1", **given) -> dict:
+def fact(seq: int, *, subject="acme", value="1", **given: object) -> dict:
     """One fact of spec ``s`` on node ``n1``, an hour a seq after T0, received a day later."""
     row = {
         "node": "n1",
@@ -72,16 +74,19 @@ def span(number=1, *, subject: str | None = "acme", spec="s", start=T0, hours=10
 
 
 def spans(*rows: dict) -> pl.DataFrame:
+    """SPANS of the given rows."""
     return pl.DataFrame(list(rows), schema=SPANS)
 
 
 def sums(source: FactSource, *rows: dict, as_of: int = LATE) -> set[tuple]:
+    """The SUMS of a source as a set of rows."""
     frame = source.sums(spans(*rows), as_of=Micros(as_of))
     assert frame.schema == SUMS
     return set(frame.rows())
 
 
 def in_memory(facts: pl.DataFrame, voids: pl.DataFrame) -> FactSource:
+    """The reference."""
     return MemoryFactSource(facts, voids)
 
 
@@ -143,6 +148,7 @@ def in_clickhouse(address: Address) -> MakeSource:
 
 @pytest.fixture(scope="module")
 def front_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A front over HTTP, one for the module."""
     with front(tmp_path_factory.mktemp("front")) as running:
         yield running.url
 
@@ -160,6 +166,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeSource:
 
 
 def source_of(make: MakeSource, facts: list[dict], voids: list[dict] | None = None) -> FactSource:
+    """A source that holds the given rows."""
     return make(pl.DataFrame(facts, schema=FACTS), pl.DataFrame(voids or [], schema=VOIDS))
 
 

@@ -18,7 +18,7 @@ from entitlements.ports import LedgerUnavailable
 from entitlements.requests import Reason
 from storage.redis.ledger import RedisLedger
 from storage.redis.link import Address
-from storage.redis.scripts import SCRIPTS
+from storage.redis.scripts import SCRIPTS, account_key, deadlines_key, record_key
 from storage.redis.valkey import ValkeyProcess, answers
 from storage.redis.writer import RedisLedgerWriter
 from tests.ledger_world import TOKENS, World, catalog, contract, right
@@ -46,7 +46,8 @@ async def world(server: ValkeyProcess) -> AsyncIterator[World]:
 
 
 async def up_again(world: World) -> None:
-    """Wait for the gateway's connection."""
+    """Wait for the gateway's connection: first let the loop hear that the old one is gone."""
+    await asyncio.sleep(0.05)
     for _ in range(200):
         if world.ledger._link.up and world.ledger._link._wire.open:
             return
@@ -55,7 +56,7 @@ async def up_again(world: World) -> None:
 
 
 async def test_a_killed_server_comes_back_rebuilt(world: World, server: ValkeyProcess) -> None:
-    """kill -9: unavailable, then recovering, then exact; no acknowledged unit is forgotten."""
+    """Kill -9: unavailable, then recovering, then exact; no acknowledged unit is forgotten."""
     assert (await world.consume((TOKENS, "60"), key="a")).allowed
     server.kill()
     denied = await world.consume((TOKENS, "60"))
@@ -82,9 +83,7 @@ def until_followed(world: World) -> None:
     raise AssertionError("the reader never got through")
 
 
-async def test_an_old_snapshot_is_another_ledger(
-    world: World, server: ValkeyProcess, tmp_path: Path
-) -> None:
+async def test_an_old_snapshot_is_another_ledger(world: World, server: ValkeyProcess) -> None:
     """A server restored from before a consume denies until it is rebuilt from the log."""
     snapshot = server.socket_path.parent / "dump.rdb"
     with redis.Redis.from_url(server.url) as client:
@@ -132,9 +131,7 @@ async def test_a_frozen_server_is_answered_for_in_time(server: ValkeyProcess) ->
     writer.close()
 
 
-async def test_emptied_under_load_nothing_is_oversold(
-    world: World, server: ValkeyProcess
-) -> None:
+async def test_emptied_under_load_nothing_is_oversold(world: World, server: ValkeyProcess) -> None:
     """FLUSHALL five times while 20 clients race: every acknowledged unit counts, none beyond."""
     world.state(contract("k", right(amount="400")))
     world.reader._grace_s = 0.25
@@ -174,14 +171,19 @@ async def test_emptied_under_load_nothing_is_oversold(
 
 def test_every_key_of_a_call_has_the_customers_hash_tag() -> None:
     """No script touches a key it was not given, and those given share one tag: cluster-safe."""
-    from storage.redis.scripts import account_key, deadlines_key, record_key
-
     keys = [account_key("a:b"), deadlines_key("a:b"), record_key("a:b", "{other}")]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {"a:b"}
     for script in SCRIPTS:
         touched = re.findall(r"redis\.call\('[A-Z]+', ([A-Za-z]+(?:\[\w+\])?)", script.text)
-        assert set(touched) <= {"account", "deadlines", "record", "KEYS[1]", "KEYS[2]", "KEYS[3]",
-                                "KEYS[k]"}
+        assert set(touched) <= {
+            "account",
+            "deadlines",
+            "record",
+            "KEYS[1]",
+            "KEYS[2]",
+            "KEYS[3]",
+            "KEYS[k]",
+        }
 
 
 def test_the_private_server_listens_on_its_socket_alone(server: ValkeyProcess) -> None:

@@ -24,6 +24,7 @@ class Positions:
         self.asked: list[tuple[tuple[SpecId, ...], int]] = []
 
     def covered(self, specs: Sequence[SpecId], *, as_of: Micros) -> bool:
+        """Whether the test lets it be so."""
         self.asked.append((tuple(specs), as_of))
         return self.reached >= as_of
 
@@ -44,6 +45,7 @@ class Setting:
         )
 
     async def beat(self) -> None:
+        """Write a heartbeat on the node that is alive."""
         self.beats += 1
         self.alive.append(heartbeat())
 
@@ -94,7 +96,7 @@ async def test_a_silent_node_holds_the_watermark_back():
         settled = await setting.freshness.settle(None, [])
         assert setting.silent.durable().received_at == settled.watermark
     setting.nodes.append(MemoryTail("n3"))
-    assert 0 == (await setting.freshness.settle(None, [])).watermark
+    assert (await setting.freshness.settle(None, [])).watermark == 0
 
 
 async def test_readers_that_stay_behind_are_a_bounded_wait():
@@ -128,7 +130,7 @@ async def test_heartbeats_ask_every_gateway_socket(tmp_path: Path):
     heartbeats = SocketHeartbeats(tmp_path, timeout_s=0.3)
     try:
         await asyncio.wait_for(heartbeats(), timeout=5)
-        assert 1 == len(asked)
+        assert len(asked) == 1
         assert asked[0].startswith(b"POST /internal/heartbeat ")
     finally:
         await heartbeats.close()

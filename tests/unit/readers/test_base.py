@@ -21,6 +21,7 @@ class Counting(Reader):
         self.failed = threading.Event()
 
     def step(self) -> bool:
+        """Apply one record, or fail."""
         if self.failures:
             self.failures -= 1
             self.failed.set()
@@ -32,10 +33,12 @@ class Counting(Reader):
         return True
 
     def positions(self) -> dict[NodeId, Seq]:
+        """How many were applied."""
         return {self.tail.node: Seq(self.place)}
 
 
 def tail_of(count: int) -> MemoryTail:
+    """A log of so many events."""
     tail = MemoryTail()
     tail.append(*(event() for _ in range(count)))
     return tail
@@ -45,16 +48,16 @@ def test_it_steps_until_level_and_then_waits_for_more():
     """The lag falls to nothing, and what comes later is picked up."""
     tail = tail_of(3)
     reader = Counting(tail)
-    assert {"n1": 3} == reader.lag
+    assert reader.lag == {"n1": 3}
     reader.start()
     try:
         assert reader.level.wait(5)
-        assert {"n1": 0} == reader.lag
+        assert reader.lag == {"n1": 0}
         tail.append(event())
         reader.level.clear()
         reader.wake()
         assert reader.level.wait(5)
-        assert {"n1": 4} == reader.positions()
+        assert reader.positions() == {"n1": 4}
     finally:
         reader.stop()
 
@@ -66,7 +69,7 @@ def test_a_failing_step_is_taken_again_and_shows():
     try:
         assert reader.failed.wait(5)
         assert reader.level.wait(5)
-        assert {"n1": 2} == reader.positions()
+        assert reader.positions() == {"n1": 2}
         assert reader.failure is None
     finally:
         reader.stop()

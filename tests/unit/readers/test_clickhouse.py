@@ -26,6 +26,7 @@ SPEC, OTHER = spec(), spec(None)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A front over HTTP, one for the module."""
     with front(tmp_path_factory.mktemp("front")) as running:
         yield running
 
@@ -41,6 +42,7 @@ class Setting:
         self.restart()
 
     def restart(self) -> None:
+        """A reader and a store that know nothing yet."""
         self.store = ClickHouseStore(self.clickhouse)
         self.reader = ClickHouseReader(
             tails=lambda: {self.tail.node: self.tail},
@@ -50,6 +52,7 @@ class Setting:
         )
 
     def step(self) -> bool:
+        """One step, as if a second had passed."""
         self.reader._sent_at.clear()  # as if a second had passed
         return self.reader.step()
 
@@ -66,12 +69,14 @@ class Setting:
                 time.sleep(0.1)
 
     def seqs(self, table: str) -> list[int]:
+        """The records a table holds rows of."""
         rows = self.clickhouse.query(f"SELECT seq FROM {table} WHERE NOT marker ORDER BY seq")
         return rows["seq"].to_list() if rows.width else []
 
 
 @pytest.fixture
 def setting(server: Front) -> Setting:
+    """A fresh database on a front that behaves."""
     server.misbehave(Mode.WELL, count=0)
     made = Setting(server.url)
     made.store.prepare()
@@ -82,10 +87,10 @@ def test_every_table_gets_its_part_of_the_log(setting: Setting):
     """Events, facts and voids arrive, whole and once, and the position is the log's."""
     setting.tail.append(event(), event(kind="other"), void(1), heartbeat(), event())
     setting.settle()
-    assert [1, 2, 5] == setting.seqs("events")
-    assert [1, 5] == setting.seqs("facts")
-    assert [3] == setting.seqs("voids")
-    assert {"n1": 5} == setting.reader.positions()
+    assert setting.seqs("events") == [1, 2, 5]
+    assert setting.seqs("facts") == [1, 5]
+    assert setting.seqs("voids") == [3]
+    assert setting.reader.positions() == {"n1": 5}
 
 
 def test_positions_are_read_back_after_a_restart(setting: Setting):
@@ -93,10 +98,10 @@ def test_positions_are_read_back_after_a_restart(setting: Setting):
     setting.tail.append(event(), event())
     setting.settle()
     setting.restart()
-    assert {"n1": 2} == setting.reader.positions()
+    assert setting.reader.positions() == {"n1": 2}
     setting.tail.append(event())
     setting.settle()
-    assert [1, 2, 3] == setting.seqs("events")
+    assert setting.seqs("events") == [1, 2, 3]
 
 
 @pytest.mark.parametrize("mode", [Mode.DOWN, Mode.REFUSE, Mode.LOSE_ANSWER])
@@ -120,9 +125,9 @@ def test_a_lost_answer_is_found_by_a_restarted_reader(setting: Setting, server: 
     with pytest.raises(StoreUnavailable):
         setting.step()
     setting.restart()
-    assert 2 == setting.store.positions(Table.EVENTS)[NodeId("n1"), ""].seq
+    assert setting.store.positions(Table.EVENTS)[NodeId("n1"), ""].seq == 2
     setting.settle()
-    assert [1, 2] == setting.seqs("events")
+    assert setting.seqs("events") == [1, 2]
 
 
 def test_an_insert_that_still_runs_is_waited_for(setting: Setting, server: Front):
@@ -134,7 +139,7 @@ def test_an_insert_that_still_runs_is_waited_for(setting: Setting, server: Front
     with pytest.raises(StoreUnavailable, match="still running"):
         setting.store.positions(Table.EVENTS)
     setting.settle()
-    assert [1, 2] == setting.seqs("events")
+    assert setting.seqs("events") == [1, 2]
 
 
 def test_a_slow_server_times_out_and_is_not_sent_the_same_twice(server: Front):
@@ -144,7 +149,7 @@ def test_a_slow_server_times_out_and_is_not_sent_the_same_twice(server: Front):
     setting.tail.append(event())
     server.misbehave(Mode.SLOW)
     assert setting.settle(failures_max=60) >= 1
-    assert [1] == setting.seqs("events")
+    assert setting.seqs("events") == [1]
 
 
 def test_batches_are_cut_at_the_month_of_receipt(setting: Setting):
@@ -157,7 +162,7 @@ def test_batches_are_cut_at_the_month_of_receipt(setting: Setting):
         "SELECT first_seq, last_seq, toYYYYMM(received_at) AS month FROM events WHERE marker "
         "ORDER BY first_seq"
     )
-    assert [(1, 1, 202611), (2, 3, 202612)] == batches.rows()
+    assert batches.rows() == [(1, 1, 202611), (2, 3, 202612)]
 
 
 def test_heartbeats_alone_are_not_sent(setting: Setting):
@@ -172,7 +177,7 @@ def test_heartbeats_alone_are_not_sent(setting: Setting):
     ranges = setting.clickhouse.query(
         "SELECT first_seq, last_seq FROM events WHERE marker ORDER BY first_seq"
     )
-    assert [(1, 1), (2, 4)] == ranges.rows()
+    assert ranges.rows() == [(1, 1), (2, 4)]
 
 
 def test_a_new_spec_is_replayed_and_joins(setting: Setting):
@@ -187,7 +192,7 @@ def test_a_new_spec_is_replayed_and_joins(setting: Setting):
     )
     assert {(SPEC.id, 5), (OTHER.id, 5)} == set(counts.rows())
     setting.restart()
-    assert {"n1": 5} == setting.reader.positions()
+    assert setting.reader.positions() == {"n1": 5}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,7 @@ def test_a_store_that_was_meddled_with_is_named_not_trusted(setting: Setting, me
         setting.step()
     setting.reader.drop()
     setting.settle()
-    assert [1, 2, 3] == setting.seqs("events")
+    assert setting.seqs("events") == [1, 2, 3]
 
 
 def test_a_page_waits_a_second_unless_someone_asks(setting: Setting):
@@ -244,4 +249,4 @@ def test_one_insert_is_one_part(any_store: ClickHouseStore):
         "SELECT name, rows FROM system.parts WHERE active AND table = 'events' "
         f"AND database = '{any_store.clickhouse.address.database}'"
     )
-    assert [60_001] == parts["rows"].to_list()
+    assert parts["rows"].to_list() == [60_001]

@@ -31,6 +31,7 @@ class Setting:
         self.restart()
 
     def restart(self) -> None:
+        """A reader and facts opened anew."""
         self.facts = ParquetFacts(self.directory)
         self.reader = FactsReader(
             tails=lambda: self.tails,
@@ -40,10 +41,12 @@ class Setting:
         )
 
     def settle(self) -> None:
+        """Step until there is nothing to do."""
         while self.reader.step():
             pass
 
     def total(self, chosen=SPEC) -> tuple[Decimal, int]:
+        """Sum and count of everything a spec holds."""
         row = (chosen.id, 1, None, T0 - timedelta(days=1), T0 + timedelta(days=400))
         spans = pl.DataFrame(
             [row], schema=["spec", "span", "subject", "start", "end"], orient="row"
@@ -59,7 +62,7 @@ def test_the_tail_counts_as_soon_as_it_is_read(tmp_path: Path):
     setting = Setting(tmp_path, tail)
     setting.settle()
     assert (Decimal(2), 1) == setting.total()
-    assert {"n1": 4} == setting.reader.positions()
+    assert setting.reader.positions() == {"n1": 4}
 
 
 def test_a_sealed_segment_becomes_one_file_and_leaves_memory(tmp_path: Path):
@@ -74,7 +77,7 @@ def test_a_sealed_segment_becomes_one_file_and_leaves_memory(tmp_path: Path):
     state = setting.facts.state(SPEC.id, tail.node)
     names = [file.path.name for file in state.files]
     assert [f"n1-{1:020d}-{2:020d}.parquet"] == names
-    assert [3] == [seq for frame in state.tail for seq in frame["seq"]]
+    assert [seq for frame in state.tail for seq in frame["seq"]] == [3]
     assert (Decimal(3), 3) == setting.total()
 
 
@@ -87,7 +90,7 @@ def test_a_restart_keeps_files_and_reads_the_tail_again(tmp_path: Path):
     tail.append(event())
     setting.settle()
     setting.restart()
-    assert 3 == setting.facts.state(SPEC.id, tail.node).reached
+    assert setting.facts.state(SPEC.id, tail.node).reached == 3
     setting.settle()
     assert (Decimal(2), 2) == setting.total()
 
@@ -103,7 +106,7 @@ def test_a_file_beyond_a_gap_does_not_count(tmp_path: Path):
     setting.facts.state(SPEC.id, tail.node).files[1].path.unlink()
     (tmp_path / SPEC.id / "n1-torn.tmp").write_bytes(b"half")
     setting.restart()
-    assert 1 == setting.facts.state(SPEC.id, tail.node).reached
+    assert setting.facts.state(SPEC.id, tail.node).reached == 1
     setting.settle()
     assert (Decimal(3), 3) == setting.total()
 
@@ -124,7 +127,7 @@ def test_a_new_spec_is_replayed_from_the_start_and_joins(tmp_path: Path):
     assert (Decimal(0), 9) == setting.total(OTHER)
     assert (Decimal(9), 9) == setting.total()
     assert setting.reader.covered([OTHER.id, SPEC.id], as_of=tail.durable().received_at)
-    assert {} == setting.reader.progress()
+    assert setting.reader.progress() == {}
 
 
 def test_covered_is_about_the_moment_asked_for(tmp_path: Path):
@@ -147,7 +150,7 @@ def test_every_node_counts_and_a_broken_one_does_not_stop_the_others(tmp_path: P
     broken.broken = RuntimeError("frame 7 is corrupt")
     with pytest.raises(RuntimeError, match="frame 7"):
         setting.reader.step()
-    assert {"n1": 0, "n2": 1} == setting.reader.positions()
+    assert setting.reader.positions() == {"n1": 0, "n2": 1}
     assert not setting.reader.covered([SPEC.id], as_of=broken.durable().received_at)
     broken.broken = None
     setting.settle()
@@ -162,10 +165,10 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path):
     setting.settle()
     tail.seal()
     (tmp_path / SPEC.id).write_bytes(b"in the way")
-    with pytest.raises(OSError, match="in the way|exists|Not a directory|File exists"):
+    with pytest.raises(OSError, match="exists"):
         setting.reader.step()
     assert (Decimal(1), 1) == setting.total()
     (tmp_path / SPEC.id).unlink()
     setting.settle()
     assert (Decimal(1), 1) == setting.total()
-    assert 1 == setting.facts.state(VOIDS_KEY, tail.node).sealed
+    assert setting.facts.state(VOIDS_KEY, tail.node).sealed == 1

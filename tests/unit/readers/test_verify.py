@@ -72,12 +72,14 @@ class World:
         self.log.roll_if_due()
 
     def settle(self) -> None:
+        """Seal and step until everything is level."""
         self.sealer.step()
         for reader in self.readers.values():
             while reader.step() or not level(reader):
                 getattr(reader, "_sent_at", {}).clear()  # as if a second had passed
 
-    def verify(self, **given) -> dict[tuple[str, str], Check]:
+    def verify(self, **given: object) -> dict[tuple[str, str], Check]:
+        """The checks of a run, by store and name."""
         logs = {node: (self.tails.directory(node), tail) for node, tail in self.tails().items()}
         parts = {"facts": self.facts, "clickhouse": self.clickhouse} | given
         self.report = verify(Verification(logs=logs, specs=self.specs, **parts))
@@ -85,11 +87,13 @@ class World:
 
 
 def level(reader) -> bool:
+    """Whether a reader has applied everything."""
     return not any(reader.lag.values())
 
 
 @pytest.fixture
 def world(tmp_path: Path, chdb_path: Path) -> Iterator[World]:
+    """A log of three segments, everything derived from it level."""
     made = World(tmp_path, chdb_path)
     made.append(event(time=T0), event(kind="other", time=T0), event('{"x":"2"}', time=T0))
     made.append(event('{"x":"99999999999999999.999999999"}', time=T0), void(1))
@@ -139,7 +143,7 @@ def test_an_altered_facts_file_is_named(world: World):
     rows.with_columns(value).write_parquet(first.path)
     found = world.verify()["facts", "facts"]
     assert found.first_difference is not None
-    assert 3 == found.first_difference.seq
+    assert found.first_difference.seq == 3
 
 
 def test_a_damaged_segment_is_named(world: World):
@@ -154,7 +158,7 @@ def test_a_damaged_segment_is_named(world: World):
 
 
 def test_a_store_that_is_down_is_a_failed_check(world: World):
-    """verify answers all the same, says what it could not compare, and is not ok."""
+    """Verify answers all the same, says what it could not compare, and is not ok."""
     down = ClickHouseStore(ClickHouse(Address(url="http://127.0.0.1:1", timeout_s=1)))
     found = world.verify(clickhouse=down)["clickhouse", "derived"]
     assert Status.UNAVAILABLE is found.status

@@ -25,7 +25,7 @@ def test_a_batch_holds_its_rows_and_one_marker():
     [marker] = insertable(batch).to_dicts()
     expected = {"marker": True, "node": "n1", "first_seq": 3, "last_seq": 9, "batch_rows": 0}
     assert expected.items() <= marker.items()
-    assert ["a", "b"] == marker["specs"]
+    assert marker["specs"] == ["a", "b"]
     assert batch.token.startswith("facts-n1-3-9-")
 
 
@@ -33,18 +33,18 @@ def test_records_are_cut_at_the_month_of_receipt():
     """Of two months only the first is taken."""
     tail = MemoryTail(start=datetime(2026, 11, 30, 23, 59, 58, tzinfo=UTC))
     tail.append(event(), event(), heartbeat())
-    assert [1] == cut(tail.records)["seq"].to_list()
-    assert [2, 3] == cut(tail.records[1:])["seq"].to_list()
+    assert cut(tail.records)["seq"].to_list() == [1]
+    assert cut(tail.records[1:])["seq"].to_list() == [2, 3]
 
 
 def test_records_are_cut_by_bytes_but_never_to_nothing():
     """A single event larger than the limit still goes."""
     tail = MemoryTail()
     tail.append(*(event("x" * size) for size in (100, 10, 10, 10)))
-    assert 1 == cut(tail.records, bytes_max=15).height
-    assert 2 == cut(tail.records[1:], bytes_max=25).height
-    assert 4 == cut(tail.records, bytes_max=1000).height
-    assert 0 == cut(tail.records.clear()).height
+    assert cut(tail.records, bytes_max=15).height == 1
+    assert cut(tail.records[1:], bytes_max=25).height == 2
+    assert cut(tail.records, bytes_max=1000).height == 4
+    assert cut(tail.records.clear()).height == 0
 
 
 def test_rows_keep_the_schema():
@@ -57,4 +57,4 @@ def test_rows_keep_the_schema():
     )
     made = insertable(batch)
     assert [*EVENTS, "marker", "first_seq", "last_seq", "batch_rows", "specs"] == made.columns
-    assert [False, True] == made["marker"].to_list()
+    assert made["marker"].to_list() == [False, True]

@@ -22,7 +22,7 @@ def test_a_name_says_node_and_range(tmp_path: Path):
     (tmp_path / file_name(node=NodeId("late"), first=2, last=3)).touch()
     (tmp_path / "notes.parquet").touch()
     found = list_files(tmp_path)
-    assert [(1, 4), (5, 5)] == [(file.first, file.last) for file in found[NODE]]
+    assert [(file.first, file.last) for file in found[NODE]] == [(1, 4), (5, 5)]
     assert not found.get(NodeId("late"))
 
 
@@ -30,7 +30,7 @@ def test_a_write_that_fails_leaves_nothing_under_the_name(tmp_path: Path):
     """The name appears only with the whole content behind it."""
     path = tmp_path / "s" / "n-1.parquet"
     unwritable = pl.DataFrame({"object": [object()]}, schema={"object": pl.Object})
-    with pytest.raises(BaseException, match="Object|object"):
+    with pytest.raises(BaseException, match=r"[Oo]bject"):
         write_durably(unwritable, path)
     assert not path.exists()
     write_durably(FACTS.to_frame(), path)
@@ -48,7 +48,7 @@ def test_ranges_follow_each_other(tmp_path: Path):
     facts.seal(SPEC, NODE, last=Seq(3), rows=nothing)
     with pytest.raises(NotContiguous):
         facts.seal(SPEC, NODE, last=Seq(3), rows=nothing)
-    assert (3, 5) == (facts.state(SPEC, NODE).sealed, facts.state(SPEC, NODE).reached)
+    assert (facts.state(SPEC, NODE).sealed, facts.state(SPEC, NODE).reached) == (3, 5)
 
 
 def test_a_drop_forgets_files_and_memory(tmp_path: Path):
@@ -56,7 +56,7 @@ def test_a_drop_forgets_files_and_memory(tmp_path: Path):
     facts = ParquetFacts(tmp_path)
     facts.seal(SPEC, NODE, last=Seq(3), rows=FACTS.to_frame())
     facts.extend(SPEC, NODE, last=Seq(5), rows=FACTS.to_frame())
-    assert (SPEC,) == facts.keys
+    assert facts.keys == (SPEC,)
     facts.drop()
     for store in (facts, ParquetFacts(tmp_path)):
-        assert ((), 0) == (store.keys, store.state(SPEC, NODE).reached)
+        assert (store.keys, store.state(SPEC, NODE).reached) == ((), 0)

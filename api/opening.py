@@ -1,0 +1,166 @@
+"""Opening a node: its log, its index, the group commit, and the hot routes over them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import polars as pl
+from starlette.types import ASGIApp
+
+from api.datadir import instance_of
+from api.hot.entitlements import PATHS, CheckEntitlements, ConsumeEntitlements, ReadEntitlements
+from api.hot.events import IngestEvents, IngestRoute, VoidEvents
+from api.hot.usage_sink import LogSink
+from api.node import OpenNode
+from api.settings import Settings
+from api.snapshots import Snapshots
+from catalog.clock import SECOND_US, Clock
+from catalog.ids import NodeId
+from catalog.snapshot import Catalog
+from entitlements.decisions import Decisions
+from entitlements.ports import Ledger
+from entitlements.schedules import CurrentSchedules
+from ingest.batch import Checked, Columns, IngestLimits
+from ingest.commit import Ingestor
+from ingest.group import Outcome
+from ingest.values import IngestRules
+from storage.log.home import LogLimits
+from storage.log.identity_index import DiskIdentityIndex
+from storage.log.node_log import NodeLog
+from storage.sql.nodes import NodeRegistry
+
+EVENTS, VOID = ("POST", "/v1/events"), ("POST", "/v1/events/void")
+ROUTES = (EVENTS, VOID, *PATHS.values())
+"""(method, path) of the hot routes that need the log."""
+
+_USAGE_BYTES = 512  # what an event the service makes counts for in the queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeContext:
+    """What a node's parts are made with."""
+
+    settings: Settings
+    name: NodeId
+    clock: Clock
+    registry: NodeRegistry
+    snapshots: Snapshots
+    ledger: Ledger
+
+
+class CurrentRules:
+    """What events are checked against: follows the catalog, built once a revision."""
+
+    def __init__(self) -> None:
+        self._rules = IngestRules()
+
+    def follow(self, catalog: Catalog) -> None:
+        """The catalog is this one from now on."""
+        self._rules = IngestRules.from_catalog(catalog)
+
+    def __call__(self) -> IngestRules:
+        """The rules now."""
+        return self._rules
+
+
+def open_node(context: NodeContext) -> Callable[[], Awaitable[OpenNode]]:
+    """Recover log and index (blocking); what it answers makes the rest on the event loop.
+
+    Raises:
+        LogLocked, LogCorrupt, LogTooNew, LogUnavailable: the log cannot be used.
+        NodeTaken: the node's name belongs to another data directory.
+    """
+    settings = context.settings
+    context.registry.register(context.name, f"{instance_of(settings.data)}/{context.name}")
+    log = NodeLog.open(
+        settings.data / "nodes" / context.name,
+        node=context.name,
+        clock=context.clock,
+        limits=LogLimits(
+            hot_bytes_max=settings.log.hot_bytes_max,
+            hot_age_us_max=settings.log.hot_age_s_max * SECOND_US,
+        ),
+    )
+    try:
+        index = DiskIdentityIndex.open(
+            log.index_directory, log, window_days=settings.log.window_days
+        )
+    except BaseException:
+        log.close()
+        raise
+
+    async def make() -> OpenNode:
+        return _make(context, log, index)
+
+    return make
+
+
+def _make(context: NodeContext, log: NodeLog, index: DiskIdentityIndex) -> OpenNode:
+    limits = ingest_limits(context.settings)
+    ingestor = Ingestor(log=log, index=index, reader=log, limits=limits, between=log.roll_if_due)
+
+    async def close() -> None:
+        await ingestor.close()
+        index.close()
+        log.close()
+
+    return OpenNode(
+        pipeline=ingestor,
+        last_received_at=lambda: log.last_received_at,
+        handlers=_handlers(context, ingestor, limits),
+        close=close,
+    )
+
+
+def _handlers(
+    context: NodeContext, ingestor: Ingestor, limits: IngestLimits
+) -> dict[tuple[str, str], ASGIApp]:
+    route = IngestRoute.build(ingestor, limits)
+    rules = CurrentRules()
+    context.snapshots.subscribe(rules.follow)
+    schedules = CurrentSchedules(lambda: context.snapshots.catalog)
+    decisions = Decisions(
+        ledger=context.ledger,
+        schedules=schedules,
+        clock=context.clock,
+        sink=LogSink(_submit_usage(ingestor)),
+    )
+    return {
+        EVENTS: IngestEvents(route, clock=context.clock, rules=rules),
+        VOID: VoidEvents(route),
+        PATHS["consume"]: ConsumeEntitlements(decisions=decisions),
+        PATHS["check"]: CheckEntitlements(decisions=decisions),
+        PATHS["list"]: (
+            reading := ReadEntitlements(
+                ledger=context.ledger, schedules=schedules, clock=context.clock
+            )
+        ),
+        PATHS["read"]: reading,
+    }
+
+
+def _submit_usage(ingestor: Ingestor) -> Callable[[pl.DataFrame], Awaitable[Outcome]]:
+    """Usage the service itself records: built from the catalog, so there is nothing to check."""
+
+    async def submit(events: pl.DataFrame) -> Outcome:
+        size_bytes = events.height * _USAGE_BYTES
+        checked = Checked(events=Columns.of(events), rejected=[], size_bytes=size_bytes)
+        return await ingestor.submit(checked)
+
+    return submit
+
+
+def ingest_limits(settings: Settings) -> IngestLimits:
+    """The settings' limits as the pipeline takes them."""
+    limits = settings.limits
+    return IngestLimits(
+        body_bytes_max=limits.body_bytes_max,
+        inflated_bytes_max=limits.inflated_bytes_max,
+        inflation_ratio_max=limits.inflation_ratio_max,
+        body_s_max=limits.body_s_max,
+        events_max=limits.events_per_body_max,
+        event_bytes_max=limits.event_bytes_max,
+        queue_events_max=limits.queue_events_max,
+        queue_bytes_max=limits.queue_bytes_max,
+    )
