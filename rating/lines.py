@@ -40,7 +40,8 @@ _FROM_PLAN = (
 
 def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame:
     """LINES and BILLING columns of ``priced`` (USAGE with rounded ``amount``), row by row."""
-    versions = {id(plan.terms): plan.terms.version for plan in plans}
+    distinct = {id(plan.terms): plan.terms for plan in plans}
+    versions = {key: terms.version for key, terms in distinct.items()}
     facts = pl.DataFrame(
         [(line, *_plan_row(plan, versions[id(plan.terms)])) for line, plan in enumerate(plans)],
         schema={"line": pl.Int64, **{name: _SHOWN[name] for name in _FROM_PLAN}},

@@ -120,7 +120,7 @@ def plan_lines(
 
     In order of contract, slot and time; the same catalog gives the same list.
     """
-    timelines = Timelines(catalog)
+    timelines, periods = Timelines(catalog), _Periods(selection)
     plans: list[LinePlan] = []
     for contract in sorted(catalog.contracts if contracts is None else set(contracts)):
         chain = catalog.contracts.get(ContractId(contract))
@@ -128,19 +128,55 @@ def plan_lines(
             continue
         term = term_of(catalog, chain)
         if customers is None or term.contract.customer in customers:
-            plans.extend(_contract_lines(timelines, term, selection))
+            plans.extend(_contract_lines(timelines, term, periods))
     return plans
 
 
-def _contract_lines(timelines: Timelines, term: Term, selection: Selection) -> Iterator[LinePlan]:
-    since, until = selection.window(term)
+class _Periods:
+    """The billing periods selected, worked out once for contracts that share a calendar."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self._found: dict[object, list[tuple[Period, date]]] = {}
+
+    def window(self, term: Term) -> tuple[Micros, Micros]:
+        """An interval that every wanted billing period of the contract meets."""
+        return self._selection.window(term)
+
+    def of(self, term: Term, terms: Terms) -> list[tuple[Period, date]]:
+        """The wanted billing periods of ``terms``, each with the day it counts on."""
+        usage = terms.kind is LineKind.USAGE
+        key = (term.start, term.end, term.timezone.key, terms.invoicing, usage)
+        if key not in self._found:
+            since, until = self.window(term)
+            periods = billing_periods(
+                start=term.start,
+                end=term.end,
+                invoicing=terms.invoicing,
+                timezone=term.timezone,
+                since=since,
+                until=until,
+            )
+            timing, zone = terms.invoicing.timing, term.timezone
+            dated = (
+                (period, accounting_date(period, timing=timing, usage=usage, timezone=zone))
+                for period in periods
+            )
+            self._found[key] = [(p, day) for p, day in dated if self._selection.wants(p, day)]
+        return self._found[key]
+
+
+def _contract_lines(timelines: Timelines, term: Term, periods: _Periods) -> Iterator[LinePlan]:
+    since, until = periods.window(term)
     last = FOREVER if term.end is None else term.end
     if until <= term.start or last < since:
         return
     slots = timelines.slots(term, since=term.start, until=last)
     for slot, stretches in sorted(slots.items()):
         for run in _runs(stretches):
-            yield from _run_lines(term, slot, run, selection)
+            for period, day in periods.of(term, run[0].terms):
+                for stretch in _due(run, period):
+                    yield _line(term, slot, stretch, period=period, accounting=day)
 
 
 def _runs(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
@@ -150,27 +186,6 @@ def _runs(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
         key = (stretch.terms.invoicing, stretch.terms.kind)
         by_cadence.setdefault(key, []).append(stretch)
     yield from by_cadence.values()
-
-
-def _run_lines(
-    term: Term, slot: str, run: list[Stretch], selection: Selection
-) -> Iterator[LinePlan]:
-    invoicing = run[0].terms.invoicing
-    usage = run[0].terms.kind is LineKind.USAGE
-    since, until = selection.window(term)
-    periods = billing_periods(
-        start=term.start,
-        end=term.end,
-        invoicing=invoicing,
-        timezone=term.timezone,
-        since=Micros(since),
-        until=until,
-    )
-    for period in periods:
-        day = accounting_date(period, timing=invoicing.timing, usage=usage, timezone=term.timezone)
-        if selection.wants(period, day):
-            for stretch in _due(run, period):
-                yield _line(term, slot, stretch, period=period, accounting=day)
 
 
 def _due(run: list[Stretch], period: Period) -> Iterator[Stretch]:

@@ -9,12 +9,14 @@ from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.eventlog import EventLog, EventPage, place_of, place_text
 from api.models.page import (
+    CURSOR_CHARS_MAX,
     LIMIT_DEFAULT,
+    LIMIT_MAX,
     Cursor,
     InvalidCursor,
     Limit,
@@ -33,14 +35,34 @@ ID_BYTES_MAX = 256
 SPLITS_MAX = 16
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-Since = Annotated[
-    AwareDatetime | None, Query(alias="from", description="First event time, inclusive.")
-]
-Until = Annotated[
-    AwareDatetime | None, Query(alias="to", description="Last event time, exclusive.")
-]
-Subject = Annotated[str | None, Query(min_length=1, max_length=ID_BYTES_MAX)]
-Type = Annotated[str | None, Query(alias="type", min_length=1, max_length=ID_BYTES_MAX)]
+
+class EventParameters(BaseModel):
+    """Which events; what is not given does not restrict."""
+
+    model_config = ConfigDict(frozen=True)
+
+    subject: str | None = Field(None, min_length=1, max_length=ID_BYTES_MAX)
+    type: str | None = Field(None, min_length=1, max_length=ID_BYTES_MAX)
+    since: AwareDatetime | None = Field(None, alias="from", description="Inclusive.")
+    until: AwareDatetime | None = Field(None, alias="to", description="Exclusive.")
+    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
+    cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
+
+    @property
+    def query(self) -> EventQuery:
+        """What the store is asked."""
+        return EventQuery(
+            subject=self.subject,
+            type=self.type,
+            since=_instant(self.since),
+            until=_instant(self.until),
+        )
+
+
+class UnmatchedParameters(EventParameters):
+    """Which unmatched events."""
+
+    reason: UnmatchedReason | None = None
 
 
 def build_router(*, events: EventLog) -> APIRouter:
@@ -53,32 +75,19 @@ def build_router(*, events: EventLog) -> APIRouter:
     )
 
     @router.get("")
-    async def list_events(
-        subject: Subject = None,
-        type_: Type = None,
-        since: Since = None,
-        until: Until = None,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-    ) -> Response:
+    async def list_events(asked: Annotated[EventParameters, Query()]) -> Response:
         """Events as they were received, newest event time first, with what became of them."""
-        query = _query(subject, type_, since, until)
-        return _page(await events.page(query, limit=limit, after=_after(cursor)))
+        after = _after(asked.cursor)
+        return _page(await events.page(asked.query, limit=asked.limit, after=after))
 
     @router.get("/unmatched")
-    async def list_unmatched(
-        subject: Subject = None,
-        type_: Type = None,
-        since: Since = None,
-        until: Until = None,
-        reason: UnmatchedReason | None = None,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-    ) -> Response:
+    async def list_unmatched(asked: Annotated[UnmatchedParameters, Query()]) -> Response:
         """Accepted events that are in no line, each with the reason."""
-        query = _query(subject, type_, since, until)
-        after = _after(cursor)
-        return _page(await events.unmatched(query, reason=reason, limit=limit, after=after))
+        return _page(
+            await events.unmatched(
+                asked.query, reason=asked.reason, limit=asked.limit, after=_after(asked.cursor)
+            )
+        )
 
     @router.get("/conflicts")
     async def list_conflicts(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response:
@@ -91,15 +100,20 @@ def build_router(*, events: EventLog) -> APIRouter:
     @router.get("/{source}/{id:path}")  # noqa: FAST003
     async def get_event(request: Request) -> Response:
         """One event by its identity. Slashes of a source may be sent as they are or as %2F."""
-        missing: NotFound | None = None
-        for source, event_id in _identities(request):
-            try:
-                return _json(await events.find(source=source, event_id=event_id))
-            except NotFound as error:
-                missing = missing or error
-        raise missing or NotFound("an event is named by /v1/events/{source}/{id}")
+        return _json(await _found(events, _identities(request)))
 
     return router
+
+
+async def _found(events: EventLog, identities: list[tuple[str, str]]) -> Mapping[str, object]:
+    """The first of ``identities`` that was accepted."""
+    missing: NotFound | None = None
+    for source, event_id in identities:
+        try:
+            return await events.find(source=source, event_id=event_id)
+        except NotFound as error:
+            missing = missing or error
+    raise missing or NotFound("an event is named by /v1/events/{source}/{id}")
 
 
 def _identities(request: Request) -> list[tuple[str, str]]:
@@ -111,15 +125,6 @@ def _identities(request: Request) -> list[tuple[str, str]]:
         for place in range(len(parts) - 1, 0, -1)
     ]
     return [pair for pair in pairs if all(pair)][:SPLITS_MAX]
-
-
-def _query(
-    subject: str | None,
-    type_: str | None,
-    since: AwareDatetime | None,
-    until: AwareDatetime | None,
-) -> EventQuery:
-    return EventQuery(subject=subject, type=type_, since=_instant(since), until=_instant(until))
 
 
 def _instant(moment: AwareDatetime | None) -> Micros | None:

@@ -128,16 +128,14 @@ def _file(form: Format, metadata: dict[str, str], totals: Totals) -> Response:
     return Response(body, media_type=MEDIA_TYPES[form], headers=headers)
 
 
-def build_router(*, totals: RatedTotals) -> APIRouter:
-    """GET /v1/totals and the explanation of a line."""
-    router = APIRouter(route_class=StrictRoute, tags=["totals"])
+class TotalsRoutes:
+    """The endpoints, over one :class:`RatedTotals`."""
 
-    @router.get(
-        "/v1/totals",
-        summary="Rated totals of a period",
-        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
-    )
+    def __init__(self, totals: RatedTotals) -> None:
+        self._totals = totals
+
     async def get_totals(
+        self,
         period: Period,
         customer: str | None = None,
         contract: str | None = None,
@@ -148,6 +146,7 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
         cursor: Cursor = None,
         accept: Annotated[str, Header()] = "*/*",
     ) -> Response:
+        """Lines of a period, in JSON page by page; CSV, Arrow and Parquet come whole."""
         form = chosen_format(format_, accept)
         question = Question(
             period=PeriodSpec.parse(period),
@@ -156,37 +155,40 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
             as_of=instant(as_of),
             zeros=zeros,
         )
-        answer = await totals.ask(question)
+        answer = await self._totals.ask(question)
         metadata = _metadata(period, answer)
         if form is not Format.JSON:
             return _file(form, metadata, answer)
         page = paginate(items_of(answer), limit, cursor)
-        document = metadata | {"items": page.items, "next_cursor": page.next_cursor}
-        return Response(orjson.dumps(document), media_type=MEDIA_TYPES[form])
+        return _json(metadata | {"items": page.items, "next_cursor": page.next_cursor})
 
-    @router.get(
-        "/v1/totals/{line_id}/explain",
-        summary="How a line came about, step by step",
-        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
-    )
-    async def explain_line(line_id: str, as_of: AsOf = None) -> Response:
-        explanation = await totals.explain(line_id, as_of=instant(as_of))
-        return Response(orjson.dumps(explanation.as_dict()), media_type=MEDIA_TYPES[Format.JSON])
+    async def explain_line(self, line_id: str, as_of: AsOf = None) -> Response:
+        """Price version and origin, tier by tier, each step before and after."""
+        return _json((await self._totals.explain(line_id, as_of=instant(as_of))).as_dict())
 
-    @router.get(
-        "/v1/totals/{line_id}/events",
-        summary="The events a line counts",
-        dependencies=[Depends(require(Scope.FINANCE, Scope.READ))],
-    )
     async def line_events(
-        line_id: str,
-        as_of: AsOf = None,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
+        self, line_id: str, as_of: AsOf = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
     ) -> Response:
-        facts = await totals.events(line_id, as_of=instant(as_of))
+        """The events a line counts, by time."""
+        facts = await self._totals.events(line_id, as_of=instant(as_of))
         page = paginate(range(facts.height), limit, cursor)
-        document = {"items": event_items(facts[list(page.items)]), "next_cursor": page.next_cursor}
-        return Response(orjson.dumps(document), media_type=MEDIA_TYPES[Format.JSON])
+        items = event_items(facts[list(page.items)])
+        return _json({"items": items, "next_cursor": page.next_cursor})
 
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type=MEDIA_TYPES[Format.JSON])
+
+
+def build_router(*, totals: RatedTotals) -> APIRouter:
+    """GET /v1/totals, and the explanation and events of a line."""
+    routes = TotalsRoutes(totals)
+    may_read = [Depends(require(Scope.FINANCE, Scope.READ))]
+    router = APIRouter(route_class=StrictRoute, tags=["totals"], dependencies=may_read)
+    for path, endpoint, summary in (
+        ("/v1/totals", routes.get_totals, "Rated totals of a period"),
+        ("/v1/totals/{line_id}/explain", routes.explain_line, "How a line came about"),
+        ("/v1/totals/{line_id}/events", routes.line_events, "The events a line counts"),
+    ):
+        router.add_api_route(path, endpoint, methods=["GET"], summary=summary)
     return router

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.models.page import (
+    CURSOR_CHARS_MAX,
     LIMIT_DEFAULT,
-    Cursor,
+    LIMIT_MAX,
     InvalidCursor,
-    Limit,
     decode_cursor,
     encode_cursor,
 )
@@ -31,20 +31,27 @@ GROUPS_MAX = 20
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 PLACE_LIMIT = 2**53
 
-Since = Annotated[AwareDatetime | None, Query(alias="from", description="Inclusive.")]
-Until = Annotated[AwareDatetime | None, Query(alias="to", description="Exclusive.")]
-Window = Annotated[
-    str | None,
-    Query(max_length=16, description="A row a window: 5m, 1h, 1d.", examples=["1d"]),
-]
-GroupBy = Annotated[
-    list[str] | None,
-    Query(description="customer, subject and dimensions; repeated or separated by commas."),
-]
-Customer = Annotated[str | None, Query(max_length=128, description="Only what this one pays.")]
-Timezone = Annotated[
-    str | None, Query(max_length=64, description="Whose days and hours windows follow.")
-]
+
+class UsageParameters(BaseModel):
+    """What of the meter is asked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    since: AwareDatetime | None = Field(None, alias="from", description="Inclusive.")
+    until: AwareDatetime | None = Field(None, alias="to", description="Exclusive.")
+    window: str | None = Field(
+        None, max_length=16, description="A row a window: 5m, 1h, 1d.", examples=["1d"]
+    )
+    customer: str | None = Field(None, max_length=128, description="Only what this one pays.")
+    group_by: list[str] = Field(
+        [], description="customer, subject and dimensions; repeated or separated by commas."
+    )
+    timezone: str | None = Field(
+        None, max_length=64, description="Whose days and hours windows follow."
+    )
+    as_of: AwareDatetime | None = Field(None, description="Answer as it was known then.")
+    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
+    cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
 
 
 def build_router(*, usage: MeterUsage) -> APIRouter:
@@ -57,49 +64,40 @@ def build_router(*, usage: MeterUsage) -> APIRouter:
     )
 
     @router.get("/{meter}/usage")
-    async def get_usage(
-        meter: str,
-        since: Since = None,
-        until: Until = None,
-        window: Window = None,
-        customer: Customer = None,
-        group_by: GroupBy = None,
-        timezone: Timezone = None,
-        as_of: AwareDatetime | None = None,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-    ) -> Response:
+    async def get_usage(meter: str, asked: Annotated[UsageParameters, Query()]) -> Response:
         """What was used, exactly; without ``window`` and ``group_by`` one row for everything."""
-        start, settled = _place(cursor)
-        query = UsageQuery(
-            meter=MeterId(meter),
-            since=_instant(since),
-            until=_instant(until),
-            window=window,
-            customer=None if customer is None else CustomerId(customer),
-            group_by=_groups(group_by),
-            timezone=_zone(timezone),
-            as_of=settled if as_of is None else to_micros(as_of.astimezone(UTC)),
-        )
-        found = await usage.measure(query)
-        shown = found.rows[start : start + limit]
-        more = start + limit < len(found.rows)
-        after = encode_cursor(f"{found.settled.as_of}/{start + limit}") if more else None
+        start, settled = _place(asked.cursor)
+        found = await usage.measure(_query(meter, asked, settled))
+        end = start + asked.limit
+        more = end < len(found.rows)
         answer = {
             "meter": meter,
             **moments(found.settled),
-            "items": shown,
-            "next_cursor": after,
+            "items": found.rows[start:end],
+            "next_cursor": encode_cursor(f"{found.settled.as_of}/{end}") if more else None,
         }
-        return Response(
-            orjson.dumps(answer, option=orjson.OPT_UTC_Z), media_type="application/json"
-        )
+        body = orjson.dumps(answer, option=orjson.OPT_UTC_Z)
+        return Response(body, media_type="application/json")
 
     return router
 
 
-def _groups(given: list[str] | None) -> tuple[str, ...]:
-    names = [name.strip() for part in given or () for name in part.split(",")]
+def _query(meter: str, asked: UsageParameters, settled: Micros | None) -> UsageQuery:
+    """The question; a page after the first (``settled``) is as of the first one's instant."""
+    return UsageQuery(
+        meter=MeterId(meter),
+        since=_instant(asked.since),
+        until=_instant(asked.until),
+        window=asked.window,
+        customer=None if asked.customer is None else CustomerId(asked.customer),
+        group_by=_groups(asked.group_by),
+        timezone=_zone(asked.timezone),
+        as_of=settled if asked.as_of is None else to_micros(asked.as_of.astimezone(UTC)),
+    )
+
+
+def _groups(given: list[str]) -> tuple[str, ...]:
+    names = [name.strip() for part in given for name in part.split(",")]
     if len(names) > GROUPS_MAX or not all(names):
         error = FieldError(pointer="?group_by", detail=f"at most {GROUPS_MAX} names, none empty")
         raise InvalidRequest("group_by cannot be read", errors=[error])

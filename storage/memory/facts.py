@@ -72,7 +72,7 @@ def _nanos(value: Decimal | None) -> int:
     if value is None:
         return 0
     sign, digits, exponent = value.as_tuple()
-    assert isinstance(exponent, int)  # noqa: S101 - a column holds no NaN
+    assert isinstance(exponent, int)
     units = int("".join(map(str, digits))) * int(10 ** (exponent + 9))
     return -units if sign else units
 

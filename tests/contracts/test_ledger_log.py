@@ -37,8 +37,8 @@ class Service:
         self.clock = FixedClock(to_micros(START) + 1)
         self.schedules = CurrentSchedules(lambda: STATE)
         self.log = NodeLog.open(directory, node=NODE, clock=self.clock)
-        index = DiskIdentityIndex.open(directory, self.log)
-        self.ingestor = Ingestor(log=self.log, index=index, reader=self.log)
+        self.index = DiskIdentityIndex.open(self.log.index_directory, self.log)
+        self.ingestor = Ingestor(log=self.log, index=self.index, reader=self.log)
         self.ledger = RedisLedger(Address.parse(server.url), timeout_s=1.0)
         self.writer = RedisLedgerWriter(server.url)
         self.tail = LogFollower(directory, NODE)
@@ -66,6 +66,7 @@ class Service:
     async def close(self) -> None:
         await asyncio.to_thread(self.reader.stop)
         await self.ingestor.close()
+        self.index.close()
         await self.ledger.close()
         self.writer.close()
         self.tail.close()

@@ -268,9 +268,9 @@ class _Writer:
         self._checksums[number] = google_crc32c.extend(self._checksums[number], data)
 
 
-def merged(runs: tuple[Run, ...]) -> Iterator[Entries]:
-    """The entries of all runs in one order, a part of the value range at a time."""
-    parts = -(-sum(run.count for run in runs) // MERGE_ROWS)
+def merged(runs: tuple[Run, ...], *, rows: int = MERGE_ROWS) -> Iterator[Entries]:
+    """The entries of all runs in one order, about ``rows`` at a time."""
+    parts = -(-sum(run.count for run in runs) // rows)
     step = (1 << 64) // parts
     bounds = np.array([step * part for part in range(1, parts)], np.uint64)
     cuts = [np.concatenate([[0], run.starts(bounds), [run.count]]) for run in runs]

@@ -113,14 +113,14 @@ def told(decoded: Decoded) -> list[str | tuple[Any, ...]]:
     return [found[index] for index in range(decoded.received)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(texts=st.lists(events(), min_size=1, max_size=6))
 def test_arrays_say_what_a_careful_parser_says(texts):
     """However spelled, each event is read or rejected like the standard library's parser would."""
     assert told(read("[" + " ,".join(texts) + "]")) == [by_hand(text) for text in texts]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(events(), min_size=1, max_size=5))
 def test_every_json_form_agrees(texts):
     """Lines, arrays and single bodies differ in nothing but how events are joined."""
@@ -130,6 +130,7 @@ def test_every_json_form_agrees(texts):
     assert [told(read(text))[0] for text in texts] == expected
 
 
+@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(events(), max_size=4))
 def test_data_is_kept_as_it_was_sent(texts):
     """Not a digit, a space or an escape of the data changes."""

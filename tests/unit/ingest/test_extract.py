@@ -180,7 +180,7 @@ def specs(draw: st.DrawFn) -> FactSpec:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     data=st.lists(st.tuples(objects(), st.sampled_from(["t", "u", "v"])), max_size=8),
     asked=st.lists(specs(), min_size=1, max_size=3),

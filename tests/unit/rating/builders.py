@@ -15,7 +15,7 @@ import yaml
 
 from catalog.changes import plan
 from catalog.clock import EPOCH, Micros, to_micros
-from catalog.events import FACTS, VOIDS
+from catalog.events import FACTS
 from catalog.grammar import parse_document
 from catalog.ids import MeterId
 from catalog.periods import PeriodSpec

@@ -163,7 +163,7 @@ def test_every_model_is_registered_under_the_name_of_the_grammar():
 
 
 def _example(kind):
-    return kind(**{name: () for name in kind.__dataclass_fields__})
+    return kind(**dict.fromkeys(kind.__dataclass_fields__, ()))
 
 
 def test_columns_refuse_what_would_not_fit():
@@ -172,4 +172,4 @@ def test_columns_refuse_what_would_not_fit():
     converted = terms_of("{model: per_unit, unit_price: '1'}", convert={"divide": "3"})
     plain = terms_of("{model: per_unit, unit_price: '0.000000000001'}")
     assert [units_max(fine), units_max(converted)] == [None, None]
-    assert units_max(plain) == Decimal("99999999999999999")
+    assert units_max(plain) == Decimal(99999999999999999)

@@ -71,10 +71,10 @@ def test_the_worked_example_comes_out_to_the_cent():
     """Three lines: 430.85 and 102116.80 for usage, 5000.00 for the year in advance."""
     lines = rated(*optimus(), "2023-11", contracts=["list"])
     assert amounts(lines, "product", "quantity", "amount", "kind", "timing", "event_count") == [
-        ("4", "1", "5000", "fixed", "advance", 0),
         ("1", "8617", "430.85", "usage", "arrears", 1),
         ("2", "2552920", "102116.8", "usage", "arrears", 1),
-    ] or amounts(lines) == [("1", "430.85"), ("2", "102116.8"), ("4", "5000")]
+        ("4", "1", "5000", "fixed", "advance", 0),
+    ]
     assert lines.schema == LINES
 
 
@@ -94,7 +94,7 @@ def test_a_fee_in_advance_is_due_once_a_year():
     """The 12-month fee counts in its first month, whole, and in no other of the term."""
     catalog, usage = optimus()
     due = {
-        month: [row for row in amounts(rated(catalog, usage, month, contracts=["list"]))]
+        month: amounts(rated(catalog, usage, month, contracts=["list"]))
         for month in ("2023-12", "2024-10", "2024-11")
     }
     assert due == {"2023-12": [], "2024-10": [], "2024-11": []}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
+from catalog.clock import to_micros
 from catalog.meters import Aggregation
 from catalog.periods import PeriodSpec
-from catalog.snapshot import Catalog
+from catalog.snapshot import Catalog, Chain
 from rating.aggregations import UnsupportedMeter
 from rating.dimensions import Selector
 from rating.pipeline import rate
@@ -19,9 +22,14 @@ SPEC = PeriodSpec.parse("2026-01")
 
 
 def business(
-    aggregation: str = "sum", *, subjects: str = "[s]", product: str = "", price: str = ""
+    aggregation: str = "sum",
+    *,
+    subjects: str = "[s]",
+    product: str = "",
+    price: str = "",
+    price_of_one: str = "1",
 ) -> Catalog:
-    """One metered product at 1 a unit, with two dimensions."""
+    """One metered product, with two dimensions."""
     value = "" if aggregation == "count" else ", value: data.n"
     return catalog_of(f"""
     meters:
@@ -33,7 +41,7 @@ def business(
       b:
         currency: USD
         invoicing: {{timing: arrears, every_months: 1}}
-        prices: [{{product: p, charge: {{model: per_unit, unit_price: "1"}} {price}}}]
+        prices: [{{product: p, charge: {{model: per_unit, unit_price: "{price_of_one}"}} {price}}}]
     customers: {{c: {{name: C, subjects: {subjects}}}}}
     contracts: {{k: {{customer: c, pricebook: b, start: 2026-01-01}}}}
     """)
@@ -67,14 +75,13 @@ def test_every_aggregation(aggregation, values, quantity):
 
 
 def test_an_average_is_priced_by_its_fraction():
-    """Two thirds at 30.00 is 20.00; the shown 0.666666667 would be 20.00000001."""
-    text = business("average")
-    catalog = text
+    """A third at 0.015 is 0.005 and rounds up; the shown 0.333333333 would be 0.004999999995."""
+    catalog = business("average", price_of_one="0.015")
     usage = Usage(catalog)
-    for hour, value in enumerate(["2", "2", "0"]):
+    for hour, value in enumerate(["1", "0", "0"]):
         usage.add("m", "s", f"2026-01-02T{hour:02d}:00:00", value)
     found = rate(catalog, period=SPEC, source=usage.source(), as_of=LATER).lines
-    assert amounts(found, "quantity", "amount") == [("1.333333333", "1.33")]
+    assert amounts(found, "quantity", "amount") == [("0.333333333", "0.01")]
 
 
 @pytest.mark.parametrize("aggregation", ["min", "max", "average", "latest", "unique_count"])
@@ -188,8 +195,6 @@ def test_only_what_was_received_by_as_of_counts():
     usage = Usage(catalog).add("m", "s", "2026-01-02T00:00:00", 1)
     usage.add("m", "s", "2026-01-03T00:00:00", 2)
     received = usage.rows[0]["received_at"]
-    from catalog.clock import to_micros
-
     first = rate(catalog, period=SPEC, source=usage.source(), as_of=to_micros(received)).lines
     assert amounts(first, "quantity") == [("1",)]
     assert quantities(catalog, usage) == [("{}", "3", 2)]
@@ -199,10 +204,6 @@ def test_meters_that_are_not_billable_are_not_priced():
     """Counted, never priced."""
     catalog = business()
     meter = catalog.meters["m"]
-    from dataclasses import replace
-
-    from catalog.snapshot import Chain
-
     silent = replace(meter.versions[0], value=replace(meter.last, billable=False))
     quiet = replace(catalog, meters={"m": Chain(versions=(silent,))})
     usage = Usage(quiet).add("m", "s", "2026-01-02", 1)
@@ -214,10 +215,6 @@ def test_meters_that_cannot_be_priced_yet_are_refused_by_name(aggregation):
     """Never priced wrongly: an error that names the meter and what it lacks."""
     catalog = business("sum")
     meter = catalog.meters["m"]
-    from dataclasses import replace
-
-    from catalog.snapshot import Chain
-
     other = replace(meter.last, aggregation=Aggregation(aggregation), window="5m")
     assert unsupported(other) == [
         f"aggregation {aggregation} cannot be rated yet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator
 
@@ -118,9 +119,8 @@ def test_a_second_crash_while_recovering_loses_nothing_either() -> None:
                 story.run()
             files.restart(power_cut=True)
             files.cut_at(second)
-            with pytest.raises(PowerCut):
+            with contextlib.suppress(PowerCut):  # or recovery makes fewer calls than that
                 open_log(files=files, limits=LIMITS, clock=story.clock)
-                raise PowerCut  # recovery makes fewer calls than that
             files.restart(power_cut=True)
             story.check()
 
@@ -132,9 +132,7 @@ def test_a_disk_error_in_any_call_loses_nothing_acknowledged(error: int) -> None
         files = SimFiles(call)
         story = Story(files)
         files.fail_at(call, error)
-        try:
+        with contextlib.suppress(LogUnavailable, OSError):
             story.run()
-        except (LogUnavailable, OSError):
-            pass
         files.restart(power_cut=True)
         story.check()

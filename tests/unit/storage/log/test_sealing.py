@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 
 from catalog.events import RECORDS
 from storage.log.frames import LogCorrupt, LogTooNew
+from storage.log.sealed import encode_manifest
 from storage.log.verify import verify_segments
 from storage.memory.files import SimFiles
 from tests.log_samples import (
@@ -131,18 +133,35 @@ def test_a_newer_manifest_is_refused_loudly() -> None:
         follow(files=files).segments()
 
 
-def test_other_records_under_an_honest_digest_are_detected() -> None:
-    """A manifest whose digest was recomputed still has to describe the records."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counts": (("event", 5),)},
+        {"last_received_at": T0_US + 5},
+        {"first_time": None},
+        {"sha256": "0" * 64},
+        {"bytes": 1},
+    ],
+)
+def test_a_manifest_that_says_otherwise_is_named(change: dict[str, object]) -> None:
+    """With a checksum of its own that fits, it still has to describe the records."""
     files = sealed()
-    manifest_path, path = HOME / f"{STEM}.json", HOME / f"{STEM}.parquet"
-    other = SimFiles()
-    log = open_log(HOME, files=other)
-    put(log, events(4), heartbeat())
-    log.roll()
-    follow(files=other).seal_closed()
-    files.overwrite(path, other.read(path))
-    files.overwrite(manifest_path, other.read(manifest_path))
-    assert verify_segments(HOME, node=NODE, files=files) is None
-    document = json.loads(files.read(manifest_path))
-    files.overwrite(manifest_path, json.dumps(document | {"counts": {"event": 5}}).encode())
-    assert verify_segments(HOME, node=NODE, files=files) is not None
+    (manifest,) = follow(files=files).segments()
+    files.overwrite(HOME / f"{STEM}.json", encode_manifest(replace(manifest, **change)))
+    difference = verify_segments(HOME, node=NODE, files=files)
+    assert difference is not None
+    assert difference.seq == 1
+
+
+def test_a_gap_between_segments_is_named() -> None:
+    """Every record has its place; a segment that vanished with its manifest is a loss."""
+    files = SimFiles()
+    log = open_log(files=files)
+    for start in range(3):
+        put(log, events(1, start=start))
+        log.roll()
+    follow(files=files).seal_closed()
+    files.unlink(HOME / "segment-00000000000000000002-00000000000000000002.json")
+    difference = verify_segments(HOME, node=NODE, files=files)
+    assert difference is not None
+    assert difference.detail == "record 2 should come next; it is missing"

@@ -1,0 +1,140 @@
+"""The pieces of the identity index under keys that a hash would give once in an age."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from storage.log.identity.keys import Entries, Found, KeyHash, Keys
+from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
+from storage.log.identity.runs import RunSet, covering
+from storage.log.identity.table import RecentTable
+from storage.memory.files import SimFiles
+
+HOME = Path("/index")
+
+
+def keys(*pairs: tuple[int, int]) -> Keys:
+    """Keys from their halves."""
+    array = np.array(pairs, np.uint64).reshape(-1, 2)
+    return Keys(array[:, 0].copy(), array[:, 1].copy())
+
+
+def entries(found: Keys, *, first_seq: int = 1) -> Entries:
+    """Entries numbered from ``first_seq``, with a content that follows from the key."""
+    seq = np.arange(first_seq, first_seq + len(found.low))
+    return Entries(found, found.low ^ found.high, seq)
+
+
+def run_of(files: SimFiles, given: Entries) -> Run:
+    """A run of these entries."""
+    order = np.lexsort((given.keys.high, given.keys.low))
+    covers = RunRange(
+        first_seq=int(given.seq.min()),
+        last_seq=int(given.seq.max()),
+        first_received_at=int(given.seq.min()),
+        last_received_at=int(given.seq.max()),
+    )
+    write_run(HOME, covers, [given.take(order)], count=len(given.seq), files=files)
+    return Run(HOME, covers, files=files, check=True)
+
+
+def looked_up(table: RecentTable | RunSet, wanted: Keys) -> list[int]:
+    """The seqs found for ``wanted``."""
+    found = Found.nothing(len(wanted.low))
+    table.probe(wanted, found)
+    assert (found.content[found.seq > 0] == (wanted.low ^ wanted.high)[found.seq > 0]).all()
+    return found.seq.tolist()
+
+
+TWINS = keys(*((7, high) for high in range(40)), (2**64 - 1, 5), (2**64 - 1, 6), (1, 5))
+STRANGERS = keys((7, 40), (8, 3), (2**64 - 1, 7), (1, 6), (3, 5))
+
+
+def test_a_table_tells_keys_apart_by_both_halves() -> None:
+    """Equal low halves, and one bucket for everybody, so that it runs over several times."""
+    crowd = keys(*((low, 2**60) for low in range(1, 41)))
+    for given in (TWINS, crowd):
+        table = RecentTable(64)
+        table.insert(entries(given), received=(0, 0))
+        assert looked_up(table, given) == list(range(1, len(given.low) + 1))
+        assert looked_up(table, STRANGERS) == [0] * 5
+
+
+@pytest.mark.parametrize("rows", [3, 43])
+def test_a_run_tells_keys_apart_by_both_halves(rows: int) -> None:
+    """By the search for a few keys and by the one for many."""
+    runs = RunSet((run_of(SimFiles(), entries(TWINS)),))
+    for start in range(0, 43, rows):
+        part = Keys(TWINS.low[start : start + rows], TWINS.high[start : start + rows])
+        assert looked_up(runs, part) == list(range(start + 1, min(start + rows, 43) + 1))
+    assert looked_up(runs, STRANGERS) == [0] * 5
+    assert looked_up(runs, keys(*[(3, 5)] * 20, *[(7, 41)] * 20)) == [0] * 40
+
+
+def test_runs_and_their_merger_answer_alike() -> None:
+    """Uniform keys and twins over four runs; in more than one part of the value range."""
+    random = np.random.default_rng(3)
+    files, runs = SimFiles(), []
+    for number in range(4):
+        low, high = random.integers(1, 2**63, (2, 5_000)).astype(np.uint64) * np.uint64(2)
+        given = Keys(low, high)
+        if number == 2:
+            given = Keys(np.concatenate([low, TWINS.low]), np.concatenate([high, TWINS.high]))
+        runs.append(run_of(files, entries(given, first_seq=1 + 10_000 * number)))
+    count = sum(run.count for run in runs)
+    covers = covering(tuple(runs))
+    write_run(HOME, covers, merged(tuple(runs), rows=1_500), count=count, files=files)
+    one = RunSet((Run(HOME, covers, files=files, check=True),))
+    many = RunSet(tuple(runs))
+    for run in runs:
+        wanted = run.entries(0, run.count)
+        assert looked_up(many, wanted.keys) == looked_up(one, wanted.keys) == wanted.seq.tolist()
+    strangers = keys(*random.integers(1, 2**63, (5_000, 2)).tolist())
+    assert not any(looked_up(one, strangers) + looked_up(many, strangers))
+
+
+def test_every_flipped_byte_of_a_run_is_detected() -> None:
+    """But for padding, which says nothing."""
+    files = SimFiles()
+    run = run_of(files, entries(keys(*((i * 2**59, i) for i in range(1, 21)))))
+    path = HOME / run.covers.name
+    content = files.read(path)
+    unnoticed = []
+    for at in range(len(content)):
+        damaged = bytearray(content)
+        damaged[at] ^= 0x20
+        files.overwrite(path, bytes(damaged))
+        try:
+            Run(HOME, run.covers, files=files, check=True)
+        except RunDamaged:
+            continue
+        unnoticed.append(at)
+    assert len(unnoticed) < 16
+    assert not any(content[at] for at in unnoticed)
+    files.overwrite(path, content[:-40])
+    with pytest.raises(RunDamaged):
+        Run(HOME, run.covers, files=files, check=True)
+
+
+def test_keys_depend_on_each_part_and_on_the_seeds() -> None:
+    """No two of these look alike, in either half."""
+    rows = pl.DataFrame(
+        {"source": ["ab", "a", "", "abc", "c", "é"], "id": ["c", "bc", "abc", "", "ab", "\0"]}
+    )
+    made = [KeyHash(seeds)(rows) for seeds in ((1, 2, 3, 4), (5, 2, 3, 4), (1, 2, 3, 5))]
+    assert len(set(made[0].low.tolist())) == len(set(made[0].high.tolist())) == 6
+    assert not set(made[0].low.tolist()) & set(made[1].low.tolist())
+    assert not set(made[0].high.tolist()) & set(made[2].high.tolist())
+
+
+def test_keys_do_not_depend_on_the_batch() -> None:
+    """A row's key is the same alone and among many, where Polars uses its threads."""
+    many = pl.DataFrame({"source": ["s"] * 30_000, "id": [str(i) for i in range(30_000)]})
+    hashed = KeyHash((1, 2, 3, 4))
+    alone = hashed(many[29_000:29_001])
+    among = hashed(many)
+    assert (alone.low[0], alone.high[0]) == (among.low[29_000], among.high[29_000])
