@@ -89,7 +89,7 @@ def prepare_data(settings: Settings, say: Callable[[str], None]) -> Clock:
         InvalidRequest: a new sandbox without ``--now``.
     """
     data = settings.data
-    if len(os.fsencode(data / LONGEST_SOCKET)) > SOCKET_PATH_BYTES_MAX:
+    if len(os.fsencode(data.absolute() / LONGEST_SOCKET)) > SOCKET_PATH_BYTES_MAX:
         raise UnusablePath(f"the path of the data directory is too long for sockets: {data}")
     _check_kind(data, sandbox=settings.sandbox)
     if settings.sandbox:

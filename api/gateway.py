@@ -33,7 +33,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """Everything a gateway runs, built by ``api.wiring.build_gateway``.
+    """Everything a gateway runs, built by ``api.wiring.gateway``.
 
     ``open_node`` blocks (it recovers the log) and is called in a thread; ``mount`` then makes
     the node's parts on the event loop. ``starters`` run before anything is served, ``background``
@@ -137,7 +137,7 @@ async def _open(gateway: Gateway) -> None:
 def main() -> None:
     """Run the gateway named on the command line."""
     from api.logs import configure_logs  # noqa: PLC0415  (only this process needs them)
-    from api.wiring import build_gateway  # noqa: PLC0415
+    from api.wiring.gateway import build_gateway  # noqa: PLC0415
 
     name, descriptor = sys.argv[1], int(sys.argv[2])
     settings = read_settings()

@@ -39,11 +39,15 @@ _USAGE_BYTES = 512  # what an event the service makes counts for in the queue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContext:
-    """What a node's parts are made with."""
+    """What a node's parts are made with.
+
+    ``log_clock`` numbers records: it never falls behind a catalog that was read.
+    """
 
     settings: Settings
     name: NodeId
     clock: Clock
+    log_clock: Clock
     registry: NodeRegistry
     snapshots: Snapshots
     ledger: Ledger
@@ -76,7 +80,7 @@ def open_node(context: NodeContext) -> Callable[[], Awaitable[OpenNode]]:
     log = NodeLog.open(
         settings.data / "nodes" / context.name,
         node=context.name,
-        clock=context.clock,
+        clock=context.log_clock,
         limits=LogLimits(
             hot_bytes_max=settings.log.hot_bytes_max,
             hot_age_us_max=settings.log.hot_age_s_max * SECOND_US,

@@ -92,6 +92,11 @@ def sql_url(settings: Settings) -> str:
     return f"sqlite:///{settings.data.absolute() / 'catalog.sqlite'}"
 
 
+def worker_socket(data: Path) -> Path:
+    """Where the worker listens for the gateways."""
+    return data / "run" / "worker.sock"
+
+
 def ledger_socket(data: Path) -> Path:
     """Where the private Valkey listens."""
     return data.absolute() / "run" / "valkey.sock"

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     timezone: str = "UTC"
     sandbox: bool = False
     now: AwareDatetime | None = None
+    rate_from: Literal["parquet", "clickhouse"] = "parquet"
     metrics_public: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

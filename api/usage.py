@@ -23,7 +23,7 @@ from catalog.meters import Aggregation, Meter
 from catalog.money import plain, round_fraction
 from catalog.snapshot import Catalog
 from catalog.subjects import BEGINNING, ENDLESS, SubjectIndex, span
-from rating.aggregations import ADDITIVE, FROM_FACTS, UnsupportedMeter
+from rating.aggregations import ADDITIVE, FROM_FACTS
 from rating.dimensions import Selector
 from rating.ports import SPANS, FactSource
 
@@ -43,6 +43,12 @@ class Catalogs(Protocol):
     def as_of(self, recorded_at: Micros) -> Catalog:
         """What had been stated by then."""
         ...
+
+
+class UnsupportedMeter(InvalidRequest):
+    """The meter aggregates in a way that usage cannot show yet."""
+
+    code = "unsupported_meter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

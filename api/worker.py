@@ -53,7 +53,7 @@ Check = Callable[[], str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """Everything a worker runs, built by ``api.wiring.build_worker``.
+    """Everything a worker runs, built by ``api.wiring.worker``.
 
     Services start in order and stop in reverse; then ``closers`` run last to first.
     ``hot_paths`` are the OpenAPI path items of what the gateways answer themselves.
@@ -247,7 +247,7 @@ def main() -> None:
     """Run the worker."""
     from api.logs import configure_logs  # noqa: PLC0415  (only this process needs them)
     from api.version import VERSION  # noqa: PLC0415
-    from api.wiring import build_worker  # noqa: PLC0415
+    from api.wiring.worker import build_worker  # noqa: PLC0415
 
     settings = read_settings()
     configure_logs(settings, process="worker")

@@ -35,6 +35,26 @@ class FixedClock:
         self._now_us = Micros(now_us)
 
 
+class LogicalClock:
+    """A clock that never falls behind what its owner has observed elsewhere (Lamport).
+
+    Instants given in one process then order after instants it has seen from another, also while
+    the machine's clock steps back or a sandbox's stands still.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._observed = Micros(0)
+
+    def now_us(self) -> Micros:
+        """The clock's instant, or the latest observed one where that is later."""
+        return max(self._clock.now_us(), self._observed)
+
+    def observe(self, instant: Micros) -> None:
+        """From now on answer ``instant`` or later."""
+        self._observed = max(self._observed, instant)
+
+
 def to_datetime(instant: int) -> datetime:
     """``instant`` as an aware UTC datetime, exact to the microsecond."""
     return EPOCH + timedelta(microseconds=instant)

@@ -148,7 +148,8 @@ class Schedule:
         ]
         text = repr((content, reading))
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self._last: Segment | None = None
+        self._last: Segment | None = None  # what was asked for last is mostly asked for again
+        self._history: tuple[Segment, ...] = ()
 
     def segment_at(self, instant: int) -> Segment | None:
         """The segment that holds ``instant``; None before the first term."""
@@ -177,19 +178,21 @@ class Schedule:
             yield segment
             instant = segment.end
 
-    def history(self, instant: int) -> list[Segment]:
+    def history(self, instant: int) -> tuple[Segment, ...]:
         """The segment at ``instant``, preceded by those whose usage bears on its grants."""
         segment = self.segment_at(instant)
         if segment is None:
-            return []
+            return ()
+        if self._history and self._history[-1] is segment:
+            return self._history
         found = [segment]
         while len(found) < SEGMENTS_MAX:
             before = self.segment_at(found[-1].start - 1)
             if before is None or not _linked(before, found[-1]):
                 break
             found.append(before)
-        self._last = segment
-        return found[::-1]
+        self._last, self._history = segment, tuple(found[::-1])
+        return self._history
 
 
 def _linked(before: Segment, after: Segment) -> bool:

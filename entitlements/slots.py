@@ -98,10 +98,10 @@ def _plan(schedules: Schedules, customer: CustomerId, item: Item, now: Micros) -
         schedule=schedule.digest,
         segment=segment.start,
         gate=gate_of(segment),
-        opening=burndown.opening([segment], {}).available,
+        opening=sum(grant.amount for grant in segment.grants),
         amount=item.amount,
     )
-    history = () if segment.unlimited else tuple(schedule.history(now))
+    history = () if segment.unlimited else schedule.history(now)
     return PlannedItem(item=item, slot=slot, reading=reading, history=history, schedule=schedule)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import SECOND_US
 from catalog.errors import DomainError
-from catalog.events import INSTANT, RECORDS, RejectCode
+from catalog.events import INSTANT, RECORDS, RecordKind, RejectCode
 
 MIB = 1024**2
 
@@ -129,19 +130,21 @@ class Columns:
     def __len__(self) -> int:
         return len(self.source)
 
-    def frame(self) -> pl.DataFrame:
-        """The same as INCOMING, once validated."""
+    def records(self) -> pl.DataFrame:
+        """The same as APPENDED records, once validated."""
+        given = [time is not None for time in self.time]
         return pl.DataFrame(
-            {
-                "index": pl.Series(self.index, dtype=pl.Int64),
-                "source": pl.Series(self.source, dtype=pl.String),
-                "id": pl.Series(self.id, dtype=pl.String),
-                "type": pl.Series(self.type, dtype=pl.String),
-                "subject": pl.Series(self.subject, dtype=pl.String),
-                "time": pl.Series(self.time, dtype=pl.Int64).cast(INSTANT),
-                "time_given": pl.Series([time is not None for time in self.time], dtype=pl.Boolean),
-                "data": pl.Series(self.data, dtype=pl.String),
-            }
+            [
+                pl.Series("kind", np.full(len(self), RecordKind.EVENT.value, np.uint8)),
+                pl.Series("source", self.source, pl.String),
+                pl.Series("id", self.id, pl.String),
+                pl.Series("type", self.type, pl.String),
+                pl.Series("subject", self.subject, pl.String),
+                pl.Series("time", self.time, pl.Int64).cast(INSTANT),
+                pl.Series("time_given", given, pl.Boolean),
+                pl.Series("data", self.data, pl.String),
+                pl.Series("target", [None], pl.Int64).new_from_index(0, len(self)),
+            ]
         )
 
     @classmethod

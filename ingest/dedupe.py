@@ -93,9 +93,7 @@ def _followers(ids: pl.DataFrame) -> list[tuple[int, int]]:
     """
     if ids.height < 2:
         return []
-    hashes = ids.select(
-        pl.col("source").hash(_KEY_SEEDS[0]) ^ pl.col("id").hash(_KEY_SEEDS[1])
-    ).to_series()
+    hashes = ids["source"].hash(_KEY_SEEDS[0]) ^ ids["id"].hash(_KEY_SEEDS[1])
     if hashes.n_unique() == ids.height:
         return []
     leaders: dict[tuple[str, str], int] = {}

@@ -15,7 +15,7 @@ from catalog.errors import DomainError
 from catalog.events import RecordKind, RejectCode
 from catalog.ids import Seq
 from ingest.batch import APPENDED, Checked, Rejection, joined
-from ingest.dedupe import Copy, sort_copies
+from ingest.dedupe import Copy, Sorted, sort_copies
 from ingest.identity import identities
 from ingest.ports import Appended, IdentityIndex, RecordReader
 from ingest.voids import VoidItem, VoidOutcome, sort_voids
@@ -95,6 +95,8 @@ class Group:
     @property
     def records(self) -> pl.DataFrame:
         """APPENDED rows to write. May be empty: then nothing need be written or settled."""
+        if len(self._parts) == 1:
+            return self._parts[0]
         return pl.concat(self._parts) if self._parts else APPENDED.to_frame()
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -120,7 +122,7 @@ class Group:
 
     def _add_events(self, jobs: list[EventsJob]) -> None:
         while jobs:
-            events = joined([job.checked.events for job in jobs]).frame()
+            events = joined([job.checked.events for job in jobs]).records()
             found = sort_copies(events, index=self._index, reader=self._reader)
             bounds = np.cumsum([0, *(len(job.checked) for job in jobs)]).tolist()
             spans = list(pairwise(bounds))
@@ -135,9 +137,16 @@ class Group:
                 break
             jobs = kept  # without them, a copy of what they brought may be the first one
         if jobs and not jobs[0].dry_run:
+            self._keep_new(events, found)
+
+    def _keep_new(self, events: pl.DataFrame, found: Sorted) -> None:
+        ids = found.identities
+        if found.copies.any():
             new = pl.Series(found.copies == Copy.NEW)
-            self._extend(_event_records(events.filter(new)))
-            self._remember(found.identities.filter(new), height=int(new.sum()))
+            events, ids = events.filter(new), ids.filter(new)
+        if events.height:
+            self._runs.append((self._height, ids))
+            self._extend(events)
 
     def _add_records(self, job: RecordsJob) -> None:
         """Add records together, leaving out events that are known: a retry wrote them again."""
@@ -161,10 +170,6 @@ class Group:
         job.outcome = found.outcome
         self._voided.extend(found.seqs)
         self._extend(found.records)
-
-    def _remember(self, ids: pl.DataFrame, *, height: int) -> None:
-        if height:
-            self._runs.append((self._height - height, ids))
 
     def _extend(self, records: pl.DataFrame) -> None:
         if records.height:
@@ -191,12 +196,6 @@ def _outcome(
 def _conflict(checked: Checked, row: int) -> Rejection:
     index, identity = checked.events.index[row], checked.events.id[row]
     return Rejection(index=index, id=identity, code=RejectCode.CONFLICT, detail=_CONFLICT)
-
-
-def _event_records(events: pl.DataFrame) -> pl.DataFrame:
-    kind = pl.lit(RecordKind.EVENT.value, pl.UInt8).alias("kind")
-    target = pl.lit(None, pl.Int64).alias("target")
-    return events.with_columns(kind, target).select(APPENDED.names())
 
 
 def _behind(appended: Appended, offset: int, *, count: int) -> Appended:

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from catalog.errors import DomainError
 from catalog.meters import Aggregation, Meter
 
 ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 """Aggregations that can be added up from partial results; of nothing they are 0."""
-
-
-class UnsupportedMeter(DomainError):
-    """A meter that cannot be priced yet; apply refuses prices on it."""
-
-    code = "unsupported_meter"
 
 
 _VALUE = pl.col("value")

@@ -56,6 +56,7 @@ def rate(  # noqa: PLR0913 - one question, all of it optional but three
     Raises:
         OutOfRange: a quantity or amount is beyond what is promised to be exact.
         NotCovered: a quantity lies beyond the last tier of a price that refuses it.
+        UnsupportedTerms: the catalog states what cannot be rated yet.
     """
     plans = plan_lines(catalog, Accounted(period, as_of), customers=customers, contracts=contracts)
     usage = measure(plans, catalog, source, as_of=as_of)

@@ -16,7 +16,7 @@ from catalog.meters import Aggregation, Meter
 from catalog.money import QUANTITY as QUANTITY_LIMIT
 from catalog.money import from_units
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE, FROM_FACTS, UnsupportedMeter, unsupported_meter
+from rating.aggregations import ADDITIVE, FROM_FACTS
 from rating.claims import Claim, claims_of
 from rating.dimensions import Selector
 from rating.plan import LinePlan
@@ -92,7 +92,6 @@ def measure(
 
     Raises:
         OutOfRange: a quantity of 10^18 or more.
-        UnsupportedMeter: a meter whose aggregation cannot be priced yet.
     """
     asked = _question(plans, catalog)
     found = [_fixed(plans), _sums(asked, source, as_of), _facts(asked, source, as_of)]
@@ -139,8 +138,6 @@ def _priced_meter(plan: LinePlan) -> Meter | None:
     meter = plan.terms.metered
     if meter is None or not meter.billable:
         return None
-    if missing := unsupported_meter(meter):
-        raise UnsupportedMeter(f"meter {meter.id} cannot be priced yet: {', '.join(missing)}")
     return meter
 
 

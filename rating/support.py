@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from catalog.contracts import Contract
+from catalog.errors import DomainError
 from catalog.meters import Meter
 from catalog.pricebooks import Price
 from rating.aggregations import unsupported_meter
 from rating.charges.registry import MODELS, model_name
+
+
+class UnsupportedTerms(DomainError):
+    """A catalog states what cannot be rated yet; apply refuses it, and so does rating."""
+
+    code = "unsupported_terms"
+
+
+def require_supported(stated: Price | Contract | Meter, *, name: str) -> None:
+    """Let through only what can be rated in full: a term that is ignored would be a wrong bill.
+
+    Raises:
+        UnsupportedTerms: naming what cannot.
+    """
+    if missing := unsupported(stated):
+        raise UnsupportedTerms(f"{name}: {'; '.join(missing)}")
 
 
 def unsupported(stated: Price | Contract | Meter) -> list[str]:

@@ -29,6 +29,7 @@ from rating.overrides import (
     overridden,
     pinned_at,
 )
+from rating.support import require_supported
 from rating.terms import Terms, bare
 
 K = TypeVar("K")
@@ -108,6 +109,7 @@ class Timelines:
         version = version_at(term.chain, instant, zone)
         if version is None:
             return {}
+        require_supported(version.value, name=f"contract {term.contract.id}")
         contract = amended(version.value, instant, zone)
         listed = instant
         if contract.pin:
@@ -162,6 +164,9 @@ class Timelines:
             meter = value_at(_named(self._catalog.meters, product.meter, "meter"), instant, zone)
         parts = (id(price), id(product), id(meter), offer.multiply, invoicing, currency, prorate)
         if parts not in self._terms:
+            require_supported(price, name=f"price {price.key} of contract {contract.id}")
+            if meter is not None and price.quantity is None:
+                require_supported(meter, name=f"meter {meter.id}")
             self._terms[parts] = Terms(
                 product=product.id,
                 filter=product.filter,

@@ -96,39 +96,25 @@ def walked_periods(
         if first < end:
             yield 1, first, end, first, end
         return
-    days = invoicing.every * (7 if invoicing.unit is PeriodUnit.WEEK else 1)
-
-    def bound(base: datetime, n: int) -> datetime:
-        if invoicing.unit is PeriodUnit.MONTH:
-            return _month_later(base, n * invoicing.every)
-        return base + timedelta(days=n * days)
-
+    months = invoicing.unit is PeriodUnit.MONTH
+    days = timedelta(days=invoicing.every * (7 if invoicing.unit is PeriodUnit.WEEK else 1))
+    base, shift = (origin, invoicing.after_months) if months else (_wall(first, zone), 0)
     if invoicing.anchor is Anchor.CALENDAR:
         base = datetime(2000, 1, 3 if invoicing.unit is PeriodUnit.WEEK else 1)  # noqa: DTZ001
-        steps = itertools.count()
-    elif invoicing.unit is PeriodUnit.MONTH:
-        base, steps = origin, itertools.count()
-    else:
-        base, steps = _wall(first, zone), itertools.count()
-    shift = (
-        invoicing.after_months
-        if (invoicing.anchor is Anchor.CONTRACT and invoicing.unit is PeriodUnit.MONTH)
-        else 0
-    )
+        shift = 0
+
+    def bound(n: int) -> int:
+        wall = _month_later(base, shift + n * invoicing.every) if months else base + n * days
+        return _instant(wall, zone)
+
     index = 0
-    for n in steps:
-        left, right = (
-            _instant(_month_later(base, shift + m * invoicing.every), zone)
-            if invoicing.unit is PeriodUnit.MONTH
-            else _instant(bound(base, m), zone)
-            for m in (n, n + 1)
-        )
+    for n in itertools.count():
+        left, right = bound(n), bound(n + 1)
         if left >= min(until, end):
             return
-        if right <= first or left >= right:
-            continue
-        index += 1
-        yield index, max(left, first), min(right, end), left, right
+        if right > first and right > left:
+            index += 1
+            yield index, max(left, first), min(right, end), left, right
 
 
 # -- terms --------------------------------------------------------------------------------------
@@ -181,52 +167,51 @@ class Terms:
 def terms_at(catalog: Catalog, contract: Contract, instant: int) -> dict[str, Terms]:
     """The contract's prices in force at one instant, by slot."""
     zone = _zone(catalog, contract)
-    overrides, book_id, fixed_at = (
-        contract.prices,
-        contract.pricebook,
-        resolve(contract.start, zone),
-    )
+    overrides, book_id, listed_at = contract.prices, contract.pricebook, instant
+    fixed_at = resolve(contract.start, zone)
     for amendment in sorted(contract.amendments, key=lambda a: resolve(a.effective_from, zone)):
         begun = resolve(amendment.effective_from, zone)
         if begun <= instant:
             overrides = amendment.prices if amendment.prices is not None else overrides
             if amendment.pricebook:
                 book_id, fixed_at = amendment.pricebook, max(fixed_at, begun)
-    listed: list[tuple[str, Price]] = []
-    book = None
+    if contract.pin:
+        listed_at = fixed_at
+    listed, book = [], None
     if book_id:
-        when = fixed_at if contract.pin else instant
         chain = catalog.pricebooks[book_id]
-        found = chain.at(when, zone)
+        found = chain.at(listed_at, zone)
         book = found or chain.versions[0].value
-        live = [
-            p
-            for p in (found.prices if found else ())
-            if _holds(p.effective_from, p.effective_until, when, zone)
+        listed = _listed(found.prices if found else (), listed_at, zone)
+    priced = _overridden(listed, overrides, instant, zone)
+    return {
+        slot: _terms(catalog, contract, book, price, factor)
+        for slot, (price, factor) in priced.items()
+    }
+
+
+def _listed(prices: Iterable[Price], instant: int, zone: ZoneInfo) -> list[tuple[str, Price]]:
+    """List prices in force: of namesakes the newest, twins numbered."""
+    live = [p for p in prices if _holds(p.effective_from, p.effective_until, instant, zone)]
+    found = []
+    for price in live:
+        newest = max(_since(p, zone) for p in live if p.key == price.key)
+        twins = [p for p in live if p.key == price.key and _since(p, zone) == newest]
+        found += [
+            (price.key if rank == 1 else f"{price.key}#{rank}", price)
+            for rank, twin in enumerate(twins, start=1)
+            if twin is price
         ]
-        for price in live:
-            peers = [p for p in live if p.key == price.key]
-            newest = max(_since(p, zone) for p in peers)
-            peers = [p for p in peers if _since(p, zone) == newest]
-            for rank, peer in enumerate(peers, start=1):
-                if peer is price:
-                    listed.append((price.key if rank == 1 else f"{price.key}#{rank}", price))
-    result: dict[str, tuple[Price, Decimal]] = {slot: (p, Decimal(1)) for slot, p in listed}
-    alive = [
-        o
-        for o in overrides
-        if o.price is None or _holds(o.price.effective_from, o.price.effective_until, instant, zone)
-    ]
+    return found
 
-    def name(o: Any) -> Any:
-        return o.product, o.overrides, o.additional, o.price.key if o.price else None
 
+def _overridden(
+    listed: list[tuple[str, Price]], overrides: Iterable[Any], instant: int, zone: ZoneInfo
+) -> dict[str, tuple[Price, Decimal]]:
+    """What the contract's overrides leave of the list, and add to it."""
+    result = {slot: (price, Decimal(1)) for slot, price in listed}
     added = []
-    for o in alive:
-        if o.price is not None and _since(o.price, zone) < max(
-            _since(x.price, zone) for x in alive if x.price and name(x) == name(o)
-        ):
-            continue
+    for o in _newest(overrides, instant, zone):
         hit = [
             slot
             for slot, p in listed
@@ -241,31 +226,45 @@ def terms_at(catalog: Catalog, contract: Contract, instant: int) -> dict[str, Te
             key = hit[0] if len(hit) == 1 else o.price.key
             added.append((f"+{key}" if o.additional else key, o.price))
     for key, price in added:
-        slot, n = key, 1
-        while slot in result:
-            n += 1
-            slot = f"{key}#{n}"
-        result[slot] = price, Decimal(1)
-    return {
-        slot: Terms(
-            price=replace(
-                price,
-                id=None,
-                name=None,
-                effective_from=None,
-                effective_until=None,
-                invoicing=None,
-                prorate=None,
-            ),
-            factor=factor,
-            invoicing=price.invoicing or contract.invoicing or book.invoicing,
-            prorate=price.prorate or contract.prorate or (book.prorate if book else Prorate.NO),
-            currency=contract.currency or book.currency,
-            product=(product := catalog.products[price.product].last),
-            meter=catalog.meters[product.meter].last if product.meter else None,
-        )
-        for slot, (price, factor) in result.items()
-    }
+        names = (key if n == 1 else f"{key}#{n}" for n in itertools.count(1))
+        result[next(name for name in names if name not in result)] = price, Decimal(1)
+    return result
+
+
+def _newest(overrides: Iterable[Any], instant: int, zone: ZoneInfo) -> list[Any]:
+    """Overrides in force; of prices that say they are the same one, the newest."""
+
+    def name(o: Any) -> Any:
+        return o.product, o.overrides, o.additional, o.price.key
+
+    live = [
+        o
+        for o in overrides
+        if o.price is None or _holds(o.price.effective_from, o.price.effective_until, instant, zone)
+    ]
+    return [
+        o
+        for o in live
+        if o.price is None
+        or _since(o.price, zone)
+        == max(_since(x.price, zone) for x in live if x.price and name(x) == name(o))
+    ]
+
+
+def _terms(catalog: Catalog, contract: Contract, book: Any, price: Price, factor: Decimal) -> Terms:
+    product = catalog.products[price.product].last
+    nothing = dict.fromkeys(
+        ("id", "name", "effective_from", "effective_until", "invoicing", "prorate")
+    )
+    return Terms(
+        price=replace(price, **nothing),
+        factor=factor,
+        invoicing=price.invoicing or contract.invoicing or book.invoicing,
+        prorate=price.prorate or contract.prorate or (book.prorate if book else Prorate.NO),
+        currency=contract.currency or book.currency,
+        product=product,
+        meter=catalog.meters[product.meter].last if product.meter else None,
+    )
 
 
 def _zone(catalog: Catalog, contract: Contract) -> ZoneInfo:
@@ -275,7 +274,7 @@ def _zone(catalog: Catalog, contract: Contract) -> ZoneInfo:
 # -- money --------------------------------------------------------------------------------------
 
 
-def tier_cost(tier: Any, units: Fraction, unused_fee: bool) -> Fraction:
+def tier_cost(tier: Any, units: Fraction, *, unused_fee: bool) -> Fraction:
     """What one tier charges for the units in it."""
     sold = units
     if tier.package_size is not None:
@@ -298,24 +297,36 @@ def charged(charge: Any, units: Fraction) -> Fraction:
             sold = max(0, math.ceil(rest / Fraction(charge.size)))
             return sold * Fraction(charge.package_price)
         case Graduated():
-            total, low = Fraction(0), Fraction(0)
-            for n, tier in enumerate(charge.tiers):
-                high = None if tier.up_to is None else Fraction(tier.up_to)
-                if n == 0 or units > low:
-                    inside = (units if high is None else min(units, high)) - low
-                    total += tier_cost(tier, inside, charge.flat_fee_when_unused and n == 0)
-                low = high
-            if low is not None and units > low and charge.beyond is Beyond.REFUSE:
-                raise Refused
-            return total
+            return graduated(charge, units)
         case Volume():
-            for n, tier in enumerate(charge.tiers):
-                if tier.up_to is None or units <= Fraction(tier.up_to):
-                    return tier_cost(tier, units, charge.flat_fee_when_unused and n == 0)
-            if charge.beyond is Beyond.REFUSE:
-                raise Refused
-            return Fraction(0)
+            return volume(charge, units)
     raise NotImplementedError(charge)
+
+
+def graduated(charge: Graduated, units: Fraction) -> Fraction:
+    """Each tier for the units in it."""
+    total, low = Fraction(0), Fraction(0)
+    for n, tier in enumerate(charge.tiers):
+        inside = (units if tier.up_to is None else min(units, Fraction(tier.up_to))) - low
+        if n == 0 or units > low:
+            unused = charge.flat_fee_when_unused and n == 0
+            total += tier_cost(tier, inside, unused_fee=unused)
+        if tier.up_to is None:
+            return total
+        low = Fraction(tier.up_to)
+    if units > low and charge.beyond is Beyond.REFUSE:
+        raise Refused
+    return total
+
+
+def volume(charge: Volume, units: Fraction) -> Fraction:
+    """All units in the one tier reached."""
+    for n, tier in enumerate(charge.tiers):
+        if tier.up_to is None or units <= Fraction(tier.up_to):
+            return tier_cost(tier, units, unused_fee=charge.flat_fee_when_unused and n == 0)
+    if charge.beyond is Beyond.REFUSE:
+        raise Refused
+    return Fraction(0)
 
 
 def amount_of(terms: Terms, units: Fraction, *, terms_share: Fraction, fee: Fraction) -> Fraction:
@@ -508,19 +519,14 @@ def _passes(condition, value):
 def aggregated(how: Aggregation, events: list[Event]) -> Fraction:
     """The quantity of a group of events."""
     values = [Fraction(e.value) for e in events if isinstance(e.value, Decimal | int)]
-    match how:
-        case Aggregation.COUNT:
-            return Fraction(len(events))
-        case Aggregation.SUM:
-            return sum(values, Fraction(0))
-        case Aggregation.MIN:
-            return min(values)
-        case Aggregation.MAX:
-            return max(values)
-        case Aggregation.AVERAGE:
-            return sum(values) / len(values)
-        case Aggregation.LATEST:
-            return Fraction(max(events, key=lambda e: (e.time, e.received_at)).value)
-        case Aggregation.UNIQUE_COUNT:
-            return Fraction(len({e.value for e in events}))
-    raise NotImplementedError(how)
+    latest = max(events, key=lambda e: (e.time, e.received_at), default=None)
+    found = {
+        Aggregation.COUNT: lambda: len(events),
+        Aggregation.SUM: lambda: sum(values, Fraction(0)),
+        Aggregation.MIN: lambda: min(values),
+        Aggregation.MAX: lambda: max(values),
+        Aggregation.AVERAGE: lambda: sum(values) / len(values),
+        Aggregation.LATEST: lambda: latest.value,
+        Aggregation.UNIQUE_COUNT: lambda: len({e.value for e in events}),
+    }
+    return Fraction(found[how]())

@@ -1,21 +1,38 @@
-"""``tallyman``: the one command. Commands import what they need when they run."""
+"""``tallyman``: the one command. Each of its commands is imported when it is run."""
 
 from __future__ import annotations
 
 import typer
 
-from api.cli.node import app as node_app
-from api.cli.serve import serve_command
+from api.cli.lazy import LazyCommand, lazy_group
+
+COMMANDS = {
+    name: LazyCommand(module=module, attribute=attribute, help=text)
+    for name, module, attribute, text in (
+        ("serve", "api.cli.serve", "serve_command", "Run the service on this machine."),
+        ("apply", "api.cli.apply", "apply_command", "Make the catalog what files say."),
+        ("import", "api.cli.importing.command", "import_command", "Import a file of usage."),
+        ("totals", "api.cli.finance", "totals_command", "Rated totals of a period."),
+        ("explain", "api.cli.finance", "explain_command", "Why a line is what it is."),
+        ("invoices", "api.cli.finance", "invoices_command", "Invoices of a period."),
+        ("demo", "api.cli.demo.command", "demo_command", "From a month of usage to a bill."),
+        ("node", "api.cli.node", "app", "The nodes of this deployment."),
+    )
+}
 
 app = typer.Typer(
     name="tallyman",
+    cls=lazy_group(COMMANDS),
     help="Usage metering, rating and entitlements: what was used, what it costs, what is allowed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("serve")(serve_command)
-app.add_typer(node_app, name="node")
+
+
+@app.callback()
+def _group() -> None:
+    """One command of several is chosen by its name."""
 
 
 @app.command("version")

@@ -32,7 +32,7 @@ class Budget:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._bytes = 0
+        self.held_bytes = 0
 
     @contextmanager
     def share(self) -> Iterator[Share]:
@@ -41,7 +41,7 @@ class Budget:
         try:
             yield share
         finally:
-            self._bytes -= share.size_bytes
+            self.held_bytes -= share.size_bytes
 
     def take(self, size_bytes: int) -> None:
         """Count bytes in.
@@ -49,9 +49,9 @@ class Budget:
         Raises:
             Backpressure: there is no room for them.
         """
-        if self._bytes + size_bytes > self._bytes_max:
+        if self.held_bytes + size_bytes > self._bytes_max:
             raise Backpressure("too many bodies are being received")
-        self._bytes += size_bytes
+        self.held_bytes += size_bytes
 
 
 class Share:

@@ -34,7 +34,7 @@ INLINE_BYTES_MAX = 256 * 1024
 """Larger bodies are read in a thread, so that others need not wait for them (about 2 ms)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class IngestRoute:
     """What both routes share: the way to the log, and how much they take."""
 

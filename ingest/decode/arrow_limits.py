@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +65,21 @@ def check_text(table: pa.Table, limits: IngestLimits) -> None:
             total += _text_bytes(chunk, field.name, depth=1)
     if total > limits.inflated_bytes_max:
         raise UnreadableBody(f"the body inflates beyond {limits.inflated_bytes_max} bytes")
+
+
+def check_names(fields: Iterable[pa.Field], *, depth: int = 1) -> None:
+    """Refuse names and metadata that are not UTF-8: Arrow keeps them, and Polars panics.
+
+    Raises:
+        UnreadableBody, UnicodeDecodeError: see above.
+    """
+    if depth > DEPTH_MAX:
+        raise UnreadableBody(f"columns are nested deeper than {DEPTH_MAX}")
+    for field in fields:
+        for text in (field.name.encode(), *chain.from_iterable((field.metadata or {}).items())):
+            text.decode()
+        kind = field.type
+        check_names((kind.field(place) for place in range(kind.num_fields)), depth=depth + 1)
 
 
 def _messages(content: bytes) -> Iterator[pa.Message]:

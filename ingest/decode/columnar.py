@@ -7,11 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.batch import Decoded, IngestLimits, TooManyEvents, UnreadableBody
-from ingest.decode.arrow_limits import check_declared, check_text
+from ingest.decode.arrow_limits import check_declared, check_names, check_text
 from ingest.decode.rows import decode_rows
 
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError)
-"""What pyarrow raises on bytes that are no Arrow or Parquet. ``ArrowInvalid`` is a ValueError."""
+_UNREADABLE = (
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+)
+"""What pyarrow and Polars raise on bytes that are no Arrow or Parquet."""
 
 _PARQUET_VALUES_PER_EVENT_MAX = 256
 _THRIFT_ITEMS_MAX = 100_000
@@ -84,9 +93,11 @@ def _decode_table(table: pa.Table, limits: IngestLimits) -> Decoded:
         raise UnreadableBody("two columns have the same name")
     wanted = [name for name in names if name in _READ or name.startswith("data.")]
     table = table.select(wanted)
+    check_names(table.schema)
     table.validate(full=True)  # offsets and lengths come from outside: nothing is trusted unread
     check_text(table, limits)
-    return decode_rows(table, pl.DataFrame(pl.from_arrow(_simplified(table))))
+    plain = _simplified(table).replace_schema_metadata(None)
+    return decode_rows(table, pl.DataFrame(pl.from_arrow(plain)))
 
 
 _READ = frozenset({"id", "source", "type", "subject", "specversion", "time", "data"})

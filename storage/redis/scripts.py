@@ -23,20 +23,17 @@ _BASE = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script with its digest."""
+    """A script, and the digest EVALSHA calls it by."""
 
     text: str
-
-    @property
-    def sha(self) -> str:
-        """What EVALSHA calls it."""
-        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    sha: str
 
 
 def _load(name: str) -> Script:
     folder = files("storage.redis")
     prelude = folder.joinpath("prelude.lua").read_text(encoding="utf-8")
-    return Script(prelude + folder.joinpath(f"{name}.lua").read_text(encoding="utf-8"))
+    text = prelude + folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 DECIDE, CONFIRM, APPLY, REFILL = (_load(n) for n in ("decide", "confirm", "apply", "refill"))

@@ -108,6 +108,13 @@ class StatementStore:
         with self._database.read() as connection:
             return tuple(from_row(row) for row in connection.execute(query).mappings())
 
+    def every(self, kind: Kind, *, after: int) -> tuple[Statement, ...]:
+        """Everything stated about one kind in revisions above ``after``, oldest first."""
+        mine = (STATEMENTS.c.kind == kind.value) & (STATEMENTS.c.revision > after)
+        query = sa.select(STATEMENTS).where(mine).order_by(STATEMENTS.c.revision)
+        with self._database.read() as connection:
+            return tuple(from_row(row) for row in connection.execute(query).mappings())
+
     def retired(self, kind: Kind, *, upto: int, id: str | None = None) -> frozenset[str]:  # noqa: A002
         """The ids of one kind whose last statement up to a revision is a retirement.
 

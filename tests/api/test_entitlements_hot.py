@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -161,8 +164,6 @@ async def test_a_count_meter_gets_an_event_for_each_unit(edge: Edge) -> None:
 
 async def test_concurrent_consumes_share_one_frame(edge: Edge) -> None:
     """One loop turn's events go to the log together."""
-    import asyncio
-
     answers = await asyncio.gather(*(edge.consume(one("1", f"k{n}")) for n in range(30)))
     assert all(answer.json()["allowed"] for answer in answers)
     assert len(edge.pipeline.frames) < 30
@@ -286,3 +287,14 @@ async def test_unknown_customers_features_and_parameters(edge: Edge) -> None:
     assert (await edge.get(customer="nobody")).status_code == 404
     assert (await edge.get("/nothing")).status_code == 404
     assert (await edge.get("/tokens?colour=red")).status_code == 422
+
+
+async def test_the_documented_example_is_what_happens() -> None:
+    """The request of docs/entitlements.md, on its allowance, gets the answer printed there."""
+    page = Path(__file__).parents[2] / "docs" / "entitlements.md"
+    blocks = re.findall(r"```json\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    asked, answered = (json.loads(block) for block in blocks)
+    ledger = MemoryLedger()
+    world = World(ledger=ledger, writer=ledger, state=catalog(contract("k", right(amount="100"))))
+    world.follow()
+    assert (await Edge(world).consume(asked)).json() == answered

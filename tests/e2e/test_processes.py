@@ -160,9 +160,12 @@ def test_a_stop_finishes_what_is_in_flight(data: Path) -> None:
         connection.sendall(body[10:])
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
 
+    code = service.process.wait(20)
+    end_service(service)
+
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     assert b'"accepted":1' in answer
-    assert service.process.wait(20) == 0, service.logs()
+    assert code == 0, service.logs()
     assert not any(map(is_alive, children))
     assert "child_killed" not in service.logs()
 

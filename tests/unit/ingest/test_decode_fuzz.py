@@ -71,7 +71,7 @@ def answers(media: str, content: bytes) -> Decoded | None:
     assert sorted(indexes) == list(range(decoded.received))
     for text in checked.events.data:
         assert isinstance(json.loads(text), dict)
-    checked.events.frame()
+    checked.events.records()
     return decoded
 
 

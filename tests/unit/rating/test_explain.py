@@ -109,7 +109,8 @@ pricebooks:
         group_by: [region]
         included: "10"
         discount_percent: "10"
-        charge: {model: graduated, tiers: [{up_to: "100", unit_price: "0.50"}, {unit_price: "0.10"}]}
+        charge:
+          {model: graduated, tiers: [{up_to: "100", unit_price: "0.50"}, {unit_price: "0.10"}]}
 customers: {c: {name: C, subjects: [s]}}
 contracts: {k: {customer: c, pricebook: b, start: "2026-01-01"}}
 """

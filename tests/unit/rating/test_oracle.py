@@ -27,7 +27,7 @@ from tests.unit.rating.businesses import (
 )
 
 MANY = settings(
-    max_examples=250,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -74,7 +74,7 @@ def test_every_line_is_the_oracles_to_the_cent(tree, found, text, as_of):
     assert as_lines(result.lines) == expected
 
 
-@settings(parent=MANY, max_examples=40)
+@settings(parent=MANY, max_examples=25)
 @given(tree=trees(), found=events(), seed=st.integers(0, 2**32))
 def test_order_and_batches_do_not_matter(tree, found, seed):
     """Facts permuted, and the contracts rated one at a time, give the same bytes."""

@@ -52,10 +52,10 @@ contracts:
 """
 
 
-def rated(catalog, usage, period, **narrowed):
+def rated(catalog, usage, period, contracts=None):
     """The lines of one period."""
     spec = PeriodSpec.parse(period)
-    return rate(catalog, period=spec, source=usage.source(), as_of=LATER, **narrowed).lines
+    return rate(catalog, period=spec, source=usage.source(), as_of=LATER, contracts=contracts).lines
 
 
 def optimus():

@@ -191,7 +191,8 @@ def test_an_override_names_one_of_a_products_prices():
         "start: 2026-01-01, prices: ["
         f"{{product: p, overrides: x, {PER_UNIT % '10'}}},"
         f"{{product: p, additional: true, {PER_UNIT % '100'}}}]",
-        prices=f"[{{product: p, id: x, {PER_UNIT % '1'}}}, {{product: p, id: y, {PER_UNIT % '2'}}}]",
+        prices=f"[{{product: p, id: x, {PER_UNIT % '1'}}},"
+        f" {{product: p, id: y, {PER_UNIT % '2'}}}]",
     )
     found = lines(catalog, "2026-01", used(catalog, ("2026-01-02", 1)))
     assert sorted(line[-1] for line in found) == ["10", "100", "2"]

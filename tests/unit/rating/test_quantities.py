@@ -11,10 +11,9 @@ from catalog.clock import to_micros
 from catalog.meters import Aggregation
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog, Chain
-from rating.aggregations import UnsupportedMeter
 from rating.dimensions import Selector
 from rating.pipeline import rate
-from rating.support import unsupported
+from rating.support import UnsupportedTerms, unsupported
 from storage.memory.facts import MemoryFactSource
 from tests.unit.rating.builders import LATER, Usage, amounts, catalog_of
 
@@ -47,9 +46,9 @@ def business(
     """)
 
 
-def quantities(catalog: Catalog, usage: Usage, **asked):
+def quantities(catalog: Catalog, usage: Usage, *, zeros: bool = False):
     """(dimensions, quantity, events) of January's lines."""
-    found = rate(catalog, period=SPEC, source=usage.source(), as_of=LATER, **asked).lines
+    found = rate(catalog, period=SPEC, source=usage.source(), as_of=LATER, zeros=zeros).lines
     return amounts(found, "dimensions", "quantity", "event_count")
 
 
@@ -222,7 +221,7 @@ def test_meters_that_cannot_be_priced_yet_are_refused_by_name(aggregation):
     ]
     changed = replace(meter.versions[0], value=other)
     wrong = replace(catalog, meters={"m": Chain(versions=(changed,))})
-    with pytest.raises(UnsupportedMeter, match=f"meter m .*{aggregation}, window"):
+    with pytest.raises(UnsupportedTerms, match=f"meter m: aggregation {aggregation} .*window"):
         rate(wrong, period=SPEC, source=Usage(wrong).source(), as_of=LATER)
 
 

@@ -50,15 +50,15 @@ def lines_of(charge: str, *values: str, currency: str = "USD") -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("charge", "values", "quantity", "amount"),
     [
-        ("{model: per_unit, unit_price: '1'}", [NINES[:-2]], NINES[:-2], "100000000000000000"),
+        ("{model: per_unit, unit_price: '0.999999999999'}", [NINES], NINES, "99999999999900000"),
         ("{model: per_unit, unit_price: '0.1'}", [NINES], NINES, "10000000000000000"),
         ("{model: per_unit, unit_price: '0.000000000001'}", [NINES], NINES, "100000"),
         ("{model: per_unit, unit_price: '99999999999999'}", ["999"], "999", "99899999999999001"),
         (
-            "{model: per_unit, unit_price: '0.123456789012'}",
+            "{model: per_unit, unit_price: '0.111111111111'}",
             [NINES] * 9,
             "899999999999999999.999999991",
-            "111111110110800000",
+            "99999999999900000",
         ),
         ("{model: per_unit, unit_price: '-99999999999999'}", ["999"], "999", "-99899999999999001"),
         (
@@ -78,6 +78,16 @@ def lines_of(charge: str, *values: str, currency: str = "USD") -> pl.DataFrame:
 def test_the_edges_are_exact(charge, values, quantity, amount):
     """The largest values, quantities, prices and amounts, checked with fractions."""
     assert amounts(lines_of(charge, *values), "quantity", "amount") == [(quantity, amount)]
+
+
+@pytest.mark.parametrize(
+    ("price", "values"),
+    [("1", [NINES[:-2]]), ("-1", [NINES]), ("0.123456789012", [NINES] * 9), ("1000", [NINES])],
+)
+def test_an_amount_of_10_to_the_17_is_out_of_range(price, values):
+    """Rounded up to it, or far beyond what a column holds: an error that names the line."""
+    with pytest.raises(OutOfRange, match="contract k, product p"):
+        lines_of(f"{{model: per_unit, unit_price: '{price}'}}", *values)
 
 
 def test_a_quantity_of_10_to_the_18_is_out_of_range():
@@ -110,8 +120,10 @@ def test_columns_round_as_fractions_do(units, currency):
     """The two places that round agree on every Decimal(38,21) below the limit."""
     decimals = {"USD": 2, "JPY": 0, "KWD": 3, "CLF": 4}[currency]
     exact = [from_units(unit, 21) for unit in units if abs(unit) < (10**17 - 1) * 10**21]
-    frame = pl.DataFrame({"amount": pl.Series(exact, dtype=EXACT), "currency": [currency] * len(exact)},
-                         schema_overrides={"currency": pl.String})  # fmt: skip
+    frame = pl.DataFrame(
+        {"amount": pl.Series(exact, dtype=EXACT), "currency": [currency] * len(exact)},
+        schema_overrides={"currency": pl.String},
+    )
     got = round_amounts(frame)["amount"].to_list() if exact else []
     assert got == [round_fraction(Fraction(number), decimals) for number in exact]
 

@@ -18,8 +18,11 @@ from catalog.contracts import (
     Minimum,
 )
 from catalog.ids import ContractId, CustomerId, ProductId
+from catalog.periods import PeriodSpec
 from catalog.pricebooks import Price, PriceCommitment
-from rating.support import unsupported
+from rating.plan import Accounted, plan_lines
+from rating.support import UnsupportedTerms, unsupported
+from tests.unit.rating.builders import LATER, catalog_of
 
 ONE = Decimal(1)
 PRICE = Price(product=ProductId("p"), charge=PerUnit(unit_price=ONE))
@@ -70,3 +73,14 @@ def test_contracts(change, name):
     assert unsupported(CONTRACT) == []
     assert unsupported(replace(CONTRACT, pin=True)) == []
     assert unsupported(replace(CONTRACT, **change)) == [f"{name} cannot be rated yet"]
+
+
+def test_a_contract_with_terms_that_do_not_rate_is_not_rated():
+    """Should such a catalog be stored all the same: an error that names it, not a bill without."""
+    catalog = catalog_of("""
+    pricebooks: {b: {currency: USD, invoicing: {timing: arrears, every_months: 1}, prices: []}}
+    customers: {c: {name: C, subjects: []}}
+    contracts: {k: {customer: c, pricebook: b, start: 2026-01-01, discounts: [{percent: 10}]}}
+    """)
+    with pytest.raises(UnsupportedTerms, match="contract k: discounts"):
+        plan_lines(catalog, Accounted(PeriodSpec.parse("2026-01"), LATER))

@@ -1,44 +1,32 @@
-"""The composition root: which adapter stands behind which port, for each kind of process."""
+"""A gateway: which adapter stands behind which port."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import httpx
 
-from api.freshness import SocketHeartbeats
 from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
 from api.hot.health import Check, Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, Observer
 from api.node import Node, Pending
 from api.opening import ROUTES, NodeContext, open_node
-from api.readers.ledger import LedgerReader
-from api.readers.tails import LogTails, nodes_on_disk
 from api.relay import Relay
-from api.service import ledger_url, sql_url
+from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
 from api.siblings import InternalApp, Siblings, node_socket
 from api.snapshots import Snapshots
-from api.worker import Worker
-from catalog.clock import Clock
+from catalog.clock import Clock, LogicalClock
 from catalog.ids import NodeId
-from entitlements.schedules import CurrentSchedules
-from storage.clock import FileClock, open_clock
+from storage.clock import open_clock
 from storage.redis.ledger import RedisLedger
 from storage.redis.link import Address
-from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import Database, open_database
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
-
-
-def worker_socket(data: Path) -> Path:
-    """Where the worker listens for the gateways."""
-    return data / "run" / "worker.sock"
 
 
 def build_gateway(settings: Settings, *, node: str) -> Gateway:
@@ -50,10 +38,14 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
     siblings = Siblings(settings.data, node=node, nodes=settings.nodes)
     ledger = RedisLedger(Address.parse(ledger_url(settings)))
     own = Node(clock=clock, sandbox=settings.sandbox, heartbeat_s=settings.heartbeat_ms / 1_000)
+    # What is received after a catalog change is numbered after it, also when time stands still.
+    logical = LogicalClock(clock)
+    snapshots.subscribe(lambda catalog: logical.observe(catalog.recorded_at))
     context = NodeContext(
         settings=settings,
         name=NodeId(node),
         clock=clock,
+        log_clock=logical,
         registry=NodeRegistry(database, clock),
         snapshots=snapshots,
         ledger=ledger,
@@ -81,57 +73,6 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
         background=(snapshots.poll, own.beat),
         closers=(_in_thread(database.close), relay.close, siblings.close, ledger.close),
     )
-
-
-def build_worker(settings: Settings) -> Worker:
-    """Everything the worker runs."""
-    from api.hot.documentation import hot_paths  # noqa: PLC0415  (gateways need no FastAPI)
-    from api.routes import admin, catalog, keys  # noqa: PLC0415
-    from rating.support import unsupported  # noqa: PLC0415
-
-    clock = open_clock(settings.data, sandbox=settings.sandbox)
-    database = open_database(sql_url(settings))
-    statements = StatementStore(database, clock, settings.zone)
-    heartbeats = SocketHeartbeats(settings.data / "run")
-    ledger_reader, close_ledger = _ledger_reader(settings, statements, clock)
-    sandbox_clock = clock if isinstance(clock, FileClock) else None
-
-    def check_sql() -> str | None:
-        statements.revision()
-        return None
-
-    return Worker(
-        socket=worker_socket(settings.data),
-        routers=(
-            keys.build_router(keys=KeyStore(database, clock), clock=clock),
-            admin.build_router(clock=sandbox_clock, heartbeat=heartbeats),
-            catalog.build_router(store=statements, clock=clock, unsupported=unsupported),
-        ),
-        services=(ledger_reader,),
-        checks={"sql": check_sql, "ledger reader": lambda: ledger_reader.failure},
-        closers=(database.close, close_ledger),
-        hot_paths=hot_paths(),
-    )
-
-
-def _ledger_reader(
-    settings: Settings, statements: StatementStore, clock: Clock
-) -> tuple[LedgerReader, Callable[[], None]]:
-    writer = RedisLedgerWriter(ledger_url(settings))
-    nodes = settings.data / "nodes"
-
-    def fence() -> None:
-        # In the reader's thread, so with connections (and a loop) of its own.
-        asyncio.run(SocketHeartbeats(settings.data / "run")())
-
-    reader = LedgerReader(
-        tails=LogTails(nodes, lambda: nodes_on_disk(nodes)),
-        schedules=CurrentSchedules(statements.current),
-        writer=writer,
-        clock=clock,
-        fence=fence,
-    )
-    return reader, writer.close
 
 
 def _snapshots(settings: Settings, database: Database, clock: Clock) -> Snapshots:

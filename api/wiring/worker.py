@@ -1,0 +1,245 @@
+"""The worker: which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter
+
+from api.checks.report import Check, Report
+from api.eventlog import EventLog
+from api.freshness import Freshness, SocketHeartbeats
+from api.hot.documentation import hot_paths
+from api.readers.clickhouse import ClickHouseReader
+from api.readers.facts import FactsReader
+from api.readers.ledger import LedgerReader
+from api.readers.sealing import Sealer
+from api.readers.tails import LogTails, nodes_on_disk
+from api.rebuild import Rebuildable
+from api.routes import admin, catalog, events, invoices, keys, operations, totals, usage
+from api.service import ledger_url, sql_url, worker_socket
+from api.settings import Settings
+from api.specs import SpecsEver
+from api.totals import RatedTotals
+from api.usage import MeterUsage
+from api.verify import Verification, verify
+from api.worker import Worker
+from catalog.clock import Clock, Micros
+from catalog.ids import NodeId
+from entitlements.schedules import CurrentSchedules
+from rating.ports import FactSource
+from rating.support import unsupported
+from storage.clickhouse.client import Address, ClickHouse
+from storage.clickhouse.events import ClickHouseEvents
+from storage.clickhouse.facts import ClickHouseFacts
+from storage.clickhouse.store import ClickHouseStore
+from storage.clock import FileClock, open_clock
+from storage.log.follower import LogFollower
+from storage.parquet.facts import ParquetFacts
+from storage.redis.writer import RedisLedgerWriter
+from storage.sql.database import open_database
+from storage.sql.keys import KeyStore
+from storage.sql.nodes import NodeRegistry
+from storage.sql.statements import StatementStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """The nodes' logs as the worker sees them.
+
+    ``tails`` are of every node that ever wrote here, retired ones too: their events count.
+    ``live`` are of the nodes that the watermark waits for.
+    """
+
+    directory: Path
+    tails: LogTails
+    live: LogTails
+
+    def newest(self) -> Micros:
+        """The latest instant any log holds: nothing may be recorded before it any more."""
+        durable = (tail.durable().received_at for tail in self.tails().values())
+        return max(durable, default=Micros(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What the readers fill, and the readers."""
+
+    facts: ParquetFacts
+    clickhouse: ClickHouseStore
+    facts_reader: FactsReader
+    clickhouse_reader: ClickHouseReader
+    ledger_reader: LedgerReader
+    sealer: Sealer
+    close: Callable[[], None]
+
+    def rebuildable(self) -> Mapping[str, Rebuildable]:
+        """What ``tallyman rebuild`` can name."""
+        return {
+            "facts": Rebuildable(reader=self.facts_reader, drop=self.facts_reader.drop),
+            "clickhouse": Rebuildable(
+                reader=self.clickhouse_reader, drop=self.clickhouse_reader.drop
+            ),
+            "ledger": Rebuildable(
+                reader=self.ledger_reader, drop=self.ledger_reader.request_rebuild
+            ),
+        }
+
+
+def build_worker(settings: Settings) -> Worker:
+    """Everything the worker runs."""
+    clock = open_clock(settings.data, sandbox=settings.sandbox)
+    database = open_database(sql_url(settings))
+    statements = StatementStore(database, clock, settings.zone)
+    registry = NodeRegistry(database, clock)
+    specs = SpecsEver(statements)
+    logs = build_logs(settings, registry)
+    stores = build_stores(settings, logs, statements, specs, clock)
+    heartbeats = SocketHeartbeats(settings.data / "run")
+
+    def verified() -> Report:
+        return verify(verification(logs, stores, specs))
+
+    return Worker(
+        socket=worker_socket(settings.data),
+        routers=(
+            keys.build_router(keys=KeyStore(database, clock), clock=clock),
+            admin.build_router(
+                clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
+            ),
+            catalog.build_router(
+                store=statements, clock=clock, unsupported=unsupported, answered=logs.newest
+            ),
+            *_reading_routers(settings, statements, logs, stores, heartbeats),
+            operations.build_router(verify=verified, stores=stores.rebuildable()),
+        ),
+        services=(
+            stores.facts_reader,
+            stores.clickhouse_reader,
+            stores.ledger_reader,
+            stores.sealer,
+        ),
+        checks=_checks(statements, stores),
+        closers=(database.close, stores.close),
+        hot_paths=hot_paths(),
+    )
+
+
+def build_logs(settings: Settings, registry: NodeRegistry) -> Logs:
+    """Followers of every node's log."""
+    directory = settings.data / "nodes"
+
+    def live() -> list[NodeId]:
+        on_disk = set(nodes_on_disk(directory))
+        return [record.node for record in registry.nodes() if record.node in on_disk]
+
+    return Logs(
+        directory=directory,
+        tails=LogTails(directory, lambda: nodes_on_disk(directory)),
+        live=LogTails(directory, live),
+    )
+
+
+def build_stores(
+    settings: Settings, logs: Logs, statements: StatementStore, specs: SpecsEver, clock: Clock
+) -> Stores:
+    """The derived stores with their readers; nothing is read or started yet."""
+    facts = ParquetFacts(settings.data / "facts")
+    clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
+    writer = RedisLedgerWriter(ledger_url(settings))
+    facts_reader = FactsReader(tails=logs.tails, specs=specs, facts=facts)
+    return Stores(
+        facts=facts,
+        clickhouse=clickhouse,
+        facts_reader=facts_reader,
+        clickhouse_reader=ClickHouseReader(tails=logs.tails, specs=specs, store=clickhouse),
+        ledger_reader=LedgerReader(
+            tails=logs.tails,
+            schedules=CurrentSchedules(statements.current),
+            writer=writer,
+            clock=clock,
+            # In the reader's thread, so with connections (and a loop) of its own.
+            fence=lambda: asyncio.run(SocketHeartbeats(settings.data / "run")()),
+        ),
+        sealer=Sealer(tails=logs.tails, sealed=facts_reader.wake),
+        close=writer.close,
+    )
+
+
+def clickhouse_address(settings: Settings) -> Address:
+    """The configured server, or chDB in the data directory."""
+    if settings.clickhouse_url is not None:
+        return Address(url=settings.clickhouse_url.get_secret_value())
+    return Address(path=settings.data / "clickhouse")
+
+
+def verification(logs: Logs, stores: Stores, specs: SpecsEver) -> Verification:
+    """What ``verify`` compares, with followers of its own (a follower belongs to one thread)."""
+    own = {
+        node: (logs.directory / node, LogFollower(logs.directory / node, node))
+        for node in nodes_on_disk(logs.directory)
+    }
+    return Verification(
+        logs=own,
+        specs=specs(),
+        facts=stores.facts,
+        clickhouse=stores.clickhouse,
+        more=(lambda: _balances(stores.ledger_reader),),
+    )
+
+
+def _balances(reader: LedgerReader) -> Iterable[Check]:
+    """The ledger's balances against a recount of the log."""
+    check = Check.well("balances", "ledger", None, "balances are as recounted from the log")
+    differences = reader.recount()
+    yield check if not differences else check.differs(None, "; ".join(map(str, differences[:3])))
+
+
+def _reading_routers(
+    settings: Settings,
+    statements: StatementStore,
+    logs: Logs,
+    stores: Stores,
+    heartbeats: SocketHeartbeats,
+) -> list[APIRouter]:
+    source, reader = _rated_from(settings, stores)
+    rated = Freshness(watermark_tails=logs.live, positions=reader, heartbeats=heartbeats)
+    looked_up = Freshness(
+        watermark_tails=logs.live, positions=stores.clickhouse_reader, heartbeats=heartbeats
+    )
+    rating = RatedTotals(catalogs=statements, source=source, freshness=rated)
+    metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
+    found = ClickHouseEvents(stores.clickhouse.clickhouse)
+    return [
+        events.build_router(
+            events=EventLog(events=found, catalogs=statements, freshness=looked_up)
+        ),
+        usage.build_router(usage=metering),
+        totals.build_router(totals=rating),
+        invoices.build_router(totals=rating),
+    ]
+
+
+def _rated_from(
+    settings: Settings, stores: Stores
+) -> tuple[FactSource, FactsReader | ClickHouseReader]:
+    """Where rating takes its quantities, and who says how far they are. Same totals either way."""
+    if settings.rate_from == "clickhouse":
+        return ClickHouseFacts(stores.clickhouse.clickhouse), stores.clickhouse_reader
+    return stores.facts, stores.facts_reader
+
+
+def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[], str | None]]:
+    def sql() -> str | None:
+        statements.revision()
+        return None
+
+    return {
+        "sql": sql,
+        "facts reader": lambda: stores.facts_reader.failure,
+        "clickhouse reader": lambda: stores.clickhouse_reader.failure,
+        "ledger reader": lambda: stores.ledger_reader.failure,
+    }
