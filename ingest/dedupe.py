@@ -16,7 +16,7 @@ from ingest.jsontext import canonical_json
 from ingest.ports import IdentityIndex, RecordReader
 
 _COMPARED = ("type", "subject", "time", "time_given", "data")
-_KEY_SEEDS = (0x1D01, 0x1D02)
+_KEY_HASH = pl.col("source").hash(0x1D01) ^ pl.col("id").hash(0x1D02)
 
 Event = Mapping[str, Any]
 
@@ -93,7 +93,7 @@ def _followers(ids: pl.DataFrame) -> list[tuple[int, int]]:
     """
     if ids.height < 2:
         return []
-    hashes = ids["source"].hash(_KEY_SEEDS[0]) ^ ids["id"].hash(_KEY_SEEDS[1])
+    hashes = ids.select_seq(_KEY_HASH).to_series()
     if hashes.n_unique() == ids.height:
         return []
     leaders: dict[tuple[str, str], int] = {}

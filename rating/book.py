@@ -92,7 +92,7 @@ def units_max(terms: Terms) -> Decimal | None:
     if price.convert is not None or not _decimals_fit(terms):
         return None
     bound = _bound(terms)
-    room = 10 * AMOUNT_LIMIT - bound.fixed
+    room = AMOUNT_LIMIT - 1 - bound.fixed
     if room <= 0:
         return None
     units = min(room / bound.per_unit, Fraction(AMOUNT_LIMIT - 1))

@@ -28,7 +28,7 @@ def events(count: int, *, start: int = 0, data: str = '{"tokens":"1"}', time: ob
             "source": "gateway",
             "id": f"request-{start + i}",
             "type": "completion",
-            "subject": f"subject-{i % 3}",
+            "subject": f"subject-{(start + i) % 3}",
             "time": time,
             "time_given": time is not None,
             "data": data,

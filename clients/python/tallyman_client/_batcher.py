@@ -93,6 +93,14 @@ class Batcher:
         self._waiting.extendleft((event, now) for event in reversed(events))
         self._waiting_bytes += sum(map(len, events)) + len(events)
 
+    def drain(self) -> tuple[bytes, ...]:
+        """Give up all that is waiting; answers it."""
+        events = tuple(event for event, _ in self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self.settle(events)
+        return events
+
     def hurry(self) -> int:
         """Make all that is waiting due; answers the ``settled`` at which it is all done."""
         self._hurry_to = self.added

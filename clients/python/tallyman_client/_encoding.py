@@ -66,7 +66,7 @@ def encode_event(event: Event, *, allow_floats: bool) -> bytes:
         "source": _field("source", event.source),
         "type": _field("type", event.type),
         "subject": _field("subject", event.subject),
-        "time": event.time if isinstance(event.time, str) else _instant(event.time),
+        "time": event.time if isinstance(event.time, str) else time_text(event.time),
         "data": exact_object(event.data, allow_floats=allow_floats),
     }
     try:
@@ -77,7 +77,21 @@ def encode_event(event: Event, *, allow_floats: bool) -> bytes:
 
 def instant_text(now_ns: int) -> str:
     """Nanoseconds since 1970 as RFC 3339 with microseconds."""
-    return _instant(_EPOCH + timedelta(microseconds=now_ns // 1_000))
+    return time_text(_EPOCH + timedelta(microseconds=now_ns // 1_000))
+
+
+def time_text(value: object) -> str:
+    """An aware datetime as RFC 3339 in UTC.
+
+    Raises:
+        TypeError: not a datetime.
+        ValueError: it has no offset.
+    """
+    if not isinstance(value, datetime):
+        raise TypeError(f"time must be a datetime or text, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise ValueError("time needs an offset: datetime(…, tzinfo=UTC)")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def exact_object(data: Data, *, allow_floats: bool = False) -> dict[str, Any]:
@@ -143,14 +157,6 @@ def _field(name: str, value: object) -> str:
     return value
 
 
-def _instant(value: object) -> str:
-    if not isinstance(value, datetime):
-        raise TypeError(f"time must be a datetime or text, not {type(value).__name__}")
-    if value.utcoffset() is None:
-        raise ValueError("time needs an offset: datetime(…, tzinfo=UTC)")
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def _object(
     value: Mapping[Any, Any], at: str, *, allow_floats: bool, depth: int = 1
 ) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def _exact(value: object, at: str, *, allow_floats: bool, depth: int) -> Any:
         case float():
             return _float(value, at, allow_floats=allow_floats)
         case datetime():
-            return _instant(value)
+            return time_text(value)
         case Mapping():
             return _object(value, at, allow_floats=allow_floats, depth=depth + 1)
         case list() | tuple():

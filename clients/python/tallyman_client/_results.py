@@ -165,14 +165,13 @@ class Receipt:
 class Stats:
     """What happened to recorded events so far.
 
-    ``recorded = pending + accepted + duplicates + rejected + dropped``. ``sent`` counts an event
-    anew at every attempt. A ``duplicate`` is usually an accepted event whose answer was lost.
+    Each is pending, or one of accepted, duplicate, rejected, dropped. ``sent`` counts an event anew
+    at every attempt, ``pending_bytes`` is what the buffer holds. A ``duplicate`` is usually an accepted event whose answer was lost.
     ``dropped`` events are those not known to be accepted: no room (``overflow="drop"``), refused as
     a batch, or left at the end. ``retries`` counts repeated requests.
     """
 
     recorded: int = 0
-    pending: int = 0
     pending_bytes: int = 0
     sent: int = 0
     accepted: int = 0
@@ -180,6 +179,11 @@ class Stats:
     rejected: int = 0
     dropped: int = 0
     retries: int = 0
+
+    @property
+    def pending(self) -> int:
+        """How many are waiting or under way."""
+        return self.recorded - self.accepted - self.duplicates - self.rejected - self.dropped
 
 
 def decimal_of(text: str | None) -> Decimal | None:

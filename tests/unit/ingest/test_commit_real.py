@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Self
 
 from catalog.clock import FixedClock
 from catalog.ids import NodeId
@@ -25,7 +26,7 @@ class Node:
             log=self.log, index=self.index, reader=self.log, between=self.log.roll_if_due
         )
 
-    async def __aenter__(self) -> Node:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -246,6 +246,10 @@ def test_duplicate_keys_and_half_characters(element):
     assert codes(read(f"[{good},{element}]")) == [(1, "invalid_json")]
     assert codes(read(f"{good}\n{element}\n", NDJSON)) == [(1, "invalid_json")]
     assert codes(read(element)) == [(0, "invalid_json")]
+    many = ",".join([json.dumps(event())] * 60)
+    assert codes(read(f"[{many},{element}]")) == [(60, "invalid_json")]
+    spaced = element.replace('":', '" :', 2)
+    assert codes(read(f"[{many},{spaced}]")) == [(60, "invalid_json")]
 
 
 def test_text_that_is_not_utf8_is_refused_alone():

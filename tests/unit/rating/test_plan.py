@@ -93,6 +93,19 @@ def test_parts_share_included_units_minimum_and_maximum_by_seconds():
     ]
 
 
+def test_parts_of_a_period_cut_by_the_contract_share_the_cut_period():
+    """From 21 January, split on the 26th: 5 of its 11 days and 6; of the month if prorated."""
+    prices = (
+        f"[{{product: p, {PER_UNIT % '1'}, included: '341'}},"
+        f" {{product: p, {PER_UNIT % '2'}, included: '341', effective_from: 2026-01-26}}]"
+    )
+    calendar = "{timing: arrears, every_months: 1, anchor: calendar}"
+    for prorate, amounts_due in (("", ["845", "1628"]), (", prorate: seconds", ["945", "1868"])):
+        catalog = business(f"start: 2026-01-21, invoicing: {calendar} {prorate}", prices=prices)
+        usage = used(catalog, ("2026-01-22", 1000), ("2026-01-27", 1000))
+        assert [line[-1] for line in lines(catalog, "2026-01", usage)] == amounts_due
+
+
 FEE = "{product: fee, charge: {model: flat, amount: '%s'}, %s}"
 
 

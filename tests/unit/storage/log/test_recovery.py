@@ -48,8 +48,11 @@ def recovered_ids(files: SimFiles) -> list[str]:
 
 def check_it_goes_on(files: SimFiles, found: list[str]) -> None:
     """A recovered node appends behind what it found, and a power cut takes none of it."""
-    put(open_log(files=files), events(1, start=99))
-    assert ids(everything(follow(files=files))) == [*found, "request-99"]
+    put(log := open_log(files=files), events(1, start=99))
+    follower = follow(files=files)
+    assert ids(everything(follower)) == [*found, "request-99"]
+    log.roll()
+    assert len(follower.seal_closed()) == 1
     files.restart(power_cut=True)
     assert recovered_ids(files) == [*found, "request-99"]
 
