@@ -7,7 +7,7 @@ route and works offline on a data directory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +30,7 @@ from catalog.meters import FactSpec
 from storage.clickhouse.batches import Table
 from storage.clickhouse.rows import ClickHouseRows
 from storage.clickhouse.store import ClickHouseStore
+from storage.log.frames import LogCorrupt
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 
 MoreChecks = Callable[[], Iterable[Check]]
@@ -69,13 +70,14 @@ def _made(
     tail: Tail,
     progress: Callable[[int], None],
 ) -> Iterator[Check]:
+    made = Check.well("derived", store, node, "")
     try:
         for comparison in comparisons():
             yield check_derived(comparison, tail, progress=progress)
-    except Unavailable as error:
-        yield Check(
-            check="derived", store=store, node=node, status=Status.UNAVAILABLE, detail=error.detail
-        )
+    except (Unavailable, LogCorrupt) as error:
+        yield replace(made, status=Status.UNAVAILABLE, detail=error.detail)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        yield made.differs(None, f"what is stored cannot be read: {error}")
 
 
 def _comparisons(

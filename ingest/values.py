@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import polars as pl
@@ -32,6 +32,8 @@ _DETAILS = {
     RejectCode.OUT_OF_RANGE: f"is 10^{INTEGER_DIGITS_MAX} or more",
 }
 
+_SHORT_FLOAT = re.compile(rf"-?[0-9]+\.[0-9]{{1,{DECIMALS_MAX}}}")
+_LONG_DIGITS = re.compile(r"[0-9.]{16}")
 _TOO_LARGE = 10**INTEGER_DIGITS_MAX
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -81,7 +83,7 @@ def unsure_values(events: Columns, rules: IngestRules) -> list[int]:
     for kind in set(events.type).intersection(rules.specs):
         paths = dict.fromkeys(spec.value for spec in rules.specs[kind] if spec.value is not None)
         rows = _rows_of(kind, events.type)
-        if not all(_surely_numbers(events.parsed, rows, path) for path in paths):
+        if not all(_surely_numbers(events, rows, path) for path in paths):
             tokens = tokens_at(pl.Series([events.data[row] for row in rows]), paths)
             sure = pl.all_horizontal(pl.all().str.contains(_SURE) | pl.all().is_null())
             odd = (~tokens.select(sure).to_series()).arg_true().to_list()
@@ -95,22 +97,26 @@ def _rows_of(kind: str, kinds: list[str]) -> Sequence[int]:
     return [row for row, each in enumerate(kinds) if each == kind]
 
 
-def _surely_numbers(
-    parsed: Sequence[Mapping[str, Any]] | None, rows: Sequence[int], path: str
-) -> bool:
-    """Whether parsed data shows that all values are small whole numbers, or absent.
+def _surely_numbers(events: Columns, rows: Sequence[int], path: str) -> bool:
+    """Whether parsed data shows that all values are readable numbers, or absent.
 
-    A float says too little: what it was before it was a float is only in the text.
+    A float alone says too little: what it was before is only in the text. But where no text has a
+    run of 16 digits, every number has at most 15, and a double gives 15 back as they were.
     """
     keys = _keys(path)
-    if parsed is None or len(keys) > 1:
+    if events.parsed is None or len(keys) > 1:
         return False
     key = keys[0]
-    values = [parsed[row].get(key, 0) for row in rows]
-    if not {int, type(None)}.issuperset(map(type, values)):
+    values = [events.parsed[row].get(key, 0) for row in rows]
+    kinds = set(map(type, values))
+    if not kinds <= {int, float, type(None)}:
+        return False
+    floats = [value for value in values if type(value) is float] if float in kinds else []
+    if floats and _LONG_DIGITS.search("\n".join(events.data)):
         return False
     present = [value for value in values if value is not None] or [0]
-    return bool(min(present) > -_TOO_LARGE and max(present) < _TOO_LARGE)
+    in_range = bool(min(present) > -_TOO_LARGE and max(present) < _TOO_LARGE)
+    return in_range and all(map(_SHORT_FLOAT.fullmatch, map(repr, floats)))
 
 
 def _passes(data: str | bytes, condition: Condition) -> bool:

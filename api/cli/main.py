@@ -15,8 +15,11 @@ COMMANDS = {
         ("totals", "api.cli.finance", "totals_command", "Rated totals of a period."),
         ("explain", "api.cli.finance", "explain_command", "Why a line is what it is."),
         ("invoices", "api.cli.finance", "invoices_command", "Invoices of a period."),
+        ("verify", "api.cli.operations", "verify_command", "Compare every store with the log."),
+        ("rebuild", "api.cli.operations", "rebuild_command", "Replay the log into a store."),
         ("demo", "api.cli.demo.command", "demo_command", "From a month of usage to a bill."),
         ("node", "api.cli.node", "app", "The nodes of this deployment."),
+        ("keys", "api.cli.keys", "app", "API keys."),
     )
 }
 

@@ -19,6 +19,7 @@ import structlog
 from api.readers.base import Pace, Reader, Tail, Tails
 from api.readers.ledger_uses import settled_in, uses_of
 from catalog.clock import SECOND_US, Clock, Micros, to_micros
+from catalog.errors import Unavailable
 from catalog.events import RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.attribution import DELTAS, Attribution, deltas
@@ -105,8 +106,8 @@ class LedgerReader(Reader):
         self.revision = -1
 
     def positions(self) -> dict[NodeId, Seq]:
-        """The last record applied, by node."""
-        return dict(self._positions)
+        """The last record applied, by node; none while the ledger is, or is to be, filled anew."""
+        return {} if self._rebuild.is_set() else dict(self._positions)
 
     def request_rebuild(self) -> None:
         """Drop the ledger and fill it anew, at the next step."""
@@ -120,13 +121,24 @@ class LedgerReader(Reader):
                 return self._step()
             except LedgerLost:
                 log.warning("ledger_lost")
-                self._attribution = None
-                self._refill_all()
+                self._positions = {}
+                try:
+                    self._refill_all()
+                except BaseException:
+                    self._attribution = None  # the next step looks what there is, and begins again
+                    raise
+                self._rebuild.clear()
                 return True
 
     def recount(self, customers: Iterable[CustomerId] | None = None) -> list[Difference]:
-        """Compare every total with the log, both up to where the reader stands now."""
+        """Compare every total with the log, both up to where the reader stands now.
+
+        Raises:
+            Unavailable: it is not filled yet.
+        """
         with self._lock:
+            if self._attribution is None or self._rebuild.is_set():
+                raise Unavailable("the ledger is not filled yet")
             chosen = list(self._digests if customers is None else customers)
             counted = self._replay(self._positions, customers=chosen).totals
             found: list[Difference] = []
@@ -153,7 +165,6 @@ class LedgerReader(Reader):
 
     def _step(self) -> bool:
         if self._rebuild.is_set():
-            self._rebuild.clear()
             raise LedgerLost("a rebuild was asked for")
         if self._attribution is None:
             self._resume()

@@ -94,9 +94,7 @@ def build_router(
 
     @router.post("", status_code=201, summary="Make a key; its text is in this answer only")
     def make(new: NewKey) -> MadeKey:
-        record, text = _new_record(new, clock=clock, randomness=randomness)
-        keys.add(record)
-        return MadeKey.of(record, key=text)
+        return create_key(new, keys=keys, clock=clock, randomness=randomness)
 
     @router.get("", summary="Every key, oldest first, revoked ones too")
     def listing(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Page[KeyView]:
@@ -108,12 +106,39 @@ def build_router(
 
     @router.delete("/{key_id}", status_code=204, summary="Revoke a key, for good")
     def revoke(key_id: str) -> None:
-        known = keys.all()
-        key = _find(known, key_id)
-        _keep_one_admin(known, key, now=clock.now_us())
-        keys.revoke(key.id)
+        revoke_key(key_id, keys=keys, clock=clock)
 
     return router
+
+
+def create_key(
+    new: NewKey,
+    *,
+    keys: Keys,
+    clock: Clock,
+    randomness: Callable[[int], bytes] = secrets.token_bytes,
+) -> MadeKey:
+    """Make and store a key.
+
+    Raises:
+        InvalidRequest: it would never work.
+    """
+    record, text = _new_record(new, clock=clock, randomness=randomness)
+    keys.add(record)
+    return MadeKey.of(record, key=text)
+
+
+def revoke_key(key_id: str, *, keys: Keys, clock: Clock) -> None:
+    """Close a key for good.
+
+    Raises:
+        NotFound: there is no such key.
+        LastAdminKey: nobody could make another one.
+    """
+    known = keys.all()
+    key = _find(known, key_id)
+    _keep_one_admin(known, key, now=clock.now_us())
+    keys.revoke(key.id)
 
 
 def _new_record(

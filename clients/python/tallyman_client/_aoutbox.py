@@ -18,12 +18,12 @@ class AsyncOutbox:
     When that task is cancelled (the loop ends) its batch goes back into the buffer.
     """
 
-    def __init__(self, core: Core, wire: AsyncWire) -> None:
+    def __init__(self, core: Core, wire: AsyncWire, *, closed: bool = False) -> None:
         self._core = core
         self._wire = wire
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
+        self._closed = closed
 
     @property
     def is_closed(self) -> bool:
@@ -103,7 +103,7 @@ class AsyncOutbox:
             except asyncio.CancelledError:
                 self._put_back(batch, delivery)
                 raise
-            except Exception as error:  # a bug here must not end the sending of later events
+            except Exception as error:  # noqa: BLE001 - later events must still be sent
                 logger.exception("sending failed")
                 self._core.drop(delivery.abandon(), TallymanError(repr(error)))
             self._core.batcher.settle(batch)

@@ -129,9 +129,7 @@ class Calls:
             error.key = key
             raise
 
-    def _pages(
-        self, path: str, params: Mapping[str, str], retry: Retry
-    ) -> Steps[dict[str, Any]]:
+    def _pages(self, path: str, params: Mapping[str, str], retry: Retry) -> Steps[dict[str, Any]]:
         request = Request(method="GET", path=path, params=params)
         whole = page = yield from self._exchange(request, retry, _page)
         while page["next_cursor"] is not None:
@@ -166,8 +164,6 @@ def batches(events: Iterable[bytes], options: Options) -> Iterator[tuple[bytes, 
 
 
 def _items(items: Items) -> list[dict[str, Any]]:
-    if isinstance(items, str | bytes):
-        raise TypeError('items are a mapping {"feature": amount} or a sequence of Item')
     if isinstance(items, Mapping):
         items = [Item(feature=feature, amount=amount) for feature, amount in items.items()]
     return [_item(each) for each in items]
@@ -175,7 +171,7 @@ def _items(items: Items) -> list[dict[str, Any]]:
 
 def _item(item: Item) -> dict[str, Any]:
     if not isinstance(item, Item):
-        raise TypeError(f"an item is an Item, not {type(item).__name__}")
+        raise TypeError(f'items are {{"feature": amount}} or Items, not {type(item).__name__}')
     shown: dict[str, Any] = {"feature": item.feature, "amount": amount_text(item.amount)}
     return shown | {"dimensions": dict(item.dimensions)} if item.dimensions else shown
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import os
 import ssl
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -14,6 +12,7 @@ from typing import Any, Self
 from tallyman_client._calls import ARROW, Use
 from tallyman_client._core import Core, Hooks, OnDropped, OnRejected
 from tallyman_client._encoding import Data, Event
+from tallyman_client._forks import renew_in_children
 from tallyman_client._options import Options
 from tallyman_client._outbox import Outbox
 from tallyman_client._results import (
@@ -43,7 +42,7 @@ class Tallyman:
     connections of its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all there is to say, most of it defaulted
         self,
         url: str,
         key: str | None = None,
@@ -60,7 +59,7 @@ class Tallyman:
         self._core = Core(source=source, options=options, hooks=hooks, ambient=Ambient())
         self._wire = Wire(self._address, options)
         self._outbox = Outbox(self._core, self._wire)
-        _open_clients.add(self)
+        renew_in_children(self)
         atexit.register(self.close)
 
     def __enter__(self) -> Self:
@@ -77,10 +76,10 @@ class Tallyman:
     def record(
         self,
         *,
-        type: str,
+        type: str,  # noqa: A002 - the names CloudEvents has
         subject: str,
         data: Data | None = None,
-        id: str | None = None,
+        id: str | None = None,  # noqa: A002
         time: datetime | str | None = None,
         source: str | None = None,
     ) -> None:
@@ -95,9 +94,7 @@ class Tallyman:
             ValueError: a field is missing or too long.
             Closed: the client is closed.
         """
-        event = Event(
-            type=type, subject=subject, data=data or {}, id=id, time=time, source=source
-        )
+        event = Event(type=type, subject=subject, data=data or {}, id=id, time=time, source=source)
         self._outbox.put(self._core.encode(event))
 
     def flush(self, timeout_s: float | None = FLUSH_S_MAX) -> None:
@@ -198,9 +195,7 @@ class Tallyman:
         use = Use(customer=customer, items=items, key=key, subject=subject, ttl_s=ttl_s)
         return self._wire.run(self._core.calls.reserve(use))
 
-    def settle(
-        self, customer: str, reservation: str, items: Items | None = None
-    ) -> dict[str, Any]:
+    def settle(self, customer: str, reservation: str, items: Items | None = None) -> dict[str, Any]:
         """Turn a reservation into usage: of ``items``, or of all that it holds.
 
         Raises:
@@ -241,21 +236,8 @@ class Tallyman:
         filters = {"customer": customer, "contract": contract, "as_of": as_of, "zeros": zeros}
         return self._wire.run(self._core.calls.totals(period, filters))
 
-    def _after_fork(self) -> None:
-        was_closed = self._outbox.is_closed
+    def after_fork(self) -> None:
+        """Begin anew: the system calls this in a forked child."""
         self._core.forget()
         self._wire = Wire(self._address, self._options)
-        self._outbox = Outbox(self._core, self._wire)
-        if was_closed:
-            self._outbox.close(0.0)
-
-
-_open_clients: weakref.WeakSet[Tallyman] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for client in list(_open_clients):
-        client._after_fork()  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_renew_all)
+        self._outbox = Outbox(self._core, self._wire, closed=self._outbox.is_closed)

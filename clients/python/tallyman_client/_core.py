@@ -100,7 +100,7 @@ class Core:
             events,
             self.options,
             on_attempt=self._count_attempt,
-            on_settled=lambda _, receipt: self._settled(receipt),
+            on_settled=self._settled,
         )
 
     def deliver(self, delivery: Delivery, retry: Retry | None = None) -> Steps[None]:

@@ -20,7 +20,7 @@ BATCH_TYPE = "application/cloudevents-batch+json"
 
 Encoded = Sequence[bytes]
 OnAttempt = Callable[[int, int], None]
-OnSettled = Callable[[Encoded, Receipt], None]
+OnSettled = Callable[[Receipt], None]
 
 
 class Delivery:
@@ -36,8 +36,8 @@ class Delivery:
         options: Options,
         *,
         first_index: int = 0,
-        on_attempt: OnAttempt = lambda events, number: None,
-        on_settled: OnSettled = lambda events, receipt: None,
+        on_attempt: OnAttempt,
+        on_settled: OnSettled | None = None,
     ) -> None:
         self._parts: deque[Encoded] = deque([events] if events else [])
         self._options = options
@@ -102,7 +102,8 @@ class Delivery:
         receipt = replace(receipt, rejected=rejected)
         self._index += len(part)
         self.receipt += receipt
-        self._on_settled(part, receipt)
+        if self._on_settled is not None:
+            self._on_settled(receipt)
 
     def _described(self, part: Encoded, rejection: Rejection) -> Rejection:
         event = json.loads(part[rejection.index])

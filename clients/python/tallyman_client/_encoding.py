@@ -128,8 +128,9 @@ def batch_body(events: Sequence[bytes]) -> bytes:
 
 
 def pack(body: bytes, *, compression: Compression, bytes_min: int) -> tuple[bytes, str | None]:
-    """The body as it is sent, and its Content-Encoding. Small ones, and what packs too well to be
-    believed, stay as they are.
+    """The body as it is sent, and its Content-Encoding.
+
+    Small ones stay as they are, and so does what packs too well to be believed (RATIO_MAX).
     """
     if compression == "none" or len(body) < bytes_min:
         return body, None

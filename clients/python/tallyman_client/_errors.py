@@ -70,7 +70,7 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """It contradicts what is there (409): ``key_reused``, ``reservation_expired``, …"""
+    """It contradicts what is there (409): ``code`` says what, as ``key_reused``."""
 
 
 class TooLarge(ApiError):

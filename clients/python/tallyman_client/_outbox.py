@@ -19,14 +19,14 @@ class _Aborted(Exception):
 class Outbox:
     """Takes encoded events at once, sends them from a thread that starts with the first event."""
 
-    def __init__(self, core: Core, wire: Wire) -> None:
+    def __init__(self, core: Core, wire: Wire, *, closed: bool = False) -> None:
         self._core = core
         self._wire = wire
         self._changed = threading.Condition()
         self._aborted = threading.Event()
         self._thread: threading.Thread | None = None
         self._delivery: Delivery | None = None
-        self._closed = False
+        self._closed = closed
 
     @property
     def is_closed(self) -> bool:
@@ -118,7 +118,7 @@ class Outbox:
                 self._wire.run(self._core.deliver(delivery), self._pause)
             except _Aborted:
                 return
-            except Exception as error:  # a bug here must not end the sending of later events
+            except Exception as error:  # noqa: BLE001 - later events must still be sent
                 logger.exception("sending failed")
                 self._core.drop(delivery.abandon(), TallymanError(repr(error)))
             with self._changed:

@@ -166,7 +166,8 @@ class Stats:
     """What happened to recorded events so far.
 
     Each is pending, or one of accepted, duplicate, rejected, dropped. ``sent`` counts an event anew
-    at every attempt, ``pending_bytes`` is what the buffer holds. A ``duplicate`` is usually an accepted event whose answer was lost.
+    at every attempt, ``pending_bytes`` is what the buffer holds. A ``duplicate`` is usually an
+    accepted event whose answer was lost.
     ``dropped`` events are those not known to be accepted: no room (``overflow="drop"``), refused as
     a batch, or left at the end. ``retries`` counts repeated requests.
     """

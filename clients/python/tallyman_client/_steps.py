@@ -91,13 +91,14 @@ class Ambient:
     time_ns: Callable[[], int] = time.time_ns
     uniform: Callable[[float, float], float] = random.uniform
 
+
 def exchange(
     request: Request,
     retry: Retry,
     ambient: Ambient,
     *,
     read: Callable[[Any], T],
-    on_attempt: Callable[[int], None] = lambda number: None,
+    on_attempt: Callable[[int], None],
 ) -> Steps[T]:
     """Send ``request`` until it is answered for good; answers what ``read`` makes of the JSON.
 

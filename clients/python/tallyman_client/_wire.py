@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, closing
@@ -12,13 +13,14 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tallyman_client._errors import Closed
 from tallyman_client._options import MIB, Options
 from tallyman_client._steps import Answer, Attempt, NoAnswer, Reply, Request, Steps
 
 T = TypeVar("T")
 ANSWER_BYTES_MAX = 64 * MIB
 KEEPALIVE_S = 4.0
-"""Shorter than servers keep idle connections (uvicorn: 5 s), so that few sends meet a closed one."""
+"""Shorter than servers keep idle connections (uvicorn: 5 s): few sends meet a closed one."""
 
 USER_AGENT = "tallyman-client/0.1.0"
 
@@ -77,7 +79,10 @@ class Wire:
     """Runs steps in the calling thread. Any number of threads may use it."""
 
     def __init__(self, address: Address, options: Options) -> None:
-        self._http = httpx.Client(**address.settings(options))
+        self._settings = address.settings(options)
+        self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
+        self._closed = False
 
     def run(self, steps: Steps[T], pause: Callable[[float], None] = time.sleep) -> T:
         """Carry ``steps`` out to the end. What ``pause`` raises ends them."""
@@ -96,14 +101,26 @@ class Wire:
                     pause(step.seconds)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections; what is under way may still end."""
+        self._closed = True
+        if self._http is not None:
+            self._http.close()
+
+    def _opened(self) -> httpx.Client:
+        """The HTTP client, made when it is first needed: a forked child may not need its own."""
+        with self._lock:
+            if self._closed:
+                raise Closed("the client is closed")
+            if self._http is None:
+                self._http = httpx.Client(**self._settings)
+            return self._http
 
     def _attempt(self, step: Attempt) -> Answer | NoAnswer:
         deadline = time.monotonic() + step.timeout_s
-        request = _built(self._http, step.request, timeout=_TimeLeft(deadline))
+        http = self._opened()
+        request = _built(http, step.request, timeout=_TimeLeft(deadline))
         try:
-            response = self._http.send(request, stream=True)
+            response = http.send(request, stream=True)
             with closing(response):
                 content = _Content()
                 for chunk in response.iter_bytes():
@@ -119,7 +136,9 @@ class AsyncWire:
     """Runs steps in the running event loop."""
 
     def __init__(self, address: Address, options: Options) -> None:
-        self._http = httpx.AsyncClient(**address.settings(options))
+        self._settings = address.settings(options)
+        self._http: httpx.AsyncClient | None = None
+        self._closed = False
 
     async def run(
         self, steps: Steps[T], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -141,13 +160,23 @@ class AsyncWire:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        self._closed = True
+        if self._http is not None:
+            await self._http.aclose()
+
+    def _opened(self) -> httpx.AsyncClient:
+        if self._closed:
+            raise Closed("the client is closed")
+        if self._http is None:
+            self._http = httpx.AsyncClient(**self._settings)
+        return self._http
 
     async def _attempt(self, step: Attempt) -> Answer | NoAnswer:
-        request = _built(self._http, step.request, timeout={})
+        http = self._opened()
+        request = _built(http, step.request, timeout={})
         try:
             async with asyncio.timeout(step.timeout_s):
-                response = await self._http.send(request, stream=True)
+                response = await http.send(request, stream=True)
                 async with aclosing(response):
                     content = _Content()
                     async for chunk in response.aiter_bytes():

@@ -251,6 +251,36 @@ def test_values_are_exact_or_missing(token, value):
     assert facts["value"].to_list() == [None if value is None else Decimal(value)]
 
 
+@pytest.mark.parametrize(
+    ("token", "bare", "distinct"),
+    [
+        ('"eu"', "eu", '"eu"'),
+        ('"\\u0065\\u0075"', "eu", '"eu"'),
+        ('"a\\"\\\\b\\n"', 'a"\\b\n', '"a\\"\\\\b\\n"'),
+        ('"\\u0000"', "\x00", '"\\u0000"'),
+        ('""', "", '""'),
+        ('"{"', "{", '"{"'),
+        ('"null"', "null", '"null"'),
+        ("1.50", "1.50", "1.5"),
+        ("-0", "-0", "0"),
+        ("1e2", "1e2", "100"),
+        ("true", "true", "true"),
+        ('{"b" : 1.0, "a":[]}', '{"a":[],"b":1}', '{"a":[],"b":1}'),
+        ("null", None, None),
+    ],
+)
+def test_what_dimensions_filters_and_distinct_values_see(token, bare, distinct):
+    """One value, read in three ways: as text, compared as text, and by its value as JSON."""
+    frame = records([f'{{"k": {token} ,"other":1}}'])
+    asked = spec(value="data.k", as_text=True, dimensions=(("d", "data.k"),))
+    fact = extract_facts(frame, [asked], node=NODE).row(0, named=True)
+    assert json.loads(fact["dimensions"]) == ({} if bare is None else {"d": bare})
+    assert fact["text"] == distinct
+    included = Condition(path="data.k", included=(bare or "",))
+    kept = extract_facts(frame, [spec(filter=(included,))], node=NODE)
+    assert kept.height == (bare is not None)
+
+
 def test_one_odd_row_spoils_no_other():
     """Rows that are not objects at all (none should ever be) read as empty, and only they do."""
     frame = records(['{"n":1}', "[]", "{", '{"n":2}', "{},{}"])

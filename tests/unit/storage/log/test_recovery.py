@@ -12,17 +12,17 @@ from tests.log_samples import HOME, events, everything, follow, ids, open_log, p
 HOT = HOME / "hot-00000000000000000001.log"
 
 
-def written(*, unsynced: int = 0) -> tuple[SimFiles, list[int]]:
-    """A disk with a log of four groups, the last ``unsynced`` of them in one lost sync.
+def written(*, unsynced: int = 0, groups: int = 4) -> tuple[SimFiles, list[int]]:
+    """A disk with a log of some groups, the last ``unsynced`` of them in one lost sync.
 
     Also the file's length before each group and at its end.
     """
     files = SimFiles()
     log = open_log(files=files)
     ends = [len(files.read(HOT))]
-    for number in range(4):
+    for number in range(groups):
         log.append(events(2, start=2 * number))
-        if number < 4 - unsynced:
+        if number < groups - unsynced:
             log.sync()
         ends.append(len(files.read(HOT)))
     files.restart(power_cut=False)
@@ -37,6 +37,16 @@ def whole_frames(ends: list[int], size: int) -> int:
 def numbered(groups: int) -> list[str]:
     """The ids of the first ``groups`` groups."""
     return [f"request-{i}" for i in range(2 * groups)]
+
+
+def disk(content: bytes, mark: bytes = bytes(128)) -> SimFiles:
+    """A disk with one hot file and these marks."""
+    files = SimFiles()
+    for path, found in ((HOT, content), (HOME / MARK_NAME, mark)):
+        files.create(path)
+        files.overwrite(path, found)
+    files.fsync_dir(HOME)
+    return files
 
 
 def recovered_ids(files: SimFiles) -> list[str]:
@@ -64,8 +74,7 @@ def test_cut_anywhere_the_longest_valid_prefix_is_kept(tail: bytes) -> None:
     content, mark = files.read(HOT), files.read(HOME / MARK_NAME)
     for size in range(ends[1], ends[4] + 1, 7 if tail else 1):
         found = content[:size] + tail
-        files.overwrite(HOT, found)
-        files.overwrite(HOME / MARK_NAME, mark)
+        files = disk(found, mark)
         kept = sum(found[:end] == content[:end] for end in ends[1:])
         assert recovered_ids(files) == numbered(kept)
         if size % 41 == 0:
@@ -77,8 +86,7 @@ def test_cut_anywhere_without_marks_the_longest_valid_prefix_is_kept() -> None:
     files, ends = written()
     content = files.read(HOT)
     for size in range(ends[1], ends[4] + 1, 3):
-        files.overwrite(HOT, content[:size])
-        files.overwrite(HOME / MARK_NAME, bytes(128))
+        files = disk(content[:size])
         kept = whole_frames(ends, size)
         assert recovered_ids(files) == numbered(kept)
         if size % 41 == 0:
@@ -110,7 +118,7 @@ def test_frames_of_one_lost_sync_may_be_lost_out_of_order() -> None:
 
 def test_every_flipped_bit_of_a_hot_file_is_detected() -> None:
     """Opening refuses, names the frame, and leaves the file as it is."""
-    files, ends = written()
+    files, ends = written(groups=2)
     content = files.read(HOT)
     for bit in range(len(content) * 8):
         damaged = bytearray(content)
@@ -143,18 +151,21 @@ def test_a_torn_header_of_a_new_file_is_written_again() -> None:
     """The power went while the file was made: nothing can have been in it."""
     files = SimFiles()
     put(log := open_log(files=files), events(2))
+    before = files.read(HOME / MARK_NAME)
     log.roll()
+    first, mark = files.read(HOT), files.read(HOME / MARK_NAME)
     second = HOME / "hot-00000000000000000003.log"
     header = files.read(second)
-    log.close()
-    mark = files.read(HOME / MARK_NAME)
     for size in range(0, len(header), 9):
+        files = disk(first, before)
+        files.create(second)
+        files.fsync_dir(HOME)
         files.overwrite(second, header[:size] + bytes(len(header) - size))
-        # The mark of the moment before the roll: the last one is written after the header.
-        files.overwrite(HOME / MARK_NAME, bytes(64) + bytes(64))
-        assert recovered_ids(files) == ["request-0", "request-1"]
-        files.overwrite(second, header)
-    files.overwrite(HOME / MARK_NAME, mark)
-    files.overwrite(second, bytes(len(header)))
+        assert recovered_ids(files) == numbered(1)
+        put(log := open_log(files=files), events(1, start=99))
+        log.roll()
+        assert len(follow(files=files).seal_closed()) == 2
+    files = disk(first, mark)
+    files.create(second)
     with pytest.raises(LogCorrupt):
         open_log(files=files)
