@@ -20,7 +20,7 @@ from catalog.subjects import ENDLESS, SubjectIndex, span
 from ingest.extract import extract_facts, specs_of
 from rating.dimensions import Selector
 from rating.terms import Terms
-from rating.timeline import Stretch, Timelines, term_of
+from rating.timeline import Timelines, term_of
 
 METERED = pl.Schema(
     {
@@ -149,20 +149,18 @@ class Matcher:
             if term.start >= end:
                 continue
             for stretches in timelines.slots(term, since=term.start, until=end).values():
-                for stretch in filter(_is_metered, stretches):
-                    meter, selector = _selection(stretch.terms)
-                    index = self._selectors.setdefault(selector, len(self._selectors))
-                    yield term.contract.customer, meter, index, stretch.start, stretch.end
+                for stretch in stretches:
+                    for meter, selector in _selections(stretch.terms):
+                        index = self._selectors.setdefault(selector, len(self._selectors))
+                        yield term.contract.customer, meter, index, stretch.start, stretch.end
 
 
-def _is_metered(stretch: Stretch) -> bool:
-    meter = stretch.terms.metered
-    return meter is not None and meter.billable
-
-
-def _selection(terms: Terms) -> tuple[str, Selector]:
-    assert terms.metered is not None
-    return terms.metered.id, Selector(filter=terms.filter, group_by=())
+def _selections(terms: Terms) -> Iterator[tuple[str, Selector]]:
+    """Each meter that the terms price, and which of its facts: a product filters its own meter."""
+    for meter in terms.counted:
+        if meter.billable:
+            own = terms.filter if meter == terms.meter else ()
+            yield meter.id, Selector(filter=own, group_by=())
 
 
 def _step(reason: UnmatchedReason) -> pl.Expr:

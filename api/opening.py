@@ -11,15 +11,18 @@ from starlette.types import ASGIApp
 from api.datadir import instance_of
 from api.hot.entitlements import PATHS, CheckEntitlements, ConsumeEntitlements, ReadEntitlements
 from api.hot.events import IngestEvents, IngestRoute, VoidEvents
+from api.hot.reservations import PATHS as RESERVATION_PATHS
+from api.hot.reservations import ReleaseEntitlements, ReserveEntitlements, SettleEntitlements
 from api.hot.usage_sink import LogSink
 from api.node import OpenNode
 from api.settings import Settings
 from api.snapshots import Snapshots
 from catalog.clock import SECOND_US, Clock
-from catalog.ids import NodeId
+from catalog.ids import FeatureId, NodeId
 from catalog.snapshot import Catalog
 from entitlements.decisions import Decisions
 from entitlements.ports import Ledger
+from entitlements.reservations import Reservations
 from entitlements.schedules import CurrentSchedules
 from ingest.batch import Checked, Columns, IngestLimits
 from ingest.commit import Ingestor
@@ -31,7 +34,7 @@ from storage.log.node_log import NodeLog
 from storage.sql.nodes import NodeRegistry
 
 EVENTS, VOID = ("POST", "/v1/events"), ("POST", "/v1/events/void")
-ROUTES = (EVENTS, VOID, *PATHS.values())
+ROUTES = (EVENTS, VOID, *PATHS.values(), *RESERVATION_PATHS.values())
 """(method, path) of the hot routes that need the log."""
 
 _USAGE_BYTES = 512  # what an event the service makes counts for in the queue
@@ -123,24 +126,38 @@ def _handlers(
     route = IngestRoute.build(ingestor, limits)
     rules = CurrentRules()
     context.snapshots.subscribe(rules.follow)
-    schedules = CurrentSchedules(lambda: context.snapshots.catalog)
-    decisions = Decisions(
-        ledger=context.ledger,
-        schedules=schedules,
-        clock=context.clock,
-        sink=LogSink(_submit_usage(ingestor)),
-    )
     return {
         EVENTS: IngestEvents(route, clock=context.clock, rules=rules),
         VOID: VoidEvents(route),
+        **_entitlement_handlers(context, ingestor),
+    }
+
+
+def _entitlement_handlers(
+    context: NodeContext, ingestor: Ingestor
+) -> dict[tuple[str, str], ASGIApp]:
+    schedules = CurrentSchedules(
+        lambda: context.snapshots.catalog, lambda: context.snapshots.grants
+    )
+    ledger, clock = context.ledger, context.clock
+    sink = LogSink(_submit_usage(ingestor), ingestor.append_records)
+    decisions = Decisions(
+        ledger=ledger,
+        schedules=schedules,
+        clock=clock,
+        sink=sink,
+        allowed_without_ledger=frozenset(map(FeatureId, context.settings.allowed_without_ledger)),
+    )
+    reservations = Reservations(ledger=ledger, schedules=schedules, clock=clock, sink=sink)
+    reading = ReadEntitlements(ledger=ledger, schedules=schedules, clock=clock)
+    return {
         PATHS["consume"]: ConsumeEntitlements(decisions=decisions),
         PATHS["check"]: CheckEntitlements(decisions=decisions),
-        PATHS["list"]: (
-            reading := ReadEntitlements(
-                ledger=context.ledger, schedules=schedules, clock=context.clock
-            )
-        ),
+        PATHS["list"]: reading,
         PATHS["read"]: reading,
+        RESERVATION_PATHS["reserve"]: ReserveEntitlements(decisions=decisions),
+        RESERVATION_PATHS["settle"]: SettleEntitlements(reservations=reservations),
+        RESERVATION_PATHS["release"]: ReleaseEntitlements(reservations=reservations),
     }
 
 

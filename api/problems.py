@@ -30,7 +30,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     # 401, 403: who asks
     "unauthenticated": (401, "A valid API key is needed"),
     "forbidden": (403, "The key lacks the scope for this"),
-    # 404, 405, 408, 413, 415, 429, 431
+    # 404 to 431: HTTP itself
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "The method is not allowed here"),
     "not_acceptable": (406, "None of the formats asked for is offered"),
@@ -38,29 +38,36 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "body_too_large": (413, "The body is too large"),
     "too_many_events": (413, "The body has too many events"),
     "unsupported_media_type": (415, "The content type or encoding is not supported"),
-    "rate_limited": (429, "This key sends too much"),
     "headers_too_large": (431, "The request headers are too large"),
     # 409: it contradicts what is there
     "conflict": (409, "The request contradicts what is there"),
+    "in_use": (409, "Something in force still names it"),
+    "last_admin_key": (409, "It is the last admin key"),
+    "node_taken": (409, "The node's name belongs to another log"),
     "revision_changed": (409, "The catalog changed in between"),
     "key_reused": (409, "The key was used for another request"),
     "reservation_expired": (409, "The reservation has expired"),
-    "period_not_ended": (409, "The period has not ended"),
-    "earlier_period_open": (409, "An earlier period is still open"),
-    "node_behind": (409, "A node has not reported far enough"),
+    "reservation_ended": (409, "The reservation has ended otherwise"),
     "clock_backwards": (409, "The sandbox clock only moves forwards"),
     "not_sandbox": (409, "Only a sandbox can do this"),
     # 422: readable, and a field of it is wrong
     "invalid_request": (422, "The request is not valid"),
     "unknown_parameter": (422, "The request has a parameter that does not exist"),
     "invalid_document": (422, "The document is not valid"),
-    "invalid_period": (422, "The period cannot be read"),
+    "invalid_decimal": (422, "A number cannot be read"),
+    "invalid_duration": (422, "A duration cannot be read"),
+    "invalid_time": (422, "A time cannot be read"),
+    "too_precise": (422, "A number has too many decimals"),
+    "unknown_currency": (422, "The currency is not known"),
+    "unknown_store": (422, "The store does not exist"),
+    "too_many_windows": (422, "The interval has too many windows"),
     "events_rejected": (422, "Some events were rejected; nothing was kept"),
     "as_of_in_future": (422, "as_of is later than what is known"),
     "not_consumable": (422, "The feature cannot be consumed"),
     "out_of_range": (422, "A number is beyond what is exact"),
     "inconsistent_catalog": (422, "The catalog contradicts itself"),
-    "unsupported_meter": (422, "The meter cannot be priced like this"),
+    "unsupported_meter": (422, "The meter's usage cannot be shown"),
+    "unsupported_terms": (422, "The catalog has terms that cannot be rated yet"),
     "usage_in_advance": (422, "Usage cannot be priced in advance"),
     "quantity_not_covered": (422, "No tier or row covers the quantity"),
     # 500, 503: our side
@@ -77,6 +84,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "worker_unavailable": (503, "The worker is not running"),
     "ledger_unavailable": (503, "The entitlement ledger is not reachable"),
     "store_unavailable": (503, "A store is not reachable"),
+    "store_inconsistent": (503, "A store does not follow the log"),
+    "database_unavailable": (503, "The SQL database is not reachable"),
+    "database_too_new": (503, "A newer release wrote the database"),
     "overloaded": (503, "Too many requests at once"),
 }
 
@@ -118,7 +128,8 @@ class Problem:
 def problem_of(error: DomainError) -> Problem:
     """The problem a domain error is: by its code, else by its nearest listed ancestor's code.
 
-    An error may offer ``members`` (a mapping) for extension members of the document.
+    An error may offer ``members`` (a mapping) for extension members of the document, and
+    ``allowed`` methods.
     """
     status, title = _lookup(type(error))
     headers: list[tuple[bytes, bytes]] = []
@@ -129,6 +140,8 @@ def problem_of(error: DomainError) -> Problem:
         headers.append((b"retry-after", str(max(1, int(retry_after_s))).encode()))
     if status == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))
+    if allowed := getattr(error, "allowed", ()):
+        headers.append((b"allow", ", ".join(allowed).encode()))
     return Problem(
         status=status,
         code=error.code,

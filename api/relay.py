@@ -80,9 +80,10 @@ class Relay:
         Raises:
             WorkerUnavailable: no answer came, or it broke off.
             Overloaded: too many requests wait already.
-            BodyTooLarge: the body is over the limit.
+            BodyTooLarge: the body is, or says it is, over the limit.
             ClientGone: the caller hung up.
         """
+        _check_declared(scope["headers"], self._limits.body_bytes_max)
         async with self._slot():
             try:
                 response = await self._client.send(self._request(scope, receive), stream=True)
@@ -168,6 +169,16 @@ def _told(scope: Scope) -> list[tuple[bytes, bytes]]:
     return told
 
 
+def _check_declared(headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> None:
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > bytes_max:
+            raise _too_large(bytes_max)
+
+
+def _too_large(bytes_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {bytes_max} bytes")
+
+
 async def _body(receive: Receive, bytes_max: int) -> AsyncIterator[bytes]:
     received = 0
     more = True
@@ -178,7 +189,7 @@ async def _body(receive: Receive, bytes_max: int) -> AsyncIterator[bytes]:
         part: bytes = message.get("body", b"")
         received += len(part)
         if received > bytes_max:
-            raise BodyTooLarge(f"the body is larger than {bytes_max} bytes")
+            raise _too_large(bytes_max)
         if part:
             yield part
         more = message.get("more_body", False)

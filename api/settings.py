@@ -21,39 +21,59 @@ PREFIX = "TALLYMAN_"
 NESTED = "__"
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
+FEATURES = r"^(\s*[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\s*(,|$))*$"
+
 AdminKey = Annotated[SecretStr, Field(min_length=32, max_length=512)]
 
 
 class Limits(BaseModel):
     """What a request, a connection or a queue may be at most (``TALLYMAN_LIMITS__…``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     body_bytes_max: int = Field(default=16 * MIB, ge=KIB, le=GIB)
+    """Of a request's body as sent."""
     inflated_bytes_max: int = Field(default=64 * MIB, ge=KIB, le=4 * GIB)
+    """Of a compressed body, inflated."""
     inflation_ratio_max: int = Field(default=100, ge=1, le=10_000)
+    """How many times larger than sent a body may inflate."""
     events_per_body_max: int = Field(default=50_000, ge=1, le=1_000_000)
+    """Events in one body."""
     event_bytes_max: int = Field(default=64 * KIB, ge=KIB, le=MIB)
+    """Of one event."""
     header_bytes_max: int = Field(default=16 * KIB, ge=KIB, le=MIB)
+    """Of a request's headers, the first line included."""
     header_s_max: float = Field(default=10, gt=0, le=600)
+    """Until the headers are there."""
     body_s_max: float = Field(default=60, gt=0, le=3_600)
+    """Until the body is there."""
     idle_s_max: float = Field(default=30, gt=0, le=3_600)
+    """A connection without a request is closed after this."""
     connections_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Open connections of one gateway."""
     relays_max: int = Field(default=64, ge=1, le=10_000)
+    """Requests one gateway has at the worker at once."""
     relay_queue_max: int = Field(default=1_024, ge=0, le=100_000)
+    """Requests waiting for that; more are `overloaded`."""
     relay_s_max: float = Field(default=300, gt=0, le=3_600)
+    """Until the worker must have answered."""
     queue_events_max: int = Field(default=500_000, ge=1, le=10_000_000)
+    """Events waiting to be written; more are `backpressure`."""
     queue_bytes_max: int = Field(default=256 * MIB, ge=MIB, le=64 * GIB)
+    """The same in bytes; bodies under way count."""
 
 
 class LogSettings(BaseModel):
     """The log and its segments (``TALLYMAN_LOG__…``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     hot_bytes_max: int = Field(default=128 * MIB, ge=64 * KIB, le=16 * GIB)
+    """A hot file is closed, then sealed into Parquet, beyond this size."""
     hot_age_s_max: int = Field(default=3_600, ge=1, le=86_400)
+    """The same, by age."""
     window_days: int = Field(default=35, ge=1, le=3_650)
+    """How long replies know a copy by its identity, in days of receipt."""
 
 
 class Settings(BaseSettings):
@@ -70,27 +90,49 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         validate_default=True,
+        use_attribute_docstrings=True,
     )
 
     data: Path = Path("tallyman-data")
+    """The data directory."""
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    """The address to listen on. TLS is the load balancer's job."""
     port: int = Field(default=8080, ge=0, le=65_535)
+    """The port; 0 takes a free one."""
     gateways: int = Field(default=1, ge=1, le=64)
+    """Gateway processes; each is a node with a log of its own."""
     node: str = Field(default="n", pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,31}$")
+    """The prefix of the nodes' names; another one on every machine."""
     admin_key: AdminKey | None = None
+    """The first key; else one is made and shown once."""
     sql_url: SecretStr | None = None
+    """PostgreSQL, as `postgresql+psycopg://…`; SQLite in the data directory without."""
     clickhouse_url: SecretStr | None = None
+    """ClickHouse over HTTP; chDB in the data directory without."""
     redis_url: SecretStr | None = None
+    """Redis or Valkey; a private Valkey without."""
     timezone: str = "UTC"
+    """Whose calendar holds where a contract names none (IANA)."""
     sandbox: bool = False
+    """The clock stands still and is moved by hand."""
     now: AwareDatetime | None = None
+    """Where a new sandbox's clock begins."""
     rate_from: Literal["parquet", "clickhouse"] = "parquet"
+    """Where rating takes its quantities: the same totals either way."""
+    allow_without_ledger: str = Field(default="", max_length=10_000, pattern=FEATURES)
+    """Features, by commas, that are allowed while Redis is slow or away; the others are denied."""
     metrics_public: bool = True
+    """Whether `/metrics` needs no key."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is written to stderr."""
     log_format: Literal["console", "json"] = "console"
+    """For people or as JSON lines."""
     snapshot_poll_ms: int = Field(default=250, ge=10, le=10_000)
+    """How often a gateway looks for a new catalog and keys."""
     heartbeat_ms: int = Field(default=1_000, ge=10, le=60_000)
+    """How often an idle node writes that it is alive."""
     stop_s_max: float = Field(default=20, ge=1, le=600)
+    """How long requests under way may take when the service stops."""
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
 
@@ -105,6 +147,12 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The service's time zone."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def allowed_without_ledger(self) -> frozenset[str]:
+        """The features that are allowed while the ledger is slow or away."""
+        names = (name.strip() for name in self.allow_without_ledger.split(","))
+        return frozenset(name for name in names if name)
 
     @property
     def nodes(self) -> tuple[str, ...]:

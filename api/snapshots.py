@@ -1,4 +1,4 @@
-"""What the gateway knows of SQL without asking it: the catalog and the keys, polled.
+"""What the gateway knows of SQL without asking it: catalog, grants and keys, polled.
 
 Requests read plain attributes. A poll is two cheap revision queries in a thread; only a change
 loads anything. When SQL is away the last snapshot stays in use and readiness says so.
@@ -17,6 +17,7 @@ from api.auth import Keyring
 from catalog.clock import Clock
 from catalog.keys import KeyRecord
 from catalog.snapshot import Catalog
+from entitlements.given import NO_GRANTS, GrantBook
 
 log = structlog.get_logger()
 
@@ -32,6 +33,14 @@ class CatalogSource(Protocol):
 
     def current(self) -> Catalog:
         """The catalog they make."""
+        ...
+
+
+class GrantSource(Protocol):
+    """The part of the grant store that is polled."""
+
+    def current(self) -> GrantBook:
+        """Every grant there is; the same object while there are no new ones."""
         ...
 
 
@@ -51,10 +60,17 @@ class Snapshots:
     """The current catalog and keyring of one process."""
 
     def __init__(
-        self, *, catalog: CatalogSource, keys: KeySource, clock: Clock, poll_s: float
+        self,
+        *,
+        catalog: CatalogSource,
+        keys: KeySource,
+        clock: Clock,
+        poll_s: float,
+        grants: GrantSource | None = None,
     ) -> None:
         self._catalog_source = catalog
         self._key_source = keys
+        self._grant_source = grants
         self._clock = clock
         self._poll_s = poll_s
         self._lock = asyncio.Lock()
@@ -62,6 +78,7 @@ class Snapshots:
         self._looked_at_s = 0.0
         self._listeners: list[Callable[[Catalog], None]] = []
         self.catalog = Catalog()
+        self.grants = NO_GRANTS
         self.keyring = Keyring((), clock=clock)
         self.failure: str | None = "not read yet"
 
@@ -107,6 +124,8 @@ class Snapshots:
         catalog, key_revision, keys = await asyncio.to_thread(
             self._read, self.catalog.revision, self._key_revision
         )
+        if self._grant_source is not None:
+            self.grants = await asyncio.to_thread(self._grant_source.current)
         if keys is not None:
             self.keyring = Keyring(keys, clock=self._clock)
             self._key_revision = key_revision

@@ -15,7 +15,8 @@ from catalog.errors import NotFound
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from rating.explain import Explanation, explain, line_facts
+from rating.explain import explain, line_facts
+from rating.explanation import Explanation
 from rating.lines import named_in
 from rating.pipeline import rate
 from rating.plan import specs_needed

@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from api.freshness import Freshness, Settled
-from api.windows import assign, edges
 from catalog.clock import Micros, to_datetime, to_rfc3339
 from catalog.durations import window_minutes
 from catalog.errors import FieldError, InvalidRequest, NotFound, OutOfRange
@@ -23,6 +22,7 @@ from catalog.meters import Aggregation, Meter
 from catalog.money import plain, round_fraction
 from catalog.snapshot import Catalog
 from catalog.subjects import BEGINNING, ENDLESS, SubjectIndex, span
+from catalog.windows import assign, edges
 from rating.aggregations import ADDITIVE, FROM_FACTS
 from rating.dimensions import Selector
 from rating.ports import SPANS, FactSource

@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.hot.documentation import SECURITY_SCHEMES
@@ -91,6 +92,9 @@ def create_app(worker: Worker, *, version: str) -> ASGIApp:
     for router in worker.routers:
         app.include_router(router)
     app.include_router(_internal_router(worker.checks))
+    app.state.routes = [
+        route for router in worker.routers for route in router.routes if isinstance(route, Route)
+    ]
     app.add_exception_handler(DomainError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -180,9 +184,20 @@ async def _on_unexpected_error(request: Request, _: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _BY_STATUS.get(error.status_code, "bad_request")
-    headers = tuple((k.lower().encode(), v.encode()) for k, v in (error.headers or {}).items())
-    problem = problem_with_code(code, headers=headers)
+    headers = {k.lower().encode(): v.encode() for k, v in (error.headers or {}).items()}
+    if code == "method_not_allowed":
+        headers[b"allow"] = ", ".join(sorted(_methods(request))).encode()
+    problem = problem_with_code(code, headers=tuple(headers.items()))
     return problem_response(problem, request_id=_request_id(request))
+
+
+def _methods(request: Request) -> set[str]:
+    """What the request's path may be asked with: the framework names its first route's only."""
+    found = set[str]()
+    for route in request.app.state.routes:
+        if route.path_regex.match(request.scope["path"]):
+            found |= route.methods or set()
+    return found
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -194,9 +209,9 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         fields = tuple(
             FieldError(pointer=_pointer(each["loc"]), detail=str(each["msg"])) for each in found
         )
-        problem = problem_with_code(
-            "invalid_request", detail=f"{len(fields)} invalid", errors=fields
-        )
+        first = f"{fields[0].pointer or 'the body'}: {fields[0].detail}" if fields else ""
+        more = f" (and {len(fields) - 1} more)" if fields[1:] else ""
+        problem = problem_with_code("invalid_request", detail=first + more, errors=fields)
     return problem_response(problem, request_id=_request_id(request))
 
 

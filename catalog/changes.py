@@ -20,11 +20,11 @@ from catalog.grammar.objects import Value
 from catalog.history import Layer, NewStatement, StatedVersion, chains_of, lay_over
 from catalog.ids import CustomerId, Kind
 from catalog.pricebooks import Moment, Price
-from catalog.references import prices_of, stages
+from catalog.references import Counted, counted_meters, prices_of, stages
 from catalog.snapshot import Catalog, Chain, Version
 
 Action = Literal["create", "update", "unchanged", "retire"]
-Unsupported = Callable[[Price | Contract], list[str]]
+Unsupported = Callable[[Price | Contract | Counted], list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Plan:
     catalog: Catalog
 
 
-def supported(_: Price | Contract) -> list[str]:
+def supported(_: Price | Contract | Counted) -> list[str]:
     """Everything the grammar knows is supported."""
     return []
 
@@ -73,7 +73,8 @@ def plan(
         catalog: as it stands.
         document: upserted; it removes nothing by itself.
         prune: retire every object in force that the document does not name.
-        unsupported: what the engines cannot do yet about a price or contract, in words.
+        unsupported: what the engines cannot do yet about a price, a contract, or a meter that a
+            price counts, in words.
         now: tells what is over; default when the catalog was last stated.
 
     Raises:
@@ -89,6 +90,8 @@ def plan(
         id(version.value): version.pointer for held in document.objects for version in held.versions
     }
     problems = _not_supported(document, unsupported)
+    _not_countable(problems, document, after, unsupported)
+    _no_more_countable(problems, document, after, unsupported)
     only = _suspects(stated, retired)
     for error in check_catalog(after, now=instant, pointers=pointers, only=only):
         problems.note(error.pointer, error.detail)
@@ -260,6 +263,50 @@ def _not_supported(document: Document, unsupported: Unsupported) -> Problems:
                 for detail in unsupported(thing):
                     problems.note(f"{version.pointer}{path}", detail)
     return problems
+
+
+def _not_countable(
+    problems: Problems, document: Document, after: Catalog, unsupported: Unsupported
+) -> None:
+    """Note meters that a price of the document cannot count."""
+    for held in document.objects:
+        for version in held.versions:
+            for path, price in prices_of(version.value):
+                for detail in _uncounted(after, price, unsupported):
+                    problems.note(f"{version.pointer}{path}", detail)
+
+
+def _no_more_countable(
+    problems: Problems, document: Document, after: Catalog, unsupported: Unsupported
+) -> None:
+    """Note what a document says of meters and products that a price elsewhere cannot count."""
+    pointers = {(held.kind, held.id): held.versions[-1].pointer for held in document.objects}
+    if not {kind for kind, _ in pointers} & {Kind.METERS, Kind.PRODUCTS}:
+        return
+    for kind, name, price in _priced(after):
+        if (kind, name) in pointers:
+            continue
+        named: list[tuple[Kind, str]] = [(Kind.PRODUCTS, price.product)]
+        named += [(Kind.METERS, meter.id) for meter in counted_meters(after, price)]
+        place = next((pointers[one] for one in named if one in pointers), None)
+        if place is not None:
+            for detail in _uncounted(after, price, unsupported):
+                problems.note(place, f"{kind.value} '{name}': {detail}")
+
+
+def _uncounted(catalog: Catalog, price: Price, unsupported: Unsupported) -> Iterator[str]:
+    for meter in counted_meters(catalog, price):
+        for detail in unsupported(Counted(price=price, meter=meter)):
+            yield f"meter '{meter.id}': {detail}"
+
+
+def _priced(catalog: Catalog) -> Iterator[tuple[Kind, str, Price]]:
+    """Every price that is written anywhere, with where."""
+    for kind in (Kind.PRICEBOOKS, Kind.CONTRACTS):
+        for name, chain in chains_of(catalog, kind).items():
+            for value in chain.values:
+                for _, price in prices_of(value):
+                    yield kind, name, price
 
 
 def _rated(value: Value) -> Iterator[tuple[str, Price | Contract]]:

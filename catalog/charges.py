@@ -102,6 +102,7 @@ class GraduatedPercentage:
     """A share of an amount, tier by tier."""
 
     tiers: tuple[PercentTier, ...]
+    flat_fee_when_unused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

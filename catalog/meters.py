@@ -90,10 +90,14 @@ class Meter:
     @property
     def fact_spec(self) -> FactSpec:
         """What this meter reads from an event."""
+        return self.reading(self.value, as_text=self.aggregation is Aggregation.UNIQUE_COUNT)
+
+    def reading(self, value: str | None, *, as_text: bool = False) -> FactSpec:
+        """The events and dimensions of this meter with another ``value``: a dynamic price's."""
         return FactSpec(
             event_types=self.event_types,
-            value=self.value,
-            as_text=self.aggregation is Aggregation.UNIQUE_COUNT,
+            value=value,
+            as_text=as_text,
             dimensions=tuple(sorted(self.dimensions)),
             filter=self.filter,
         )

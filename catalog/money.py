@@ -120,19 +120,24 @@ def minor_units(currency: str) -> int:
     return int(exponent)
 
 
+def nearest(numerator: int, denominator: int) -> int:
+    """The whole number nearest to a fraction, half away from zero. The only place."""
+    if denominator <= 0:
+        raise ValueError("a fraction's denominator is positive")
+    units = (2 * abs(numerator) + denominator) // (2 * denominator)
+    return -units if numerator < 0 else units
+
+
 def round_amount(numerator: int, denominator: int, decimals: int) -> Decimal:
-    """Round an exact fraction to ``decimals`` (minor units), half away from zero. The only place.
+    """Round an exact fraction to ``decimals`` (minor units), half away from zero.
 
     Raises:
         OutOfRange: the amount is not below 10^17.
     """
-    if denominator <= 0:
-        raise ValueError("a fraction's denominator is positive")
-    scaled = abs(numerator) * 10**decimals
-    units = (2 * scaled + denominator) // (2 * denominator)
-    if units >= AMOUNT_LIMIT * 10**decimals:
+    units = nearest(numerator * 10**decimals, denominator)
+    if abs(units) >= AMOUNT_LIMIT * 10**decimals:
         raise OutOfRange("an amount must be below 10^17")
-    return from_units(-units if numerator < 0 else units, decimals)
+    return from_units(units, decimals)
 
 
 def round_fraction(amount: Fraction, decimals: int) -> Decimal:

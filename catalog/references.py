@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from catalog.charges import Capacity
+from catalog.charges import Capacity, Flat
 from catalog.contracts import Amendment, Contract, Customer, PriceOverride
 from catalog.grammar import Value
 from catalog.ids import Kind, PricebookId, ProductId
@@ -22,6 +22,14 @@ class Reference:
     kind: Kind
     id: str
     path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A meter whose usage a price counts: not every price can count every meter."""
+
+    price: Price
+    meter: Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +122,20 @@ def last_end(contract: Contract) -> Moment | None:
     """When the contract ends once every amendment is in force; None: it does not."""
     ends = [amendment.end for amendment in contract.amendments if amendment.end is not None]
     return ends[-1] if ends else contract.end
+
+
+def counted_meters(catalog: Catalog, price: Price) -> tuple[Meter, ...]:
+    """Every version of every meter whose usage ``price`` counts or ever did; none twice."""
+    charge = price.charge
+    if price.quantity is not None or isinstance(charge, Flat):
+        return ()
+    if isinstance(charge, Capacity):
+        names = {meter for tier in charge.tiers for meter, _ in tier.up_to or ()}
+    else:
+        chain = catalog.products.get(price.product)
+        names = {value.meter for value in chain.values if value.meter} if chain else set()
+    chains = (catalog.meters.get(name) for name in sorted(names))
+    return tuple(meter for chain in chains if chain is not None for meter in chain.values)
 
 
 def _of_prices(value: Value) -> Iterator[Reference]:

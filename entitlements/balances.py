@@ -85,9 +85,12 @@ def _metered(feature: FeatureId, schedule: Schedule, account: Account, now: Micr
     history = schedule.history(now)
     segment = history[-1]
     totals: dict[int, int] = {s.start: account.totals.get((feature, s.start), 0) for s in history}
-    held = account.held.get((feature, segment.start), 0)
+    holds: dict[int, int] = {s.start: account.held.get((feature, s.start), 0) for s in history}
     standing = burndown.standing(history, totals)
-    available = standing.available - held
+    # Holds of earlier segments may reach into this one: as if they were used.
+    taken = burndown.standing(history, {at: used + holds[at] for at, used in totals.items()})
+    available = taken.available
+    held = holds[segment.start] if segment.unlimited else standing.available - available
     if segment.unlimited:
         used = totals[segment.start]
         return Balance(

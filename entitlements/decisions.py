@@ -1,4 +1,4 @@
-"""Check and consume: from a request to the ledger's decision and a durable event.
+"""Check, consume and reserve: from a request to the ledger's decision and a durable record.
 
 What the catalog alone answers (boolean and static features, no grant at all) never asks the
 ledger. Metered items become slots; the ledger decides all of a request's slots at once.
@@ -6,13 +6,14 @@ ledger. Metered items become slots; the ledger decides all of a request's slots 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from catalog.clock import Clock
-from catalog.ids import CustomerId
+from catalog.clock import Clock, Micros
+from catalog.ids import CustomerId, FeatureId
+from entitlements.holds import draft_hold, hold_entry
+from entitlements.patience import SUBMIT_WITHIN_S, Patience
 from entitlements.ports import (
     Demand,
     Gate,
@@ -24,18 +25,22 @@ from entitlements.ports import (
     UsageSink,
     Verdict,
 )
-from entitlements.requests import Consume, Decision, Item, ItemDecision, KeyReused, Reason
+from entitlements.requests import (
+    Consume,
+    Decision,
+    Item,
+    ItemDecision,
+    KeyReused,
+    Reason,
+    Reserve,
+    Reserved,
+)
 from entitlements.schedules import Schedules
 from entitlements.slots import Openings, Planned, PlannedItem, plan
-from entitlements.usage import draft, events_of, hold_id, subject_of
+from entitlements.usage import draft, events_of, hold_id, reservation_id, subject_of
 
-STALE_TRIES_MAX = 4
-SEEDING_WAIT_S = 1.0
-SEEDING_POLL_S = 0.01
-"""A new contract's account is filled by the reader within moments: worth a short wait."""
-
-SUBMIT_WITHIN_S = 0.2
-"""A hold is followed by its event at once or not at all: a rebuild waits longer than this."""
+Ask = Callable[[Micros], "_Asked"]
+"""Plans a request at an instant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,27 @@ class Decisions:
         schedules: Callable[[], Schedules],
         clock: Clock,
         sink: UsageSink,
+        allowed_without_ledger: frozenset[FeatureId] = frozenset(),
+        submit_within_s: float = SUBMIT_WITHIN_S,
     ) -> None:
+        """Wire the engine.
+
+        Args:
+            ledger: decides.
+            schedules: the current catalog's.
+            clock: the service's.
+            sink: the gateway's log.
+            allowed_without_ledger: features that are allowed while the ledger is slow or away.
+                What is allowed is in the log, and counts when the ledger is back.
+            submit_within_s: how late the log may be asked after the ledger: a rebuild waits longer.
+        """
+        self._submit_within_s = submit_within_s
         self._ledger = ledger
         self._schedules = schedules
         self._clock = clock
         self._sink = sink
         self._openings = Openings(ledger)
+        self._open_minded = allowed_without_ledger
 
     async def check(self, customer: CustomerId, items: Sequence[Item]) -> Decision:
         """Whether the customer may use all of ``items`` now. Nothing is consumed.
@@ -72,13 +92,12 @@ class Decisions:
             NotFound, InvalidRequest: the customer, a feature or an item is wrong.
         """
 
-        def ask() -> _Asked:
-            now = self._clock.now_us()
+        def ask(now: Micros) -> _Asked:
             planned = plan(self._schedules(), customer, items, now=now)
             demand = Demand(customer=customer, now=now, slots=planned.slots)
             return _Asked(planned=planned, demand=demand)
 
-        return _decision(await self._decided(ask))
+        return self._decision(await self._decided(ask, Patience()))
 
     async def consume(self, request: Consume) -> Decision:
         """Use all of the items now, or none. Durable when allowed; exactly once per key.
@@ -89,19 +108,13 @@ class Decisions:
             NotFound, InvalidRequest, NotConsumable: the request is wrong.
             KeyReused: the key was used for another request within 24 hours.
         """
-        asked_s = time.monotonic()
-
-        def ask() -> _Asked:
-            nonlocal asked_s
-            asked_s = time.monotonic()
-            return self._consumption(request)
-
-        asked = await self._decided(ask)
-        record = _record(asked)
+        patience = Patience()
+        asked = await self._decided(lambda now: self._consumption(request, now), patience)
+        record = self._record(asked)
         if record is None:
-            return _decision(asked)
+            return self._decision(asked)
         if not record.confirmed:
-            if time.monotonic() - asked_s > SUBMIT_WITHIN_S:
+            if time.monotonic() - patience.asked_s > self._submit_within_s:
                 return _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
             if not await self._sink.record(events_of(request.customer, record)):
                 return _denied(asked.planned, Reason.RECOVERING)
@@ -109,8 +122,29 @@ class Decisions:
                 self._ledger.confirm(request.customer, record)
         return _answer(asked.planned, record)
 
-    def _consumption(self, request: Consume) -> _Asked:
-        now = self._clock.now_us()
+    async def reserve(self, request: Reserve) -> Reserved:
+        """Hold all of the items until they are settled, released, or the deadline; or none.
+
+        Durable when allowed, and once per key, like :meth:`consume`.
+
+        Raises:
+            NotFound, InvalidRequest, NotConsumable, KeyReused: as for :meth:`consume`.
+        """
+        patience = Patience()
+        asked = await self._decided(lambda now: self._reservation(request, now), patience)
+        record = self._record(asked)
+        if record is None:
+            return Reserved(reservation=None, decision=self._decision(asked))
+        if not record.confirmed:
+            if time.monotonic() - patience.asked_s > self._submit_within_s:
+                denied = _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
+                return Reserved(reservation=None, decision=denied)
+            await self._sink.append(hold_entry(request.customer, record))
+            if asked.verdict is not None:
+                self._ledger.confirm(request.customer, record)
+        return Reserved(reservation=record.hold, decision=_answer(asked.planned, record))
+
+    def _consumption(self, request: Consume, now: Micros) -> _Asked:
         schedules = self._schedules()
         planned = plan(schedules, request.customer, request.items, now=now)
         uses = planned.uses(request.data)
@@ -121,78 +155,104 @@ class Decisions:
             digest=request.digest,
             request=draft(subject, uses),
         )
-        demand = Demand(
-            customer=request.customer,
-            now=now,
-            slots=planned.slots,
-            hold=hold,
-            refused=planned.refused,
-        )
-        return _Asked(planned=planned, demand=demand)
+        return _held(request.customer, planned, hold, now)
 
-    async def _decided(self, ask: Callable[[], _Asked]) -> _Asked:
+    def _reservation(self, request: Reserve, now: Micros) -> _Asked:
+        schedules = self._schedules()
+        planned = plan(schedules, request.customer, request.items, now=now)
+        planned.uses({})  # refuses what could never be settled
+        subject = subject_of(schedules.catalog, request.customer, request.subject, now)
+        expires = Micros(now + request.ttl_us)
+        hold = HoldRequest(
+            key=request.key,
+            id=reservation_id(request.customer, request.key, request.digest, now),
+            digest=request.digest,
+            request=draft_hold(subject, request.items, expires),
+            expires=expires,
+        )
+        return _held(request.customer, planned, hold, now)
+
+    async def _decided(self, ask: Ask, patience: Patience) -> _Asked:
         """Ask until the answer is about the present: openings and schedules may move meanwhile."""
-        seeding_until_s = time.monotonic() + SEEDING_WAIT_S
-        stale = 0
         while True:
-            asked = ask()
+            asked = ask(patience.now(self._clock))
             if not asked.planned.slots and asked.demand.hold is None:
                 return asked
             try:
                 demand = await self._openings.fill(asked.planned, asked.demand)
                 verdict = await self._ledger.decide(demand)
             except LedgerUnavailable:
-                return _Asked(
-                    planned=asked.planned, demand=asked.demand, outage=Reason.LEDGER_UNAVAILABLE
-                )
+                return replace(asked, outage=Reason.LEDGER_UNAVAILABLE)
             match verdict.status:
                 case Status.DECIDED | Status.KNOWN:
                     return _Asked(planned=asked.planned, demand=demand, verdict=verdict)
                 case Status.REUSED:
                     raise KeyReused("the key was used for another request of this customer")
-                case Status.STALE if stale < STALE_TRIES_MAX:
-                    stale += 1
-                    self._openings.forget(demand.customer, asked.planned)
                 case Status.UNSEEDED | Status.LOST if not demand.slots:
                     return asked  # no contract, no account: the catalog's denial stands
-                case Status.UNSEEDED if time.monotonic() < seeding_until_s:
-                    await asyncio.sleep(SEEDING_POLL_S)
-                case Status.STALE | Status.UNSEEDED | Status.LOST:
-                    return _Asked(planned=asked.planned, demand=demand, outage=Reason.RECOVERING)
+                case Status.STALE:
+                    self._openings.forget(demand.customer, asked.planned)
+            if not await patience.again(verdict):
+                return _Asked(planned=asked.planned, demand=demand, outage=Reason.RECOVERING)
+
+    def _passes_outage(self, item: PlannedItem, outage: Reason) -> bool:
+        """Soft and unlimited features go on while the ledger recovers; without it, those named."""
+        if item.slot is None:
+            return item.reason is None
+        if outage is Reason.RECOVERING:
+            return item.slot.gate is not Gate.HARD
+        return item.item.feature in self._open_minded
+
+    def _record(self, asked: _Asked) -> KeyRecord | None:
+        """The key's record of a request that is to go ahead, None where it is denied.
+
+        Without the ledger it is made up here: the identity made from the key keeps a retry from
+        counting twice, and the reader files it when it gets there.
+        """
+        hold, outage = asked.demand.hold, asked.outage
+        if asked.verdict is not None:
+            return asked.verdict.record if asked.verdict.allowed else None
+        if hold is None or outage is None:
+            return None
+        if not all(self._passes_outage(item, outage) for item in asked.planned.items):
+            return None
+        return KeyRecord(
+            key=hold.key,
+            hold=hold.id,
+            digest=hold.digest,
+            at=asked.demand.now,
+            balances=(None,) * len(asked.demand.slots),
+            request=hold.request,
+            expires=hold.expires,
+        )
+
+    def _decision(self, asked: _Asked) -> Decision:
+        """The answer of a check, or of a request that is denied."""
+        places = iter(range(len(asked.demand.slots)))
+        results = []
+        for item in asked.planned.items:
+            if item.slot is not None and asked.verdict is not None:
+                results.append(_judged(item, asked.verdict, next(places)))
+            elif item.slot is not None and asked.outage is not None:
+                passed = self._passes_outage(item, asked.outage)
+                reason = None if passed else asked.outage
+                results.append(
+                    ItemDecision(feature=item.item.feature, allowed=passed, reason=reason)
+                )
+            else:
+                results.append(_from_catalog(item))
+        return Decision(allowed=all(result.allowed for result in results), items=tuple(results))
 
 
-def _passes_outage(item: PlannedItem, outage: Reason) -> bool:
-    """Soft and unlimited features go on while the ledger recovers; nothing does without it."""
-    if item.slot is None:
-        return item.reason is None
-    return outage is Reason.RECOVERING and item.slot.gate is not Gate.HARD
-
-
-def _record(asked: _Asked) -> KeyRecord | None:
-    """The key's record of a consume that is to go ahead, None where it is denied.
-
-    While the ledger recovers it is made up here: the identity made from the key keeps a retry
-    from counting twice, and the reader files it when it gets there.
-    """
-    hold, outage = asked.demand.hold, asked.outage
-    if asked.verdict is not None:
-        return asked.verdict.record if asked.verdict.allowed else None
-    if hold is None or outage is None:
-        return None
-    if not all(_passes_outage(item, outage) for item in asked.planned.items):
-        return None
-    return KeyRecord(
-        key=hold.key,
-        hold=hold.id,
-        digest=hold.digest,
-        at=asked.demand.now,
-        balances=(None,) * len(asked.demand.slots),
-        request=hold.request,
+def _held(customer: CustomerId, planned: Planned, hold: HoldRequest, now: Micros) -> _Asked:
+    demand = Demand(
+        customer=customer, now=now, slots=planned.slots, hold=hold, refused=planned.refused
     )
+    return _Asked(planned=planned, demand=demand)
 
 
 def _answer(planned: Planned, record: KeyRecord) -> Decision:
-    """What an allowed consume answers, now and to every retry."""
+    """What an allowed consume or reserve answers, now and to every retry."""
     items = tuple(
         ItemDecision(
             feature=item.item.feature,
@@ -213,29 +273,13 @@ def _denied(planned: Planned, reason: Reason) -> Decision:
     return Decision(allowed=False, items=items)
 
 
-def _decision(asked: _Asked) -> Decision:
-    """The answer of a check, or of a consume that is denied."""
-    verdict = asked.verdict
-    places = iter(range(len(asked.demand.slots)))
-    results = []
-    for item in asked.planned.items:
-        if item.slot is not None and verdict is not None:
-            results.append(_judged(item, verdict, next(places)))
-        elif item.slot is not None and asked.outage is not None:
-            passed = _passes_outage(item, asked.outage)
-            reason = None if passed else asked.outage
-            results.append(ItemDecision(feature=item.item.feature, allowed=passed, reason=reason))
-        else:
-            balance = 0 if item.reading is not None else None
-            results.append(
-                ItemDecision(
-                    feature=item.item.feature,
-                    allowed=item.reason is None,
-                    balance=balance,
-                    reason=item.reason,
-                )
-            )
-    return Decision(allowed=all(result.allowed for result in results), items=tuple(results))
+def _from_catalog(item: PlannedItem) -> ItemDecision:
+    return ItemDecision(
+        feature=item.item.feature,
+        allowed=item.reason is None,
+        balance=0 if item.reading is not None else None,
+        reason=item.reason,
+    )
 
 
 def _judged(item: PlannedItem, verdict: Verdict, place: int) -> ItemDecision:

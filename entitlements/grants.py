@@ -18,6 +18,7 @@ from catalog.clock import Micros
 from catalog.periods import FOREVER, Period, billing_periods
 from catalog.pricebooks import Entitlement, Invoicing, Limit, Timing
 from entitlements.amounts import to_nanos
+from entitlements.given import GivenGrant
 
 SEGMENTS_MAX = 4_096
 """How far back burn-down looks at most: over three hundred years of monthly resets."""
@@ -28,7 +29,8 @@ class Grant:
     """One immutable allotment, active in ``[effective, expires)``.
 
     ``amount`` is nano-units before rollover. ``previous`` is the grant whose remainder rolls over
-    into this one, at most ``rollover_max``. ``resets``: another follows when it expires.
+    into this one, at most ``rollover_max``. ``resets``: another follows when it expires. ``given``
+    is the id of the given grant it is (a part of), null for a contract's allowance.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Grant:
     resets: bool
     rollover_max: int | None = None
     previous: str | None = None
+    given: str | None = None
 
     @property
     def burn_order(self) -> tuple[int, int, int, str]:
@@ -105,11 +108,12 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """Time in which the same terms hold: ``[since, until)``. Without terms it is a gap."""
+    """Time in which the same terms and given grants hold: ``[since, until)``. Else it is a gap."""
 
     since: Micros
     until: Micros
     terms: tuple[Term, ...]
+    given: tuple[GivenGrant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +148,8 @@ class Schedule:
         self.stretches = tuple(stretches)
         self._starts = [stretch.since for stretch in stretches]
         content = [
-            (s.since, s.until, tuple(term.boundaries for term in s.terms)) for s in stretches
+            (s.since, s.until, [term.boundaries for term in s.terms], [one.id for one in s.given])
+            for s in stretches
         ]
         text = repr((content, reading))
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -163,13 +168,49 @@ class Schedule:
         if instant >= stretch.until:
             return None
         found = [grant for term in stretch.terms if (grant := term.grant_at(instant))]
+        given = [self._given(one, instant) for one in stretch.given]
         segment = Segment(
             start=Micros(max([stretch.since, *(grant.effective for grant in found)])),
             end=Micros(min([stretch.until, *(grant.expires for grant in found)])),
-            grants=tuple(sorted(found, key=lambda grant: grant.burn_order)),
+            grants=tuple(sorted([*found, *given], key=lambda grant: grant.burn_order)),
         )
         self._last = segment
         return segment
+
+    def _given(self, one: GivenGrant, instant: int) -> Grant:
+        """A given grant at ``instant``: what a reset left of it is a grant of its own."""
+        reset = None if one.rollover_max is None else self._last_reset(one.effective, instant)
+        before = None if reset is None else self._last_reset(one.effective, reset - 1)
+        return Grant(
+            id=_piece(one, reset),
+            amount=one.amount if reset is None else 0,
+            unlimited=False,
+            limit=Limit.HARD,
+            priority=one.priority,
+            effective=one.effective,
+            expires=one.expires,
+            resets=False,
+            rollover_max=one.rollover_max,
+            previous=None if reset is None else _piece(one, before),
+            given=one.id,
+        )
+
+    def _last_reset(self, after: int, instant: int) -> Micros | None:
+        """When an allowance of the feature was last given anew, in ``(after, instant]``."""
+        for stretch in reversed(self.stretches[: bisect_right(self._starts, instant)]):
+            if stretch.until <= after:
+                return None
+            at = min(instant, stretch.until - 1)
+            found = [
+                grant.effective
+                for term in stretch.terms
+                if (grant := term.grant_at(at)) is not None
+                and grant.resets
+                and grant.effective > max(after, term.start, stretch.since - 1)
+            ]
+            if found:
+                return max(found)
+        return None
 
     def segments(self, since: int, until: int) -> Iterator[Segment]:
         """The segments that meet ``[since, until)``, in order."""
@@ -193,6 +234,10 @@ class Schedule:
             found.append(before)
         self._last, self._history = segment, tuple(found[::-1])
         return self._history
+
+
+def _piece(one: GivenGrant, reset: Micros | None) -> str:
+    return one.id if reset is None else f"{one.id}@{reset}"
 
 
 def _linked(before: Segment, after: Segment) -> bool:

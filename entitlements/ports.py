@@ -13,6 +13,7 @@ from typing import Protocol
 
 from catalog.clock import SECOND_US, Micros
 from catalog.errors import DomainError, Unavailable
+from catalog.events import RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 
 SOURCE = "tallyman"
@@ -53,9 +54,10 @@ class Gate(StrEnum):
 class Slot:
     """One item as the ledger decides it.
 
-    ``opening`` is what is available when the segment opens. ``version`` guards it: the ledger's
-    count of changes to earlier segments under which it was computed, null where it depends on
-    none. ``schedule`` is the digest under which the ledger must have filed the usage.
+    ``opening`` is what is available when the segment opens, what earlier segments still hold
+    taken off. ``version`` guards it: the ledger's count of changes to earlier segments under which
+    it was computed, null where it depends on none. ``schedule`` is the digest under which the
+    ledger must have filed the usage.
     """
 
     feature: FeatureId
@@ -69,16 +71,18 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldRequest:
-    """What a consume leaves behind when it is allowed.
+    """What a consume or a reserve leaves behind when it is allowed.
 
     ``digest`` tells another request under the same key from a retry. ``request`` is opaque to the
-    ledger: what is needed to write the event again, byte for byte.
+    ledger: what is needed to write the event (or to settle the reservation), byte for byte.
+    ``expires`` is a reservation's deadline, null for a consume.
     """
 
     key: str
     id: str
     digest: str
     request: str
+    expires: Micros | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +103,27 @@ class Status(StrEnum):
     """What became of a demand.
 
     DECIDED: see ``allowed``. KNOWN: the key's first answer is returned. REUSED: the key stands
-    for another request. STALE: an opening is out of date. UNSEEDED: the account is not yet filed
-    under this schedule. LOST: the whole ledger is being rebuilt.
+    for another request. STALE: an opening is out of date. BEHIND: another gateway has decided in
+    a later segment already; see ``at``. UNSEEDED: the account is not yet filed under this schedule.
+    LOST: the whole ledger is being rebuilt. EXPIRED: the reservation's units have returned.
     """
 
     DECIDED = "decided"
     KNOWN = "known"
     REUSED = "reused"
     STALE = "stale"
+    BEHIND = "behind"
     UNSEEDED = "unseeded"
     LOST = "lost"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """What is remembered of an allowed consume: enough to answer and to record it again.
+    """What is remembered of an allowed consume or reserve: enough to answer and record it again.
 
-    ``balances`` are those of the first answer, null where unlimited. ``confirmed``: its event is
-    durable; then ``request`` may be empty.
+    ``balances`` are those of the first answer, null where unlimited. ``confirmed``: its event (or
+    hold) is durable; then ``request`` may be empty. ``expires``: see :class:`HoldRequest`.
     """
 
     key: str
@@ -126,6 +133,60 @@ class KeyRecord:
     balances: tuple[int | None, ...]
     request: str = ""
     confirmed: bool = False
+    expires: Micros | None = None
+
+
+class EndKind(StrEnum):
+    """How a reservation ends, other than at its deadline."""
+
+    SETTLE = "settle"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a reservation ended: enough to answer again and to record it again.
+
+    ``balances`` are by slot of the first answer. ``confirmed``: it is durable; until then
+    ``request`` is what is needed to write its records.
+    """
+
+    reservation: str
+    kind: EndKind
+    digest: str
+    at: Micros
+    balances: tuple[int | None, ...]
+    request: str = ""
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """A reservation as the ledger knows it, ended or not. ``request`` is what reserve left."""
+
+    id: str
+    made: Micros
+    expires: Micros
+    request: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A settle or release to decide.
+
+    One slot a feature. A slot's ``amount`` is what exceeds the hold and is decided like any other
+    consume, now; ``kept`` is, by slot, how much of the hold is used. A slot with an empty
+    ``schedule`` has no allowance now: nothing may exceed the hold.
+    """
+
+    customer: CustomerId
+    reservation: str
+    now: Micros
+    kind: EndKind
+    digest: str
+    request: str
+    slots: tuple[Slot, ...] = ()
+    kept: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +194,8 @@ class Verdict:
     """The ledger's answer. ``passed`` and ``left`` are by slot, in order.
 
     ``left`` is what is available after the decision (it may be negative), ``allowed`` all or
-    nothing. ``record`` is the key's record: just made, or KNOWN.
+    nothing. ``record`` is the key's record, ``end`` the reservation's: just made, or KNOWN.
+    ``at`` is the instant BEHIND speaks of.
     """
 
     status: Status
@@ -141,6 +203,8 @@ class Verdict:
     passed: tuple[bool, ...] = ()
     left: tuple[int, ...] = ()
     record: KeyRecord | None = None
+    end: End | None = None
+    at: Micros = Micros(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,15 +229,15 @@ class Ledger(Protocol):
         """Decide atomically; an allowed demand with a hold leaves it held, with its key.
 
         Holds older than :data:`HOLD_US` lapse, but only up to the watermark: a hold whose event is
-        in the log and not yet applied never does.
+        in the log and not yet applied never does. A durable reservation returns at its deadline.
 
         Raises:
             LedgerUnavailable: decided or not is unknown. Retry under the same key.
         """
         ...
 
-    async def account(self, customer: CustomerId) -> Account | None:
-        """The customer's account; None where it is lost or not yet filled.
+    async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
+        """The customer's account at ``now``; None where it is lost or not yet filled.
 
         Raises:
             LedgerUnavailable: no answer in time.
@@ -181,8 +245,50 @@ class Ledger(Protocol):
         ...
 
     def confirm(self, customer: CustomerId, record: KeyRecord) -> None:
-        """Note that the event is durable: its hold no longer lapses. Does not wait, may be lost."""
+        """Note that the event or hold is durable: its hold no longer lapses.
+
+        Does not wait, may be lost: the reader does the same later.
+        """
         ...
+
+    async def reservation(self, customer: CustomerId, reservation: str) -> Reservation | None:
+        """A reservation; None where there never was one.
+
+        Raises:
+            LedgerUnavailable: no answer in time.
+            LedgerLost: the ledger is being rebuilt.
+        """
+        ...
+
+    async def end(self, ending: Ending) -> Verdict:
+        """Decide how a reservation ends; allowed, it can end no other way any more.
+
+        All it held stays held, what exceeds that too, until :meth:`conclude`; without that the
+        reservation is open again once the log has passed :data:`HOLD_US`.
+
+        Returns:
+            KNOWN: it has ended just so. REUSED: it has ended otherwise. EXPIRED. Or as for
+            :meth:`decide`.
+
+        Raises:
+            LedgerUnavailable: decided or not is unknown. Asking again is safe.
+        """
+        ...
+
+    def conclude(self, customer: CustomerId, end: End, kept: Mapping[FeatureId, int]) -> None:
+        """Note that the end is durable: of the hold only ``kept`` stays, until it is applied.
+
+        Does not wait, may be lost, like :meth:`confirm`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A reservation of the log, with where its units are held: (feature, segment start, amount)."""
+
+    record: KeyRecord
+    places: Sequence[tuple[FeatureId, int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,12 +296,16 @@ class AccountUsage:
     """What a stretch of one node's log means for one customer.
 
     ``deltas`` are (feature, segment start, change). ``settled`` are the keys whose last event is
-    in it: their holds end.
+    in it: their holds end. ``opened`` and ``ended`` are reservations. ``now``: a reservation whose
+    deadline is not later holds nothing.
     """
 
     customer: CustomerId
     deltas: Sequence[tuple[FeatureId, int, int]]
     settled: Sequence[KeyRecord] = ()
+    opened: Sequence[Opened] = ()
+    ended: Sequence[End] = ()
+    now: Micros = Micros(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +342,9 @@ class Refill:
     features: Sequence[FeatureUsage]
     mode: RefillMode
     settled: Sequence[KeyRecord] = ()
+    opened: Sequence[Opened] = ()
+    ended: Sequence[End] = ()
+    now: Micros = Micros(0)
 
 
 class LedgerWriter(Protocol):
@@ -290,8 +403,26 @@ class UsageEvent:
     data: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """A hold, settle or release as the log keeps it: what a rebuild replays."""
+
+    kind: RecordKind
+    reservation: str
+    customer: CustomerId
+    time: Micros
+    data: str
+
+
 class UsageSink(Protocol):
     """Where decisions record usage: the gateway's own log."""
+
+    async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
+        """Make ``events`` and, after them, ``entry`` durable, all or none.
+
+        Copies of events that are there are left out; an entry may be there several times.
+        """
+        ...
 
     async def record(self, events: Sequence[UsageEvent]) -> bool:
         """Make ``events`` durable, all or none; exact copies of what is there are fine.

@@ -20,6 +20,7 @@ from catalog.periods import FOREVER
 from catalog.pricebooks import Entitlement, Moment, Pricebook
 from catalog.products import Feature
 from catalog.snapshot import Catalog, Chain, resolve
+from entitlements.given import NO_GRANTS, GrantBook
 from entitlements.grants import Schedule, Stretch, Term
 
 BEGINNING = Micros(0)
@@ -53,11 +54,18 @@ class _Bounded(Protocol):
 
 
 class Schedules:
-    """All schedules of one catalog, compiled for a customer when first asked for."""
+    """All schedules of one catalog and book of grants, compiled when first asked for."""
 
-    def __init__(self, catalog: Catalog, *, before: Schedules | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        grants: GrantBook = NO_GRANTS,
+        before: Schedules | None = None,
+    ) -> None:
         """Prepare; with ``before`` what did not change since is not compiled again."""
         self.catalog = catalog
+        self.grants = grants
         self.readings = _readings(catalog)
         self._contracts = _contracts_by_customer(catalog)
         self._checked: dict[CustomerId, Mapping[FeatureId, Schedule]] = {}
@@ -83,7 +91,10 @@ class Schedules:
         books = {book for chain in contracts for value in chain.values for book in _books(value)}
         listed = [self.catalog.pricebooks.get(book) for book in sorted(books)]
         stated = [self.catalog.customers.get(customer), *contracts, *listed]
-        return [tuple(v.revision for v in chain.versions) if chain else None for chain in stated]
+        given = tuple(grant.revision for grant in self.grants.of(customer))
+        return given, [
+            tuple(v.revision for v in chain.versions) if chain else None for chain in stated
+        ]
 
     def metered(self, customer: CustomerId) -> dict[FeatureId, Schedule]:
         """Those the ledger keeps: of features with a sum or count meter."""
@@ -110,13 +121,21 @@ class Schedules:
             _Offer(self.catalog, contract, customer)
             for contract in self._contracts.get(customer, ())
         ]
-        cuts = sorted({cut for offer in offers for cut in offer.cuts()})
+        given = [grant for grant in self.grants.of(customer) if grant.effective < grant.until]
+        cuts = {cut for offer in offers for cut in offer.cuts()}
+        cuts |= {cut for grant in given for cut in (grant.effective, grant.until)} - {FOREVER}
         found: dict[FeatureId, list[Stretch]] = {}
-        for since, until in pairwise([*cuts, FOREVER]):
+        for since, until in pairwise([*sorted(cuts), FOREVER]):
             terms = [term for offer in offers for term in offer.terms(since)]
-            for feature in {*found, *(term.entitlement.feature for term in terms)}:
-                own = tuple(term for term in terms if term.entitlement.feature == feature)
-                stretch = Stretch(since=since, until=Micros(until), terms=own)
+            active = [grant for grant in given if grant.effective <= since < grant.until]
+            named = {term.entitlement.feature for term in terms} | {one.feature for one in active}
+            for feature in {*found, *named}:
+                stretch = Stretch(
+                    since=since,
+                    until=Micros(until),
+                    terms=tuple(term for term in terms if term.entitlement.feature == feature),
+                    given=tuple(grant for grant in active if grant.feature == feature),
+                )
                 _append(found.setdefault(feature, []), stretch)
         claims = repr(self._claims(customer))
         return {
@@ -140,19 +159,22 @@ class Schedules:
 
 
 class CurrentSchedules:
-    """The schedules of whatever catalog is current: compiled anew when its revision moves."""
+    """The schedules of whatever catalog and grants are current: anew when a revision moves."""
 
-    def __init__(self, catalog: Callable[[], Catalog]) -> None:
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        grants: Callable[[], GrantBook] = lambda: NO_GRANTS,
+    ) -> None:
         self._catalog = catalog
-        self._schedules = Schedules(catalog())
+        self._grants = grants
+        self._schedules = Schedules(catalog(), grants=grants())
 
     def __call__(self) -> Schedules:
-        """The same object as long as the catalog is the same."""
-        catalog = self._catalog()
-        if catalog is not self._schedules.catalog:
-            if catalog.revision == self._schedules.catalog.revision:
-                return self._schedules
-            self._schedules = Schedules(catalog, before=self._schedules)
+        """The same object as long as the catalog and the grants are the same."""
+        catalog, grants, known = self._catalog(), self._grants(), self._schedules
+        if (catalog.revision, grants.revision) != (known.catalog.revision, known.grants.revision):
+            self._schedules = Schedules(catalog, grants=grants, before=known)
         return self._schedules
 
 
@@ -232,9 +254,13 @@ class _Offer:
 
 def _append(stretches: list[Stretch], stretch: Stretch) -> None:
     """Add a stretch, joined to the one before where nothing changes."""
-    if stretches and stretches[-1].terms == stretch.terms:
+    same = stretches and (stretches[-1].terms, stretches[-1].given) == (
+        stretch.terms,
+        stretch.given,
+    )
+    if same:
         stretches[-1] = replace(stretches[-1], until=stretch.until)
-    elif stretches or stretch.terms:
+    elif stretches or stretch.terms or stretch.given:
         stretches.append(stretch)
 
 

@@ -59,7 +59,7 @@ class Planned:
             NotConsumable: an item is not counted by a meter.
             InvalidRequest: zero, or not so many whole events on a count meter.
         """
-        return [_use(planned, data) for planned in self.items]
+        return [use_of(planned.item, planned.reading, data) for planned in self.items]
 
 
 def plan(
@@ -136,8 +136,13 @@ def gate_of(segment: Segment) -> Gate:
     return Gate.SOFT if segment.soft else Gate.HARD
 
 
-def _use(planned: PlannedItem, data: Mapping[str, object]) -> Use:
-    item, reading = planned.item, planned.reading
+def use_of(item: Item, reading: Reading | None, data: Mapping[str, object]) -> Use:
+    """What recording an item means, on the meter that reads it.
+
+    Raises:
+        NotConsumable: no sum or count meter reads it.
+        InvalidRequest: zero, or not so many whole events on a count meter.
+    """
     if reading is None or not reading.additive:
         raise NotConsumable(f"{item.feature} is not counted by a sum or count meter")
     if item.amount <= 0:
@@ -180,7 +185,7 @@ class Openings:
         for item in items:
             assert item.slot is not None
             if len(item.history) >= 2 and not self._holds(demand.customer, item):
-                account = account or await self._ledger.account(demand.customer)
+                account = account or await self._ledger.account(demand.customer, now=demand.now)
                 self._remember(demand.customer, item, account)
             slots.append(self._filled(demand.customer, item, item.slot))
         return replace(demand, slots=tuple(slots))
@@ -202,8 +207,10 @@ class Openings:
         if account is None or item.schedule is None:
             return
         feature = item.item.feature
+        # What an earlier segment still holds may yet be used there: it is not available here.
         totals: dict[int, int] = {
             segment.start: account.totals.get((feature, segment.start), 0)
+            + account.held.get((feature, segment.start), 0)
             for segment in item.history
         }
         self._known[customer, feature] = _Opening(

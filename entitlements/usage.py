@@ -47,8 +47,17 @@ def hold_id(customer: CustomerId, key: str, now: int) -> str:
     Should Redis forget the key, the log still sees the same identity. A day later the key is
     free again, and so must the identity be.
     """
+    return f"consume-{_hashed(customer, key, now)}"
+
+
+def reservation_id(customer: CustomerId, key: str, digest: str, now: int) -> str:
+    """The id of a reservation; another one for other content, since the log compares no holds."""
+    return f"reserve-{_hashed(customer, f'{key}{digest}', now)}"
+
+
+def _hashed(customer: CustomerId, key: str, now: int) -> str:
     text = f"{customer}\0{key}\0{now // KEPT_US}"
-    return f"consume-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def subject_of(catalog: Catalog, customer: CustomerId, asked: str | None, now: int) -> str:
@@ -74,17 +83,19 @@ def subject_of(catalog: Catalog, customer: CustomerId, asked: str | None, now: i
 
 def draft(subject: str, uses: Sequence[Use]) -> str:
     """Everything the events depend on but the decision itself, as text to keep with the key."""
-    items = [
-        {
-            "type": use.reading.meter.event_types[0],
-            "count": use.amount // UNIT
-            if use.reading.meter.aggregation is Aggregation.COUNT
-            else 1,
-            "data": _data(use),
-        }
-        for use in uses
-    ]
+    items = [{"type": kind, "count": count, "data": data} for kind, count, data in map(body, uses)]
     return json.dumps({"subject": subject, "items": items}, separators=(",", ":"))
+
+
+def body(use: Use) -> tuple[str, int, dict[str, object]]:
+    """Type, number and ``data`` of the events that a use is recorded as.
+
+    Raises:
+        InvalidRequest: the feature's meter would not count such an event.
+    """
+    meter = use.reading.meter
+    count = use.amount // UNIT if meter.aggregation is Aggregation.COUNT else 1
+    return meter.event_types[0], count, _data(use)
 
 
 def events_of(customer: CustomerId, record: KeyRecord) -> list[UsageEvent]:

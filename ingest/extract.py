@@ -10,6 +10,7 @@ from catalog.events import EMPTY_DIMENSIONS, FACTS, QUANTITY, RecordKind
 from catalog.ids import NodeId, SpecId
 from catalog.meters import Condition, FactSpec
 from catalog.snapshot import Catalog
+from catalog.specs import fact_specs
 from ingest.jsontext import dump
 from ingest.tokens import CANONICAL, NUMBER, QUOTED, TEXT, Form, spelled, tokens_at
 
@@ -17,10 +18,8 @@ _CARRIED = ["seq", "subject", "time", "received_at"]
 
 
 def specs_of(catalog: Catalog) -> dict[SpecId, FactSpec]:
-    """Every fact spec that any version of any meter in ``catalog`` needs, by id."""
-    meters = (meter for chain in catalog.meters.values() for meter in chain.values)
-    specs = (meter.fact_spec for meter in meters)
-    return {spec.id: spec for spec in specs}
+    """Every fact spec that any meter or dynamic price in ``catalog`` needs, by id."""
+    return fact_specs(catalog)
 
 
 def extract_facts(

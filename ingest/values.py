@@ -13,6 +13,7 @@ import polars as pl
 from catalog.events import RejectCode
 from catalog.meters import Condition, FactSpec
 from catalog.snapshot import Catalog
+from catalog.specs import fact_specs
 from ingest.batch import Columns
 from ingest.jsontext import text_of
 from ingest.numbers import DECIMALS_MAX, INTEGER_DIGITS_MAX, judge_number
@@ -46,17 +47,16 @@ class IngestRules:
 
     @classmethod
     def from_catalog(cls, catalog: Catalog) -> IngestRules:
-        """The rules of every version of every meter.
+        """The rules of every version of every meter, and of what dynamic prices read.
 
         A version holds for a stretch of event time, past or to come, so all of them count.
         """
         found: dict[str, dict[str, FactSpec]] = {}
-        for chain in catalog.meters.values():
-            for spec in (meter.fact_spec for meter in chain.values):
-                if spec.value is None or spec.as_text:
-                    continue
-                for kind in spec.event_types:
-                    found.setdefault(kind, {})[spec.id] = spec
+        for spec in fact_specs(catalog).values():
+            if spec.value is None or spec.as_text:
+                continue
+            for kind in spec.event_types:
+                found.setdefault(kind, {})[spec.id] = spec
         return cls(specs={kind: tuple(specs.values()) for kind, specs in found.items()})
 
 

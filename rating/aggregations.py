@@ -1,10 +1,14 @@
 """How facts become a quantity, per aggregation.
 
 Sums and counts add up, so the store adds them where the facts are. The others are made here from
-the facts of a line's group.
+the facts of a line's group; a time-weighted sum from what there was before too, see
+:mod:`rating.weighted`.
 """
 
 from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
 
 import polars as pl
 
@@ -13,9 +17,10 @@ from catalog.meters import Aggregation, Meter
 ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 """Aggregations that can be added up from partial results; of nothing they are 0."""
 
+ACCUMULATING = (*ADDITIVE, Aggregation.MAX, Aggregation.UNIQUE_COUNT)
+"""Aggregations that have a meaning over a span that several lines share."""
 
 _VALUE = pl.col("value")
-_ORDER = ("time", "received_at", "node", "seq")
 _ONE = pl.lit(1, pl.Int64)
 
 FROM_FACTS: dict[Aggregation, tuple[pl.Expr, pl.Expr]] = {
@@ -32,11 +37,27 @@ wrap: values are below 10^17, and there are not 10^12 of them.
 """
 
 
+def measured(aggregation: Aggregation, percentile: Decimal | None) -> tuple[pl.Expr, pl.Expr]:
+    """(quantity, divisor) of one group of facts, for every aggregation that is made from them."""
+    match aggregation:
+        case Aggregation.COUNT:
+            return pl.len().cast(pl.Int64), _ONE
+        case Aggregation.SUM:
+            return _VALUE.sum(), _ONE
+        case Aggregation.PERCENTILE:
+            return percentile_of(percentile or Decimal(100)), _ONE
+        case _:
+            return FROM_FACTS[aggregation]
+
+
+def percentile_of(percentile: Decimal) -> pl.Expr:
+    """The ⌈p·n/100⌉-th smallest value, p exact."""
+    share = Fraction(percentile) / 100
+    rank = (pl.len().cast(pl.Int64) * share.numerator + share.denominator - 1) // share.denominator
+    return _VALUE.sort().get(rank - 1)
+
+
 def unsupported_meter(meter: Meter) -> list[str]:
     """What of ``meter`` cannot be priced yet, by name; empty where all of it can."""
-    names = []
-    if meter.aggregation not in ADDITIVE and meter.aggregation not in FROM_FACTS:
-        names.append(f"aggregation {meter.aggregation}")
-    if meter.window is not None:
-        names.append("window")
-    return names
+    weighted = meter.aggregation is Aggregation.WEIGHTED_SUM
+    return ["window of a weighted_sum"] if weighted and meter.window is not None else []

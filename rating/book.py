@@ -89,7 +89,8 @@ def finite_decimal(number: Fraction) -> Decimal | None:
 def units_max(terms: Terms) -> Decimal | None:
     """Up to how many units the columns are exact for ``terms``; see :data:`TERMS`."""
     price = terms.price
-    if price.convert is not None or not _decimals_fit(terms):
+    exact_only = price.convert is not None or price.commitment is not None
+    if exact_only or not _decimals_fit(terms):
         return None
     bound = _bound(terms)
     room = AMOUNT_LIMIT - 1 - bound.fixed

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 
 from catalog.events import EMPTY_DIMENSIONS
 from catalog.meters import Condition
+from rating.charges.matrix import Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """A product's filter and a price's ``group_by``: what decides a fact's line and group."""
+    """What decides a fact's line, group and row.
+
+    A product's filter, a price's ``group_by``, and the rows of a matrix where it has them.
+    """
 
     filter: tuple[Condition, ...]
     group_by: tuple[str, ...]
+    rows: Rows | None = None
 
     @property
     def trivial(self) -> bool:
@@ -33,6 +38,10 @@ class Selector:
         if not all(passes(condition, values) for condition in self.filter):
             return None
         return dimensions_text((name, values[name]) for name in self.group_by if name in values)
+
+    def row(self, dimensions: str) -> int:
+        """The row of the matrix that prices facts with these dimensions; 0 without a matrix."""
+        return 0 if self.rows is None else self.rows.match(json.loads(dimensions))
 
 
 def passes(condition: Condition, values: dict[str, str]) -> bool:

@@ -5,92 +5,36 @@ An explanation is complete: its amount follows from what it says alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from catalog.clock import Micros, to_rfc3339
-from catalog.errors import NotFound
+from catalog.durations import hours_minutes
 from catalog.events import EMPTY_DIMENSIONS, FACTS
 from catalog.ids import ContractId
 from catalog.money import minor_units, plain, round_fraction
-from catalog.periods import FOREVER
 from catalog.snapshot import Catalog, midnight
-from rating.book import finite_decimal
 from rating.charges.base import Part
 from rating.charges.registry import model_name
+from rating.contract_terms.explained import explained
+from rating.contract_terms.find import Asked, settled_line
 from rating.dimensions import Selector
-from rating.engine import ENGINE
+from rating.explanation import Explanation, StepTaken, moment_text, number_text
+from rating.pieces import Piece
 from rating.plan import LinePlan, Started, plan_lines
 from rating.ports import FactSource
-from rating.quantities import line_spans, measure
+from rating.pricing import start_of
+from rating.probes import line_spans
+from rating.quantities import measure
 from rating.steps import CHARGE, STEPS, Priced
+from rating.windows import within_hours
 
 _UTC = ZoneInfo("UTC")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTaken:
-    """One step of the order of terms: what it acted on and what came out of it.
-
-    Before and after are units up to the charge, then amounts; the charge takes units and gives an
-    amount. ``stated`` is the term's number as it acts on this line (an included quantity by its
-    share of the period); null for the charge, whose parts are listed.
-    """
-
-    step: str
-    before: str
-    after: str
-    stated: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """One line, explained. Numbers are exact text: a decimal, or a fraction ``n/d``."""
-
-    line: dict[str, str | None]
-    price: dict[str, str | int | None]
-    quantity: str
-    event_count: int
-    steps: tuple[StepTaken, ...]
-    parts: tuple[dict[str, str | None], ...]
-    exact_amount: str
-    amount: str
-    rounding: dict[str, str | int]
-    as_of: str
-    engine: str = ENGINE
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON shows it."""
-        return {
-            "line": self.line,
-            "price": self.price,
-            "quantity": self.quantity,
-            "event_count": self.event_count,
-            "steps": [
-                {name: getattr(step, name) for name in StepTaken.__dataclass_fields__}
-                for step in self.steps
-            ],
-            "parts": list(self.parts),
-            "exact_amount": self.exact_amount,
-            "amount": self.amount,
-            "rounding": self.rounding,
-            "as_of": self.as_of,
-            "engine": self.engine,
-        }
-
-
-def number_text(number: Fraction) -> str:
-    """An exact number as text: a decimal where it has at most 12 decimals, else ``n/d``."""
-    decimal = finite_decimal(number)
-    if decimal is None:
-        return f"{number.numerator}/{number.denominator}"
-    return plain(decimal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +45,7 @@ class _Found:
     group: str
     quantity: Fraction
     event_count: int
+    pieces: tuple[Piece, ...] | None
 
 
 def explain(
@@ -119,8 +64,11 @@ def explain(
     """
     plans = plan_lines(catalog, Started(midnight(period, _UTC)), contracts=[contract])
     found = _find(plans, line_id, catalog=catalog, source=source, as_of=as_of)
+    if found is None:
+        asked = Asked(line_id=line_id, day=period, contract=contract, as_of=as_of)
+        return explained(settled_line(asked, catalog, source), as_of=as_of)
     plan = found.plan
-    steps, priced = _steps(plan, found.quantity)
+    steps, priced = _steps(found)
     decimals = minor_units(plan.terms.currency)
     return Explanation(
         line=_line(line_id, found),
@@ -148,12 +96,20 @@ def line_facts(
     """FACTS that a line counts, by time, node and seq: the events behind it. Raises as explain."""
     plans = plan_lines(catalog, Started(midnight(period, _UTC)), contracts=[contract])
     found = _find(plans, line_id, catalog=catalog, source=source, as_of=as_of)
+    if found is None:
+        settled_line(
+            Asked(line_id=line_id, day=period, contract=contract, as_of=as_of), catalog, source
+        )
+        return FACTS.to_frame().lazy()
     spans = line_spans(found.plan, catalog)
     if spans.is_empty():
         return FACTS.to_frame().lazy()
     price = found.plan.terms.price
     selector = Selector(filter=found.plan.terms.filter, group_by=price.group_by)
     facts = source.facts(spans, as_of=as_of)
+    if price.hours:
+        hours = tuple(map(hours_minutes, price.hours))
+        facts = facts.filter(within_hours(hours, timezone=found.plan.timezone.key))
     texts = facts.select(pl.col("dimensions").unique()).collect()["dimensions"].to_list()
     counted = [text for text in texts if selector.group(text) == found.group]
     return (
@@ -165,26 +121,30 @@ def line_facts(
 
 def _find(
     plans: list[LinePlan], line_id: str, *, catalog: Catalog, source: FactSource, as_of: Micros
-) -> _Found:
-    """The one plan and group with this id; groups are known from the usage."""
+) -> _Found | None:
+    """The one plan and group with this id, if any; groups are known from the usage."""
     ungrouped = [plan for plan in plans if plan.line_id(EMPTY_DIMENSIONS) == line_id]
     candidates = ungrouped or [plan for plan in plans if plan.terms.price.group_by]
-    usage = measure(candidates, catalog, source, as_of=as_of)
-    for line, group, quantity, divisor, events in usage.iter_rows():
-        if candidates[line].line_id(group) == line_id:
-            return _Found(
-                plan=candidates[line],
-                group=group,
-                quantity=Fraction(quantity) / divisor,
-                event_count=events,
-            )
-    raise NotFound(f"no line {line_id!r}")
+    measured = measure(candidates, catalog, source, as_of=as_of)
+    for line, group, quantity, divisor, events in measured.usage.iter_rows():
+        plan = candidates[line]
+        if plan.line_id(group) == line_id:
+            rows = measured.pieces.filter(line=line, dimensions=group)
+            pieces = measured.pieces_of(plan.terms, rows) if plan.terms.pieced else None
+            exact = Fraction(quantity) / divisor
+            if pieces is not None and plan.terms.price.bucket is not None:
+                exact = sum((piece.units for piece in pieces), Fraction(0))
+            return _Found(plan=plan, group=group, quantity=exact, event_count=events, pieces=pieces)
+    return None
 
 
-def _steps(plan: LinePlan, quantity: Fraction) -> tuple[tuple[StepTaken, ...], Priced]:
+def _steps(found: _Found) -> tuple[tuple[StepTaken, ...], Priced]:
     """Every step that the price has, in order, and the line they led to."""
+    plan = found.plan
     taken: list[StepTaken] = []
-    line = Priced(units=quantity)
+    line = start_of(plan.terms, found.quantity)
+    if found.pieces is not None:
+        line = replace(line, pieces=found.pieces)
     charged = False
     for step in STEPS:
         after = step.exact(line, plan.terms, plan.share)
@@ -215,10 +175,10 @@ def _line(line_id: str, found: _Found) -> dict[str, str | None]:
         "meter": meter.id if meter else None,
         "dimensions": found.group,
         "timing": plan.terms.invoicing.timing.value,
-        "period_start": _moment(plan.start),
-        "period_end": _moment(plan.end),
-        "billing_start": _moment(plan.period.start),
-        "billing_end": _moment(plan.period.end),
+        "period_start": moment_text(plan.start),
+        "period_end": moment_text(plan.end),
+        "billing_start": moment_text(plan.period.start),
+        "billing_end": moment_text(plan.period.end),
         "accounting_date": plan.accounting.isoformat(),
         "currency": plan.terms.currency,
         "kind": plan.terms.kind.value,
@@ -228,7 +188,8 @@ def _line(line_id: str, found: _Found) -> dict[str, str | None]:
 def _price(plan: LinePlan) -> dict[str, str | int | None]:
     """Which price, by whom stated, and what of it the steps do not show."""
     price, share = plan.terms.price, plan.share
-    convert = price.convert
+    convert, commitment = price.convert, price.commitment
+    multiplier = commitment.overage_multiplier if commitment else None
     return {
         "version": plan.terms.version,
         "origin": plan.origin.source,
@@ -241,12 +202,15 @@ def _price(plan: LinePlan) -> dict[str, str | int | None]:
         "share": number_text(share.terms),
         "convert_round": convert.round.value if convert else None,
         "convert_digits": convert.digits if convert else None,
+        "overage_multiplier": _decimal(multiplier),
+        "true_up": str(commitment.true_up).lower() if commitment else None,
     }
 
 
 def _part(part: Part) -> dict[str, str | None]:
     """One part of the charge as text; see :class:`rating.charges.base.Part`."""
     return {
+        "piece": part.piece,
         "tier": None if part.tier is None else str(part.tier),
         "units_from": _decimal(part.units_from),
         "units_to": _decimal(part.units_to),
@@ -262,7 +226,3 @@ def _part(part: Part) -> dict[str, str | None]:
 
 def _decimal(number: Decimal | None) -> str | None:
     return None if number is None else plain(number)
-
-
-def _moment(instant: Micros) -> str | None:
-    return None if instant >= FOREVER else to_rfc3339(instant)

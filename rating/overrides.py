@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros
 from catalog.contracts import Amendment, Contract, PriceOverride
 from catalog.pricebooks import Moment, Price
 from catalog.snapshot import resolve
+
+T = TypeVar("T")
 
 ONE = Decimal(1)
 
@@ -101,10 +103,16 @@ def amended(contract: Contract, instant: int, timezone: ZoneInfo) -> Contract:
         if resolve(amendment.effective_from, timezone) <= instant:
             contract = replace(
                 contract,
-                prices=contract.prices if amendment.prices is None else amendment.prices,
+                prices=_renewed(amendment.prices, contract.prices),
+                discounts=_renewed(amendment.discounts, contract.discounts),
+                commitments=_renewed(amendment.commitments, contract.commitments),
                 pricebook=amendment.pricebook or contract.pricebook,
             )
     return contract
+
+
+def _renewed(named: tuple[T, ...] | None, stood: tuple[T, ...]) -> tuple[T, ...]:
+    return stood if named is None else named
 
 
 def pinned_at(contract: Contract, start: Micros, instant: int, timezone: ZoneInfo) -> Micros:

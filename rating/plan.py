@@ -7,18 +7,22 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros, to_datetime
 from catalog.errors import DomainError
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import FOREVER, Period, PeriodSpec, accounting_date, billing_periods
-from catalog.pricebooks import Prorate, Timing
+from catalog.pricebooks import Invoicing, Prorate, Timing
 from catalog.snapshot import Catalog
+from catalog.specs import capacity_meters, dynamic_specs
 from rating.frames import LineKind
 from rating.overrides import Origin
 from rating.shares import Share, fee_share, usage_share
 from rating.terms import Terms
 from rating.timeline import Stretch, Term, Timelines, term_of
+
+_UTC = ZoneInfo("UTC")
 
 
 class UsageInAdvance(DomainError):
@@ -31,7 +35,8 @@ class UsageInAdvance(DomainError):
 class LinePlan:
     """One line but for its groups and quantities.
 
-    ``[start, end)`` is the billing period or the part of it under ``terms``.
+    ``[start, end)`` is the billing period or the part of it under ``terms``. ``spans`` are those
+    over which tiers accumulate, where they are others than billing periods.
     """
 
     contract: ContractId
@@ -44,6 +49,8 @@ class LinePlan:
     end: Micros
     share: Share
     accounting: date
+    timezone: ZoneInfo = _UTC
+    spans: tuple[tuple[Micros, Micros], ...] = ()
 
     def line_id(self, dimensions: str) -> str:
         """Stable: what the line is (contract, slot, timing, part, group), not what it comes to.
@@ -52,20 +59,37 @@ class LinePlan:
         says where to look (:func:`rating.lines.named_in`).
         """
         timing = self.terms.invoicing.timing
-        parts = (self.contract, self.slot, timing, self.period.start, self.start, dimensions)
-        digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
-        return f"{self.contract}~{to_datetime(self.period.start):%Y%m%d}~{digest[:20]}"
+        return line_id(self.contract, self.slot, timing, self.period.start, self.start, dimensions)
+
+
+def line_id(
+    contract: ContractId, slot: str, timing: str, billed: Micros, start: Micros, group: str
+) -> str:
+    """``contract~day~digest`` of what a line is; see :meth:`LinePlan.line_id`."""
+    parts = (contract, slot, timing, billed, start, group)
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+    return f"{contract}~{to_datetime(billed):%Y%m%d}~{digest[:20]}"
 
 
 def specs_needed(catalog: Catalog) -> tuple[SpecId, ...]:
     """Every fact spec that pricing may read: what the readers must have covered first."""
-    metered = {p.meter for chain in catalog.products.values() for p in chain.values}
+    metered: set[object] = {p.meter for chain in catalog.products.values() for p in chain.values}
+    metered |= capacity_meters(catalog)
     meters = (chain for meter, chain in catalog.meters.items() if meter in metered)
-    return tuple(sorted({m.fact_spec.id for chain in meters for m in chain.values if m.billable}))
+    found = {m.fact_spec.id for chain in meters for m in chain.values if m.billable}
+    return tuple(sorted(found | {spec.id for spec in dynamic_specs(catalog)}))
 
 
 class Selection(Protocol):
-    """Which billing periods are wanted."""
+    """Which billing periods are wanted, contract by contract."""
+
+    def of(self, term: Term) -> Chosen:
+        """Those of one contract. Equal answers share work, so they are hashable values."""
+        ...
+
+
+class Chosen(Protocol):
+    """Which billing periods of a contract are wanted."""
 
     def window(self, term: Term) -> tuple[Micros, Micros]:
         """An interval that every wanted billing period of the contract meets."""
@@ -83,6 +107,11 @@ class Accounted:
     spec: PeriodSpec
     as_of: Micros
 
+    def of(self, term: Term) -> Chosen:
+        """The same for every contract."""
+        del term
+        return self
+
     def window(self, term: Term) -> tuple[Micros, Micros]:
         """The accounting period on the contract's calendar: a period counts on a day of its own."""
         return self.spec.bounds(term.timezone)
@@ -97,6 +126,11 @@ class Started:
     """Billing periods that start on one UTC day: what a line id says."""
 
     day: Micros
+
+    def of(self, term: Term) -> Chosen:
+        """The same for every contract."""
+        del term
+        return self
 
     def window(self, term: Term) -> tuple[Micros, Micros]:
         """The day."""
@@ -120,35 +154,41 @@ def plan_lines(
 
     In order of contract, slot and time; the same catalog gives the same list.
     """
-    timelines, periods = Timelines(catalog), _Periods(selection)
+    timelines, periods = Timelines(catalog), _Periods()
     plans: list[LinePlan] = []
+    for term in terms_of(catalog, customers=customers, contracts=contracts):
+        plans.extend(_contract_lines(timelines, term, periods, selection.of(term)))
+    return plans
+
+
+def terms_of(
+    catalog: Catalog,
+    *,
+    customers: Collection[str] | None = None,
+    contracts: Collection[str] | None = None,
+) -> Iterator[Term]:
+    """The contracts asked for (null: all) as rating reads them, by id."""
     for contract in sorted(catalog.contracts if contracts is None else set(contracts)):
         chain = catalog.contracts.get(ContractId(contract))
         if chain is None or not chain.versions:
             continue
         term = term_of(catalog, chain)
         if customers is None or term.contract.customer in customers:
-            plans.extend(_contract_lines(timelines, term, periods))
-    return plans
+            yield term
 
 
 class _Periods:
-    """The billing periods selected, worked out once for contracts that share a calendar."""
+    """Billing periods, worked out once for contracts that share a calendar and a choice."""
 
-    def __init__(self, selection: Selection) -> None:
-        self._selection = selection
+    def __init__(self) -> None:
         self._found: dict[object, list[tuple[Period, date]]] = {}
 
-    def window(self, term: Term) -> tuple[Micros, Micros]:
-        """An interval that every wanted billing period of the contract meets."""
-        return self._selection.window(term)
-
-    def of(self, term: Term, terms: Terms) -> list[tuple[Period, date]]:
+    def of(self, term: Term, terms: Terms, chosen: Chosen) -> list[tuple[Period, date]]:
         """The wanted billing periods of ``terms``, each with the day it counts on."""
         usage = terms.kind is LineKind.USAGE
-        key = (term.start, term.end, term.timezone.key, terms.invoicing, usage)
+        key = (term.start, term.end, term.timezone.key, terms.invoicing, usage, chosen)
         if key not in self._found:
-            since, until = self.window(term)
+            since, until = chosen.window(term)
             periods = billing_periods(
                 start=term.start,
                 end=term.end,
@@ -162,19 +202,21 @@ class _Periods:
                 (period, accounting_date(period, timing=timing, usage=usage, timezone=zone))
                 for period in periods
             )
-            self._found[key] = [(p, day) for p, day in dated if self._selection.wants(p, day)]
+            self._found[key] = [(p, day) for p, day in dated if chosen.wants(p, day)]
         return self._found[key]
 
 
-def _contract_lines(timelines: Timelines, term: Term, periods: _Periods) -> Iterator[LinePlan]:
-    since, until = periods.window(term)
+def _contract_lines(
+    timelines: Timelines, term: Term, periods: _Periods, chosen: Chosen
+) -> Iterator[LinePlan]:
+    since, until = chosen.window(term)
     last = FOREVER if term.end is None else term.end
     if until <= term.start or last < since:
         return
     slots = timelines.slots(term, since=term.start, until=last)
     for slot, stretches in sorted(slots.items()):
         for run in _runs(stretches):
-            for period, day in periods.of(term, run[0].terms):
+            for period, day in periods.of(term, run[0].terms, chosen):
                 for stretch in _due(run, period):
                     yield _line(term, slot, stretch, period=period, accounting=day)
 
@@ -251,4 +293,27 @@ def _line(term: Term, slot: str, stretch: Stretch, *, period: Period, accounting
             period, stretch.start, stretch.end, prorate=terms.prorate, timezone=term.timezone
         ),
         accounting=accounting,
+        timezone=term.timezone,
+        spans=_spans(term, stretch),
     )
+
+
+def _spans(term: Term, stretch: Stretch) -> tuple[tuple[Micros, Micros], ...]:
+    """The spans of tiers that the stretch meets, counted as billing periods of that length are."""
+    months, invoicing = stretch.terms.price.tiers_span_months, stretch.terms.invoicing
+    if months is None:
+        return ()
+    found = billing_periods(
+        start=term.start,
+        end=term.end,
+        invoicing=Invoicing(
+            timing=Timing.ARREARS,
+            every=months,
+            anchor=invoicing.anchor,
+            after_months=invoicing.after_months,
+        ),
+        timezone=term.timezone,
+        since=stretch.start,
+        until=stretch.end,
+    )
+    return tuple((period.start, period.end) for period in found)

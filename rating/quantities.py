@@ -1,150 +1,61 @@
-"""How much was used: one quantity per line and group, all lines in one question to the store."""
+"""How much was used: quantities per line and group, all lines in one question to the store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 
 import polars as pl
 
-from catalog.clock import Micros, to_datetime
+from catalog.clock import Micros
 from catalog.errors import OutOfRange
 from catalog.events import EMPTY_DIMENSIONS
-from catalog.ids import CustomerId
-from catalog.meters import Aggregation, Meter
+from catalog.meters import Aggregation
 from catalog.money import QUANTITY as QUANTITY_LIMIT
 from catalog.money import from_units
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE, FROM_FACTS
-from rating.claims import Claim, claims_of
+from rating.aggregations import ADDITIVE, measured
+from rating.assembly import assemble
+from rating.cells import CELLS
+from rating.charges.events import banded
 from rating.dimensions import Selector
+from rating.pieces import USAGE, Measured
 from rating.plan import LinePlan
-from rating.ports import SPANS, FactSource
+from rating.ports import FactSource
+from rating.probes import Question, Shape, ask
+from rating.weighted import weighted_sums
+from rating.windows import window_starts, within_hours
 
-USAGE = pl.Schema(
-    {
-        "line": pl.Int64(),
-        "dimensions": pl.String(),
-        "quantity": pl.Decimal(38, 9),
-        "divisor": pl.Int64(),
-        "event_count": pl.Int64(),
-    }
-)
-"""One row per (line, group): the exact quantity is ``quantity`` / ``divisor`` (1 but for averages).
-
-``line`` is the index of its plan. Additive meters without ``group_by`` have a row also where
-nothing was used; others have none for nothing. Fixed quantities have one row, without events.
-"""
-
-_LINES = pl.Schema(
-    {
-        "line": pl.Int64(),
-        "span": pl.Int64(),
-        "selector": pl.Int64(),
-        "aggregation": pl.String(),
-        "additive": pl.Boolean(),
-        "whole": pl.Boolean(),
-    }
-)
 _QUANTITY = pl.Decimal(38, 9)
-
-
-@dataclass
-class _Spans:
-    """Spans asked for, each distinct one once, however many lines it feeds."""
-
-    ids: dict[tuple[object, ...], int] = field(default_factory=dict)
-    rows: list[tuple[object, ...]] = field(default_factory=list)
-
-    def of(self, plan: LinePlan, spec: str, claims: Sequence[Claim]) -> int:
-        """The span of ``plan``'s usage."""
-        key = (spec, plan.customer, plan.start, plan.end)
-        if key not in self.ids:
-            span = self.ids[key] = len(self.ids)
-            for claim in claims:
-                start, end = max(plan.start, claim.start), min(plan.end, claim.end)
-                if start < end:
-                    self.rows.append(
-                        (span, spec, claim.subject, to_datetime(start), to_datetime(end))
-                    )
-        return self.ids[key]
-
-    def frame(self) -> pl.DataFrame:
-        """All of them as SPANS."""
-        return pl.DataFrame(self.rows, schema=SPANS, orient="row")
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked of the store: ``lines`` and the spans that feed them, added up or listed."""
-
-    lines: pl.DataFrame
-    added: pl.DataFrame
-    listed: pl.DataFrame
-    selectors: tuple[Selector, ...]
+_KEYS = ["probe", "group", "row"]
+_CARRIED = ("time", "received_at", "node", "seq", "text")
 
 
 def measure(
     plans: Sequence[LinePlan], catalog: Catalog, source: FactSource, *, as_of: Micros
-) -> pl.DataFrame:
-    """USAGE of ``plans``: fixed quantities as they are, usage as received up to ``as_of``.
+) -> Measured:
+    """What ``plans`` are priced by: fixed quantities as they are, usage as received by ``as_of``.
 
     Raises:
         OutOfRange: a quantity of 10^18 or more.
+        NotCovered: usage that no row or plan of a charge covers.
     """
-    asked = _question(plans, catalog)
-    found = [_fixed(plans), _sums(asked, source, as_of), _facts(asked, source, as_of)]
-    return _bounded(pl.concat(found), plans)
-
-
-def line_spans(plan: LinePlan, catalog: Catalog) -> pl.DataFrame:
-    """SPANS of one line's usage; empty for a fixed quantity."""
-    spans = _Spans()
-    meter = _priced_meter(plan)
-    if meter is not None:
-        spans.of(plan, meter.fact_spec.id, claims_of(catalog, plan.customer))
-    return spans.frame()
-
-
-def _question(plans: Sequence[LinePlan], catalog: Catalog) -> _Question:
-    selectors: dict[Selector, int] = {}
-    claims: dict[CustomerId, list[Claim]] = {}
-    added, listed = _Spans(), _Spans()
-    rows: list[tuple[object, ...]] = []
-    for line, plan in enumerate(plans):
-        meter = _priced_meter(plan)
-        if meter is None:
-            continue
-        if plan.customer not in claims:
-            claims[plan.customer] = claims_of(catalog, plan.customer)
-        additive = meter.aggregation in ADDITIVE
-        spans = added if additive else listed
-        span = spans.of(plan, meter.fact_spec.id, claims[plan.customer])
-        selector = Selector(filter=plan.terms.filter, group_by=plan.terms.price.group_by)
-        index = selectors.setdefault(selector, len(selectors))
-        aggregation = meter.aggregation.value
-        rows.append((line, span, index, aggregation, additive, not selector.group_by))
-    return _Question(
-        lines=pl.DataFrame(rows, schema=_LINES, orient="row"),
-        added=added.frame(),
-        listed=listed.frame(),
-        selectors=tuple(selectors),
-    )
-
-
-def _priced_meter(plan: LinePlan) -> Meter | None:
-    """The meter whose usage ``plan`` prices; null for fixed quantities and meters not billable."""
-    meter = plan.terms.metered
-    if meter is None or not meter.billable:
-        return None
-    return meter
+    asked = ask(plans, catalog)
+    cells = [
+        _sums(asked, source, as_of),
+        _facts(asked, source, as_of),
+        _weighted(asked, plans, source, as_of),
+    ]
+    found = assemble(plans, asked, pl.concat(cells))
+    fixed = pl.concat([_fixed(plans), found.usage])
+    return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
 
 def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
     """A fixed quantity, or 1, for every line that is not metered."""
     one = Decimal(1)
-    fixed = [(line, plan.terms) for line, plan in enumerate(plans) if plan.terms.metered is None]
+    fixed = [(line, plan.terms) for line, plan in enumerate(plans) if not plan.terms.counted]
     rows = [
         (line, EMPTY_DIMENSIONS, one if (q := terms.price.quantity) is None else q, 1, 0)
         for line, terms in fixed
@@ -152,77 +63,143 @@ def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=USAGE, orient="row")
 
 
-def _sums(asked: _Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
-    """Sums and counts, added up by the store per full dimensions and here per group."""
-    lines = asked.lines.filter("additive")
-    if lines.is_empty():
-        return USAGE.to_frame()
-    counted = pl.col("aggregation") == Aggregation.COUNT.value
-    quantity = pl.when(counted).then(pl.col("count").cast(_QUANTITY)).otherwise(pl.col("sum"))
-    used = USAGE.to_frame()
-    if not asked.added.is_empty():
-        rows = _grouped(source.sums(asked.added, as_of=as_of), lines, asked.selectors)
-        used = _usage(
-            rows.group_by("line", "group").agg(
-                quantity=quantity.sum(),
-                divisor=pl.lit(1, pl.Int64),
-                event_count=pl.col("count").sum(),
-            )
+def _sums(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
+    """CELLS that the store can add up: per full dimensions there, per group and row here."""
+    if asked.added.is_empty():
+        return CELLS.to_frame()
+    stored = [index for index, shape in enumerate(asked.shapes) if shape.stored]
+    probes = asked.frame.filter(pl.col("shape").is_in(stored))
+    counting = [i for i in stored if asked.shapes[i].aggregation is Aggregation.COUNT]
+    counted = pl.col("count").cast(_QUANTITY)
+    quantity = pl.when(pl.col("shape").is_in(counting)).then(counted).otherwise(pl.col("sum"))
+    rows = _grouped(source.sums(asked.added, as_of=as_of), probes, asked.selectors)
+    return _cells(
+        rows.group_by(_KEYS).agg(
+            quantity=quantity.sum(),
+            divisor=pl.lit(1, pl.Int64),
+            event_count=pl.col("count").sum(),
         )
-    unused = lines.filter("whole").join(used, on="line", how="anti")
-    zeros = unused.select(
-        "line",
-        group=pl.lit(EMPTY_DIMENSIONS),
-        quantity=pl.lit(Decimal(0), _QUANTITY),
-        divisor=pl.lit(1, pl.Int64),
-        event_count=pl.lit(0, pl.Int64),
     )
-    return pl.concat([used, _usage(zeros)])
 
 
-def _facts(asked: _Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
-    """Aggregations that need the facts themselves, one at a time; of nothing they are nothing."""
-    lines = asked.lines.filter(~pl.col("additive"))
-    if lines.is_empty() or asked.listed.is_empty():
-        return USAGE.to_frame()
+def _facts(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
+    """CELLS that need the facts themselves, one at a time; of nothing there are none."""
+    if asked.listed.is_empty():
+        return CELLS.to_frame()
     facts = source.facts(asked.listed, as_of=as_of).collect()
-    rows = _grouped(facts, lines, asked.selectors)
-    found = [USAGE.to_frame()]
-    for (name,), part in rows.group_by("aggregation"):
-        quantity, divisor = FROM_FACTS[Aggregation(str(name))]
-        valued = pl.col("value").is_not_null() | pl.col("text").is_not_null()
-        made = part.filter(valued).group_by("line", "group")
-        found.append(
-            _usage(
-                made.agg(quantity=quantity, divisor=divisor, event_count=pl.len().cast(pl.Int64))
-            )
-        )
+    listed = [i for i, shape in enumerate(asked.shapes) if not shape.stored]
+    probes = asked.frame.filter(pl.col("shape").is_in(listed) & pl.col("span").is_not_null())
+    rows = _grouped(facts, probes, asked.selectors)
+    found = [CELLS.to_frame()]
+    for (index,), part in rows.group_by("shape"):
+        assert isinstance(index, int)
+        found.append(_shaped(part, asked.shapes[index]))
     return pl.concat(found)
 
 
-def _usage(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.rename({"group": "dimensions"}).select(
-        pl.col(name).cast(dtype) for name, dtype in USAGE.items()
+def _shaped(rows: pl.DataFrame, shape: Shape) -> pl.DataFrame:
+    """CELLS of facts that become a number in one and the same way."""
+    if shape.hours:
+        rows = rows.filter(within_hours(shape.hours, timezone=shape.timezone))
+    if shape.aggregation not in ADDITIVE or shape.events is not None:
+        rows = rows.filter(pl.col("value").is_not_null() | pl.col("text").is_not_null())
+    if shape.events is not None:
+        bands = banded(rows, shape.events, keys=["probe", "group"])
+        return _cells(bands.with_columns(divisor=pl.lit(1, pl.Int64), event_count=0))
+    keys = _KEYS
+    if shape.bucket:
+        keys = [*_KEYS, "bucket"]
+        rows = _windowed(rows, "bucket", minutes=shape.bucket, timezone=shape.timezone)
+    rows = rows.with_columns(events=pl.lit(1, pl.Int64))
+    if shape.window:
+        rows = _summed(rows, shape, keys=keys)
+    quantity, divisor = measured(shape.aggregation, shape.percentile)
+    return _cells(
+        rows.group_by(keys).agg(
+            quantity=quantity, divisor=divisor, event_count=pl.col("events").sum()
+        )
     )
 
 
-def _grouped(
-    rows: pl.DataFrame, lines: pl.DataFrame, selectors: Sequence[Selector]
+def _windowed(rows: pl.DataFrame, name: str, *, minutes: int, timezone: str) -> pl.DataFrame:
+    starts = window_starts(rows["time"], minutes=minutes, timezone=timezone)
+    return rows.with_columns(starts.alias(name))
+
+
+def _summed(rows: pl.DataFrame, shape: Shape, *, keys: list[str]) -> pl.DataFrame:
+    """One value a window, the sum of those in it; its place in time is its first event's."""
+    windowed = _windowed(rows, "window", minutes=shape.window, timezone=shape.timezone)
+    return (
+        windowed.filter(pl.col("value").is_not_null())
+        .group_by([*keys, "window"])
+        .agg(pl.col("value", "events").sum(), pl.col(_CARRIED).sort_by(*_CARRIED[:4]).first())
+    )
+
+
+def _weighted(
+    asked: Question, plans: Sequence[LinePlan], source: FactSource, as_of: Micros
 ) -> pl.DataFrame:
-    """``rows`` of spans, for every line they feed, with their ``group``; filtered ones are gone."""
-    joined = rows.join(lines, on="span")
+    """CELLS of time-weighted sums."""
+    weighted = [
+        (index, probe)
+        for index, probe in enumerate(asked.probes)
+        if asked.shapes[probe.shape].aggregation is Aggregation.WEIGHTED_SUM
+    ]
+    if not weighted:
+        return CELLS.to_frame()
+    found = weighted_sums(weighted, plans, asked.claims, source, as_of=as_of)
+    probes = asked.frame.drop("span").with_columns(span=pl.col("probe"))
+    rows = _grouped(found, probes, asked.selectors)
+    totals: dict[tuple[int, str, int], tuple[Fraction, int]] = {}
+    columns = (*_KEYS, "whole_units", "nanos", "micros", "count")
+    for probe, group, row, units, nanos, micros, count in rows.select(columns).iter_rows():
+        total, events = totals.get((probe, group, row), (Fraction(0), 0))
+        share = Fraction(units * 10**9 + nanos, 10**9 * micros)
+        totals[probe, group, row] = total + share, events + count
+    made = [(*key, 0, *_ratio(total), events) for key, (total, events) in totals.items()]
+    return pl.DataFrame(made, schema=CELLS, orient="row")
+
+
+def _ratio(number: Fraction) -> tuple[Decimal, int]:
+    """``number`` as a Decimal(38, 9) over an Int64.
+
+    Raises:
+        OutOfRange: that has no room for it.
+    """
+    scaled = number * 10**9
+    if abs(scaled.numerator) >= 10**38 or scaled.denominator >= 2**63:
+        raise OutOfRange("a time-weighted sum has more digits than are kept")
+    return from_units(scaled.numerator, 9), scaled.denominator
+
+
+def _cells(rows: pl.DataFrame) -> pl.DataFrame:
+    if "bucket" not in rows.columns:
+        rows = rows.with_columns(bucket=pl.lit(0, pl.Int64))
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in CELLS.items())
+
+
+def _grouped(
+    rows: pl.DataFrame, probes: pl.DataFrame, selectors: Sequence[Selector]
+) -> pl.DataFrame:
+    """``rows`` of spans, for every probe they feed, with group and row; filtered ones are gone."""
+    joined = rows.join(probes, on="span")
     pairs = joined.select("selector", "dimensions").unique()
     groups = [selectors[index].group(text) for index, text in pairs.iter_rows()]
-    found = pairs.with_columns(pl.Series("group", groups, dtype=pl.String()))
+    places = [selectors[index].row(text) for index, text in pairs.iter_rows()]
+    found = pairs.with_columns(
+        pl.Series("group", groups, dtype=pl.String()), pl.Series("row", places, dtype=pl.Int64())
+    )
     return joined.join(found.drop_nulls("group"), on=["selector", "dimensions"])
 
 
 def _bounded(usage: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     limit = pl.lit(from_units(QUANTITY_LIMIT.below, 0), pl.Decimal(38, 9))
-    beyond = usage.filter((pl.col("quantity").abs() >= limit) & (pl.col("divisor") == 1))
-    if not beyond.is_empty():
-        plan = plans[int(beyond["line"].min())]  # type: ignore[arg-type]
-        raise OutOfRange(
-            f"contract {plan.contract}, product {plan.terms.product}: a quantity of 10^18 or more"
-        )
+    large = usage.filter(pl.col("quantity").abs() >= limit)
+    for line, quantity, divisor in large.select("line", "quantity", "divisor").iter_rows():
+        if abs(Fraction(quantity) / divisor) >= QUANTITY_LIMIT.below:
+            plan = plans[line]
+            raise OutOfRange(
+                f"contract {plan.contract}, product {plan.terms.product}: "
+                "a quantity of 10^18 or more"
+            )
     return usage

@@ -17,6 +17,8 @@ from catalog.pricebooks import Conversion, Rounding
 from rating.book import Book
 from rating.charges.base import EXACT, Part
 from rating.charges.registry import MODELS
+from rating.frames import LineKind
+from rating.pieces import Piece
 from rating.shares import Share
 from rating.terms import Terms
 
@@ -26,11 +28,20 @@ CHARGE = "charge"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
-    """A line on its way: ``units`` left to price, then the ``amount`` they cost, both exact."""
+    """A line on its way: ``units`` left to price, then the ``amount`` they cost, both exact.
+
+    ``pieces`` are what is priced: mostly one, of all the units.
+    """
 
     units: Fraction
+    pieces: tuple[Piece, ...]
     amount: Fraction = Fraction(0)
     parts: tuple[Part, ...] = ()
+
+    def repieced(self, pieces: tuple[Piece, ...]) -> Priced:
+        """The same with other pieces, whose units are now the line's."""
+        units = sum((piece.sign * piece.units for piece in pieces), Fraction(0))
+        return replace(self, pieces=pieces, units=units)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +73,11 @@ def _scaled(number: Decimal | None, share: Fraction) -> Fraction | None:
 def _convert(line: Priced, terms: Terms, share: Share) -> Priced:
     del share
     conversion = terms.price.convert
-    return line if conversion is None else replace(line, units=converted(line.units, conversion))
+    if conversion is None:
+        return line
+    return line.repieced(
+        tuple(replace(p, units=converted(p.units, conversion)) for p in line.pieces)
+    )
 
 
 def converted(units: Fraction, conversion: Conversion) -> Fraction:
@@ -107,20 +122,28 @@ def _include_columns(lines: pl.DataFrame, book: Book) -> pl.DataFrame:
 
 
 def _include(line: Priced, terms: Terms, share: Share) -> Priced:
-    included = _included(terms, share)
-    if included is None or line.units <= 0:
+    left = _included(terms, share)
+    if left is None:
         return line
-    return replace(line, units=max(Fraction(0), line.units - included))
+    pieces, whole = [], left
+    for piece in line.pieces:
+        taken = max(Fraction(0), min(left, piece.units))
+        pieces.append(replace(piece, units=piece.units - taken))
+        left = whole if terms.price.tiers_span_months is not None else left - taken
+    return line.repieced(tuple(pieces))
 
 
 def _included(terms: Terms, share: Share) -> Fraction | None:
-    return _scaled(terms.price.included, share.included)
+    """Where tiers accumulate the included units do too: of the whole span, not of the line."""
+    spanned = terms.price.tiers_span_months is not None
+    return _scaled(terms.price.included, Fraction(1) if spanned else share.included)
 
 
 # 3 charge: the price model
 
 
-def _charge_columns(lines: pl.DataFrame, book: Book) -> pl.DataFrame:
+def charge_columns(lines: pl.DataFrame, book: Book) -> pl.DataFrame:
+    """``lines`` with the exact ``amount`` of their ``units``; null where nothing covers them."""
     bare = lines.select("line", "terms", "units", "model")
     found = [
         model.columns(bare.filter(pl.col("model") == index), book.parameters[index])
@@ -132,13 +155,54 @@ def _charge_columns(lines: pl.DataFrame, book: Book) -> pl.DataFrame:
 
 
 def _charge(line: Priced, terms: Terms, share: Share) -> Priced:
-    del share
-    charge = terms.price.charge
-    parts = MODELS[type(charge)].exact(charge, line.units)
+    del terms, share
+    parts = tuple(part for piece in line.pieces for part in _parts(piece))
     return replace(line, parts=parts, amount=sum((p.amount for p in parts), Fraction(0)))
 
 
-# 4 prorate: the share of a fixed fee
+def _parts(piece: Piece) -> tuple[Part, ...]:
+    parts = MODELS[type(piece.charge)].exact(piece.charge, piece.units)
+    if piece.label is None and piece.sign == 1:
+        return parts
+    return tuple(replace(p, amount=piece.sign * p.amount, piece=piece.label) for p in parts)
+
+
+# 4 commitment: what each piece costs at least, and at which rate beyond
+
+
+def _commit(line: Priced, terms: Terms, share: Share) -> Priced:
+    commitment, promised = terms.price.commitment, _committed(terms, share)
+    if commitment is None or promised is None:
+        return line
+    multiplier = commitment.overage_multiplier
+    rate = Fraction(1 if multiplier is None else multiplier)
+    amount = Fraction(0)
+    for piece in line.pieces:
+        cost = sum((part.amount for part in _parts(piece)), Fraction(0))
+        short = promised if commitment.true_up else cost
+        amount += short if cost <= promised else promised + (cost - promised) * rate
+    return replace(line, amount=amount)
+
+
+def _committed(terms: Terms, share: Share) -> Fraction | None:
+    """The amount promised; a quantity promises what so many units cost.
+
+    A split period's usage bears its share; a window promises it whole, and a fee is prorated next.
+    """
+    commitment = terms.price.commitment
+    if commitment is None:
+        return None
+    whole = terms.price.bucket is not None or terms.kind is LineKind.FIXED
+    borne = Fraction(1) if whole else share.terms
+    if commitment.amount is not None:
+        return Fraction(commitment.amount) * borne
+    assert commitment.quantity is not None
+    charge = terms.price.charge
+    parts = MODELS[type(charge)].exact(charge, Fraction(commitment.quantity) * borne)
+    return sum((part.amount for part in parts), Fraction(0))
+
+
+# 5 prorate: the share of a fixed fee
 
 
 def _prorate(line: Priced, terms: Terms, share: Share) -> Priced:
@@ -151,7 +215,7 @@ def _prorated(terms: Terms, share: Share) -> Fraction | None:
     return None if share.fee == 1 else share.fee
 
 
-# 5 multiply: a contract's factor on the list price
+# 6 multiply: a contract's factor on the list price
 
 
 def _multiply(line: Priced, terms: Terms, share: Share) -> Priced:
@@ -174,7 +238,7 @@ def _times(column: str) -> Callable[[pl.DataFrame, Book], pl.DataFrame]:
     return columns
 
 
-# 6 discount: percent off
+# 7 discount: percent off
 
 
 def _discount(line: Priced, terms: Terms, share: Share) -> Priced:
@@ -183,7 +247,7 @@ def _discount(line: Priced, terms: Terms, share: Share) -> Priced:
     return line if factor is None else replace(line, amount=line.amount * factor)
 
 
-# 7 maximum, 8 minimum
+# 8 maximum, 9 minimum
 
 
 def _maximum_columns(lines: pl.DataFrame, book: Book) -> pl.DataFrame:
@@ -214,7 +278,8 @@ def _minimum(line: Priced, terms: Terms, share: Share) -> Priced:
 STEPS: tuple[Step, ...] = (
     Step(name="convert", columns=_same, exact=_convert, stated=_convert_factor),
     Step(name="included", columns=_include_columns, exact=_include, stated=_included),
-    Step(name=CHARGE, columns=_charge_columns, exact=_charge, stated=lambda *_: None),
+    Step(name=CHARGE, columns=charge_columns, exact=_charge, stated=lambda *_: None),
+    Step(name="commitment", columns=_same, exact=_commit, stated=_committed),
     Step(name="prorate", columns=_same, exact=_prorate, stated=_prorated),
     Step(name="multiply", columns=_times("multiply"), exact=_multiply, stated=_factor),
     Step(
@@ -237,3 +302,5 @@ STEPS: tuple[Step, ...] = (
     ),
 )
 """The order of terms. Rounding follows, once; then nothing else happens inside a line."""
+
+AFTER_CHARGE = STEPS[[step.name for step in STEPS].index(CHARGE) + 1 :]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from catalog.charges import Percentage
 from catalog.contracts import Contract
 from catalog.errors import DomainError
-from catalog.meters import Meter
+from catalog.meters import Aggregation, Meter
 from catalog.pricebooks import Price
-from rating.aggregations import unsupported_meter
-from rating.charges.registry import MODELS, model_name
+from catalog.references import Counted
+from rating.aggregations import ACCUMULATING, unsupported_meter
+from rating.charges.registry import COMPOSED, MODELS, composed, model_name
 
 
 class UnsupportedTerms(DomainError):
@@ -16,7 +18,17 @@ class UnsupportedTerms(DomainError):
     code = "unsupported_terms"
 
 
-def require_supported(stated: Price | Contract | Meter, *, name: str) -> None:
+def require_rateable(price: Price, meter: Meter) -> None:
+    """Let through only a meter whose usage ``price`` can price.
+
+    Raises:
+        UnsupportedTerms: naming what cannot.
+    """
+    if missing := unsupported(Counted(price=price, meter=meter)):
+        raise UnsupportedTerms(f"meter {meter.id}: {'; '.join(missing)}")
+
+
+def require_supported(stated: Price | Contract, *, name: str) -> None:
     """Let through only what can be rated in full: a term that is ignored would be a wrong bill.
 
     Raises:
@@ -26,8 +38,8 @@ def require_supported(stated: Price | Contract | Meter, *, name: str) -> None:
         raise UnsupportedTerms(f"{name}: {'; '.join(missing)}")
 
 
-def unsupported(stated: Price | Contract | Meter) -> list[str]:
-    """What of a price, a contract (its prices aside) or a meter that is priced cannot be rated.
+def unsupported(stated: Price | Contract | Counted) -> list[str]:
+    """What of a price, a contract (its prices aside) or a meter as a price counts it does not rate.
 
     One sentence each, naming the charge or term; empty where all of it can.
     """
@@ -35,33 +47,42 @@ def unsupported(stated: Price | Contract | Meter) -> list[str]:
         case Price():
             names = _of_price(stated)
         case Contract():
-            names = _of_contract(stated)
-        case Meter():
-            names = unsupported_meter(stated)
+            names = []  # discounts, commitments, minimum, credits and trial all rate
+        case Counted():
+            names = _of_usage(stated.price, stated.meter)
     return [f"{name} cannot be rated yet" for name in names]
 
 
 def _of_price(price: Price) -> list[str]:
-    terms = {
-        "bucket": price.bucket is not None,
-        "hours": bool(price.hours),
-        "tiers_span": price.tiers_span_months is not None,
-        "commitment": price.commitment is not None,
-    }
     charge = price.charge
-    names = [] if type(charge) in MODELS else [f"charge model {model_name(charge)}"]
-    return names + [name for name, given in terms.items() if given]
+    names = []
+    if price.commitment is not None and price.tiers_span_months is not None:
+        names.append("commitment with tiers_span")
+    if price.bucket is not None and price.tiers_span_months is not None:
+        names.append("bucket with tiers_span")
+    if type(charge) not in MODELS and type(charge) not in COMPOSED:
+        names.append(f"charge model {model_name(charge)}")
+    model = composed(charge)
+    clashes = [] if model is None else model.clashes(price)
+    if model is not None and price.commitment is not None:
+        clashes.append("commitment")
+    if price.quantity is not None and price.tiers_span_months is not None:
+        clashes.append("quantity with tiers_span")
+    return names + [f"{clash} with a charge of model {model_name(charge)}" for clash in clashes]
 
 
-def _of_contract(contract: Contract) -> list[str]:
-    amendments = contract.amendments
+def _of_usage(price: Price, meter: Meter) -> list[str]:
+    """A meter's own gaps, then what does not go with how the price counts it."""
+    aggregation, charge = meter.aggregation, price.charge
+    per_event = composed(charge) is not None and isinstance(charge, Percentage)
+    weighted = aggregation is Aggregation.WEIGHTED_SUM
     terms = {
-        "discounts": bool(contract.discounts),
-        "minimum": contract.minimum is not None,
-        "commitments": bool(contract.commitments),
-        "credits": bool(contract.credits),
-        "trial": contract.trial is not None,
-        "amendments.discounts": any(a.discounts for a in amendments),
-        "amendments.commitments": any(a.commitments for a in amendments),
+        "a percentage with terms for each event": per_event
+        and (aggregation is not Aggregation.SUM or meter.window is not None),
+        "bucket": price.bucket is not None and (weighted or meter.window is not None),
+        "hours": bool(price.hours) and weighted,
+        "tiers_span": price.tiers_span_months is not None and aggregation not in ACCUMULATING,
     }
-    return [name for name, given in terms.items() if given]
+    kind = f"a {aggregation} meter" + (" with a window" if meter.window else "")
+    clashes = [f"{name} on {kind}" for name, given in terms.items() if given]
+    return [*unsupported_meter(meter), *clashes]

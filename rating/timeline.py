@@ -12,12 +12,16 @@ from itertools import pairwise
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from catalog.clock import Micros
+from catalog.charges import Capacity
+from catalog.clock import Micros, to_datetime, to_micros
 from catalog.contracts import Contract
 from catalog.errors import DomainError
-from catalog.ids import PricebookId
-from catalog.pricebooks import Pricebook, Prorate
+from catalog.ids import MeterId, PricebookId
+from catalog.meters import Meter
+from catalog.pricebooks import Invoicing, Price, Pricebook, Prorate
 from catalog.snapshot import Catalog, Chain, Version, resolve
+from rating.charges.capacity import meters_of
+from rating.frames import LineKind
 from rating.overrides import (
     Offer,
     Origin,
@@ -29,7 +33,7 @@ from rating.overrides import (
     overridden,
     pinned_at,
 )
-from rating.support import require_supported
+from rating.support import require_rateable, require_supported
 from rating.terms import Terms, bare
 
 K = TypeVar("K")
@@ -54,17 +58,32 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """A contract as rating reads it: its versions, from when to when, on which calendar."""
+    """A contract as rating reads it: its versions, from when to when, on which calendar.
+
+    ``trial_end`` is the first instant after the trial; null without one.
+    """
 
     chain: Chain[Contract]
     contract: Contract
     start: Micros
     end: Micros | None
     timezone: ZoneInfo
+    trial_end: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreed:
+    """A contract as a whole at one instant: amended, with the defaults of its pricebook."""
+
+    contract: Contract
+    invoicing: Invoicing
+    currency: str
+    prorate: Prorate
+    revision: int
 
 
 def term_of(catalog: Catalog, chain: Chain[Contract]) -> Term:
-    """Customer, start, end and time zone are those of the contract's last version.
+    """Customer, start, end, trial and time zone are those of the contract's last version.
 
     It ends at the earlier of its own end (the last amendment's that names one) and the end of
     its last version (a retired contract).
@@ -73,13 +92,23 @@ def term_of(catalog: Catalog, chain: Chain[Contract]) -> Term:
     timezone = ZoneInfo(contract.timezone) if contract.timezone else catalog.timezone
     ends = [a.end for a in in_order(contract.amendments, timezone) if a.end is not None]
     moments = (ends[-1] if ends else contract.end, chain.versions[-1].effective_until)
+    start = resolve(contract.start, timezone)
     return Term(
         chain=chain,
         contract=contract,
-        start=resolve(contract.start, timezone),
+        start=start,
         end=min((resolve(m, timezone) for m in moments if m is not None), default=None),
         timezone=timezone,
+        trial_end=_trial_end(contract, start, timezone),
     )
+
+
+def _trial_end(contract: Contract, start: Micros, timezone: ZoneInfo) -> Micros | None:
+    """So many days on the wall after ``start``, at the same time of day."""
+    if contract.trial is None:
+        return None
+    wall = to_datetime(start).astimezone(timezone).replace(tzinfo=None, fold=0)
+    return to_micros((wall + contract.trial).replace(tzinfo=timezone))
 
 
 class Timelines:
@@ -104,26 +133,59 @@ class Timelines:
                     past.append(Stretch(start=start, end=end, terms=terms, origin=origin))
         return slots
 
-    def _terms_at(self, term: Term, instant: int) -> dict[str, tuple[Terms, Origin]]:
+    def agreed(self, term: Term, instant: int) -> Agreed | None:
+        """What holds for the contract as a whole at ``instant``; null in a gap of its chain."""
+        found = self._stated(term, instant)
+        if found is None:
+            return None
+        contract, listed, revision = found
+        book, _ = self._list(contract, listed, term.timezone)
+        invoicing, currency, prorate = _defaults(contract, book)
+        return Agreed(
+            contract=contract,
+            invoicing=invoicing,
+            currency=currency,
+            prorate=prorate,
+            revision=revision,
+        )
+
+    def _stated(self, term: Term, instant: int) -> tuple[Contract, int, int] | None:
+        """The contract as amended, when its list is read, and the revision that stated it."""
         zone = term.timezone
         version = version_at(term.chain, instant, zone)
         if version is None:
-            return {}
+            return None
         require_supported(version.value, name=f"contract {term.contract.id}")
         contract = amended(version.value, instant, zone)
-        listed = instant
-        if contract.pin:
-            listed = pinned_at(version.value, term.start, instant, zone)
+        pinned = pinned_at(version.value, term.start, instant, zone) if contract.pin else instant
+        return contract, pinned, version.revision
+
+    def _terms_at(self, term: Term, instant: int) -> dict[str, tuple[Terms, Origin]]:
+        zone, found = term.timezone, self._stated(term, instant)
+        if found is None:
+            return {}
+        contract, listed, revision = found
         book, offers = self._list(contract, listed, zone)
-        origin = Origin(source="contract", id=contract.id, key="", revision=version.revision)
+        origin = Origin(source="contract", id=contract.id, key="", revision=revision)
         if contract.prices:
             offers = overridden(
                 offers, contract.prices, instant=instant, timezone=zone, origin=origin
             )
-        return {
+        trial = term.trial_end is not None and instant < term.trial_end
+        resolved = {
             slot: (self._resolved(offer, contract, book, instant), offer.origin)
             for slot, offer in offers.items()
         }
+        return {slot: (self._tried(t, trial=trial), o) for slot, (t, o) in resolved.items()}
+
+    def _tried(self, terms: Terms, *, trial: bool) -> Terms:
+        """``terms`` as they stand in a trial: usage is told apart, fees are shared later."""
+        if not trial or terms.kind is not LineKind.USAGE:
+            return terms
+        key = ("trial", id(terms))
+        if key not in self._terms:
+            self._terms[key] = replace(terms, trial=True)
+        return self._terms[key]
 
     def _list(
         self, contract: Contract, instant: int, zone: ZoneInfo
@@ -153,21 +215,18 @@ class Timelines:
         self, offer: Offer, contract: Contract, book: Pricebook | None, instant: int
     ) -> Terms:
         price, zone = offer.price, self._catalog.timezone
-        invoicing = price.invoicing or contract.invoicing or (book.invoicing if book else None)
-        currency = contract.currency or (book.currency if book else None)
-        if invoicing is None or currency is None:
-            raise InconsistentCatalog(f"contract {contract.id} has no invoicing or currency")
-        prorate = price.prorate or contract.prorate or (book.prorate if book else Prorate.NO)
+        invoicing, currency, prorate = _defaults(contract, book)
+        invoicing, prorate = price.invoicing or invoicing, price.prorate or prorate
         product = value_at(_named(self._catalog.products, price.product, "product"), instant, zone)
         meter = None
         if product.meter is not None:
-            meter = value_at(_named(self._catalog.meters, product.meter, "meter"), instant, zone)
-        parts = (id(price), id(product), id(meter), offer.multiply, invoicing, currency, prorate)
+            meter = self._meter(product.meter, instant)
+        meters = tuple(self._meter(name, instant) for name in _capacity(price))
+        read = (id(meter), *map(id, meters))
+        parts = (id(price), id(product), read, offer.multiply, invoicing, currency, prorate)
         if parts not in self._terms:
             require_supported(price, name=f"price {price.key} of contract {contract.id}")
-            if meter is not None and price.quantity is None:
-                require_supported(meter, name=f"meter {meter.id}")
-            self._terms[parts] = Terms(
+            terms = Terms(
                 product=product.id,
                 filter=product.filter,
                 meter=meter,
@@ -176,14 +235,24 @@ class Timelines:
                 invoicing=invoicing,
                 prorate=prorate,
                 currency=currency,
+                capacity=meters,
             )
+            for counted in terms.counted:
+                require_rateable(price, counted)
+            self._terms[parts] = terms
         return self._terms[parts]
+
+    def _meter(self, meter: MeterId, instant: int) -> Meter:
+        chain = _named(self._catalog.meters, meter, "meter")
+        return value_at(chain, instant, self._catalog.timezone)
 
     def _all_cuts(self, term: Term) -> Iterator[Micros]:
         """Every instant at which the terms may change (and some at which they do not)."""
         zone = term.timezone
         yield from self._cuts_of_products()
         yield from bounds(term.chain.versions, zone)
+        if term.trial_end is not None:
+            yield term.trial_end
         books: set[PricebookId] = set()
         for contract in term.chain.values:
             overrides = list(contract.prices)
@@ -220,6 +289,22 @@ class Timelines:
                 found.extend(bounds(meter.versions, own))
             self._cuts[key] = found
         return self._cuts[key]
+
+
+def _defaults(contract: Contract, book: Pricebook | None) -> tuple[Invoicing, str, Prorate]:
+    """Invoicing, currency and prorate of a contract, from its pricebook where it names none."""
+    invoicing = contract.invoicing or (book.invoicing if book else None)
+    currency = contract.currency or (book.currency if book else None)
+    if invoicing is None or currency is None:
+        raise InconsistentCatalog(f"contract {contract.id} has no invoicing or currency")
+    prorate = contract.prorate or (book.prorate if book else Prorate.NO)
+    return invoicing, currency, prorate
+
+
+def _capacity(price: Price) -> tuple[MeterId, ...]:
+    """The meters of a capacity charge that is metered."""
+    charge = price.charge
+    return meters_of(charge) if isinstance(charge, Capacity) and price.quantity is None else ()
 
 
 def version_at(chain: Chain[T], instant: int, timezone: ZoneInfo) -> Version[T] | None:

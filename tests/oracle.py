@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import calendar
 import itertools
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -19,27 +18,17 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from catalog.charges import Beyond, Flat, Graduated, Package, PerUnit, Volume
+from catalog.charges import Capacity, Flat
 from catalog.clock import EPOCH, to_datetime
 from catalog.contracts import Contract
-from catalog.meters import Aggregation
 from catalog.pricebooks import Anchor, Invoicing, PeriodUnit, Price, Prorate, Rounding, Timing
 from catalog.snapshot import Catalog, resolve
+from tests.oracle_charges import Refused, charged
+from tests.oracle_usage import NEVER, Event, Priced, Stay, used
 
-NEVER = 10**18
+__all__ = ["Event", "Line", "Refused", "charged", "oracle"]
+
 MINOR = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
-
-
-@dataclass(frozen=True)
-class Event:
-    """One event as it counts: which meter reads it, and what."""
-
-    meter: str
-    subject: str
-    time: int
-    received_at: int
-    value: Any
-    dimensions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -57,10 +46,6 @@ class Line:
     quantity: Decimal
     amount: Decimal
     events: int
-
-
-class Refused(Exception):
-    """A quantity that no tier covers."""
 
 
 # -- time ---------------------------------------------------------------------------------------
@@ -153,15 +138,14 @@ class Terms:
     currency: str
     product: Any
     meter: Any
+    zone: ZoneInfo
 
     @property
     def fixed(self) -> bool:
         """Whether the quantity is not metered."""
-        return (
-            self.meter is None
-            or self.price.quantity is not None
-            or isinstance(self.price.charge, Flat)
-        )
+        if self.price.quantity is not None or isinstance(self.price.charge, Flat):
+            return True
+        return self.meter is None and not isinstance(self.price.charge, Capacity)
 
 
 def terms_at(catalog: Catalog, contract: Contract, instant: int) -> dict[str, Terms]:
@@ -264,6 +248,7 @@ def _terms(catalog: Catalog, contract: Contract, book: Any, price: Price, factor
         currency=contract.currency or book.currency,
         product=product,
         meter=catalog.meters[product.meter].last if product.meter else None,
+        zone=_zone(catalog, contract),
     )
 
 
@@ -274,79 +259,20 @@ def _zone(catalog: Catalog, contract: Contract) -> ZoneInfo:
 # -- money --------------------------------------------------------------------------------------
 
 
-def tier_cost(tier: Any, units: Fraction, *, unused_fee: bool) -> Fraction:
-    """What one tier charges for the units in it."""
-    sold = units
-    if tier.package_size is not None:
-        sold = Fraction(max(0, math.ceil(units / Fraction(tier.package_size))))
-    cost = sold * Fraction(tier.unit_price or 0)
-    if units > 0 or unused_fee:
-        cost += Fraction(tier.flat_fee or 0)
-    return cost if tier.maximum is None else min(cost, Fraction(tier.maximum))
-
-
-def charged(charge: Any, units: Fraction) -> Fraction:
-    """What the price model asks for ``units``."""
-    match charge:
-        case Flat():
-            return units * Fraction(charge.amount)
-        case PerUnit():
-            return units * Fraction(charge.unit_price)
-        case Package():
-            rest = units - Fraction(charge.free_units)
-            sold = max(0, math.ceil(rest / Fraction(charge.size)))
-            return sold * Fraction(charge.package_price)
-        case Graduated():
-            return graduated(charge, units)
-        case Volume():
-            return volume(charge, units)
-    raise NotImplementedError(charge)
-
-
-def graduated(charge: Graduated, units: Fraction) -> Fraction:
-    """Each tier for the units in it."""
-    total, low = Fraction(0), Fraction(0)
-    for n, tier in enumerate(charge.tiers):
-        inside = (units if tier.up_to is None else min(units, Fraction(tier.up_to))) - low
-        if n == 0 or units > low:
-            unused = charge.flat_fee_when_unused and n == 0
-            total += tier_cost(tier, inside, unused_fee=unused)
-        if tier.up_to is None:
-            return total
-        low = Fraction(tier.up_to)
-    if units > low and charge.beyond is Beyond.REFUSE:
-        raise Refused
-    return total
-
-
-def volume(charge: Volume, units: Fraction) -> Fraction:
-    """All units in the one tier reached."""
-    for n, tier in enumerate(charge.tiers):
-        if tier.up_to is None or units <= Fraction(tier.up_to):
-            return tier_cost(tier, units, unused_fee=charge.flat_fee_when_unused and n == 0)
-    if charge.beyond is Beyond.REFUSE:
-        raise Refused
-    return Fraction(0)
-
-
-def amount_of(terms: Terms, units: Fraction, *, terms_share: Fraction, fee: Fraction) -> Fraction:
+def amount_of(
+    terms: Terms, pieces: Iterable[Priced], *, terms_share: Fraction, fee: Fraction
+) -> Fraction:
     """One line through the order of terms: convert, included, charge, percent, max, min."""
     price = terms.price
-    if price.convert is not None:
-        c = price.convert
-        units = units * Fraction(c.multiply) / Fraction(c.divide)
-        size = abs(units) * 10**c.digits
-        rounded = {
-            Rounding.NONE: size,
-            Rounding.UP: math.ceil(size),
-            Rounding.DOWN: math.floor(size),
-            Rounding.HALF_UP: math.floor(size + Fraction(1, 2)),
-        }[c.round]
-        units = Fraction(rounded, 10**c.digits) * (1 if units >= 0 else -1)
-    if price.included is not None and units > 0:
-        included = Fraction(price.included) * (1 if terms.fixed else terms_share)
-        units = max(Fraction(0), units - included)
-    amount = charged(price.charge, units) * fee * Fraction(terms.factor)
+    spanned = price.tiers_span_months is not None
+    included = Fraction(price.included or 0) * (1 if terms.fixed or spanned else terms_share)
+    amount, left = Fraction(0), included
+    for piece in pieces:
+        units = piece.units if price.convert is None else converted(price.convert, piece.units)
+        taken = max(Fraction(0), min(left, units))
+        left = included if spanned else left - taken
+        amount += piece.sign * piece.price(units - taken)
+    amount *= fee * Fraction(terms.factor)
     if price.discount_percent is not None:
         amount -= amount * Fraction(price.discount_percent) / 100
     if price.maximum is not None:
@@ -354,6 +280,19 @@ def amount_of(terms: Terms, units: Fraction, *, terms_share: Fraction, fee: Frac
     if price.minimum is not None:
         amount = max(amount, Fraction(price.minimum) * terms_share)
     return amount
+
+
+def converted(c: Any, units: Fraction) -> Fraction:
+    """Units as they are priced."""
+    units = units * Fraction(c.multiply) / Fraction(c.divide)
+    size = abs(units) * 10**c.digits
+    rounded = {
+        Rounding.NONE: size,
+        Rounding.UP: math.ceil(size),
+        Rounding.DOWN: math.floor(size),
+        Rounding.HALF_UP: math.floor(size + Fraction(1, 2)),
+    }[c.round]
+    return Fraction(rounded, 10**c.digits) * (1 if units >= 0 else -1)
 
 
 def rounded(amount: Fraction, decimals: int) -> Decimal:
@@ -382,13 +321,7 @@ def _contract(
 ) -> Iterator[Line]:
     zone = _zone(catalog, contract)
     start = resolve(contract.start, zone)
-    ends = [
-        a.end
-        for a in sorted(contract.amendments, key=lambda a: resolve(a.effective_from, zone))
-        if a.end
-    ]
-    stated = ends[-1] if ends else contract.end
-    end = NEVER if stated is None else resolve(stated, zone)
+    end = _end(catalog, contract)
     dated = [
         m
         for c in (catalog.pricebooks, catalog.contracts)
@@ -416,6 +349,14 @@ def _contract(
             if days[0] <= _wall(instant, zone).date() < days[1]:
                 parts = _parts(catalog, contract, (slot, invoicing, fixed), period, cuts)
                 yield from _period(catalog, contract, parts, period, events)
+
+
+def _end(catalog: Catalog, contract: Contract) -> int:
+    zone = _zone(catalog, contract)
+    amendments = sorted(contract.amendments, key=lambda a: resolve(a.effective_from, zone))
+    ends = [a.end for a in amendments if a.end]
+    stated = ends[-1] if ends else contract.end
+    return NEVER if stated is None else resolve(stated, zone)
 
 
 def _parts(catalog, contract, cadence, period, cuts):
@@ -460,73 +401,37 @@ def _period(catalog, contract, parts, period, events):
             share = Fraction(high - low, whole_right - whole_left)
         elif not terms.fixed:
             share = Fraction(high - low, right - left)
-        groups = _groups(catalog, contract, terms, low, high, events)
-        for text, quantity, count in groups:
+        stay = Stay(
+            low, high, whole_right - whole_left, zone, _spans(catalog, contract, terms, high)
+        )
+        customer = catalog.customers[contract.customer].last
+        for group in used(catalog, customer, terms, events, stay):
             exact = amount_of(
                 terms,
-                quantity,
+                group.pieces,
                 terms_share=share,
                 fee=share if terms.fixed and prorated else Fraction(1),
             )
             yield Line(
                 contract=contract.id, product=terms.price.product, start=low, end=high,
-                dimensions=text, kind="fixed" if terms.fixed else "usage",
+                dimensions=group.text, kind="fixed" if terms.fixed else "usage",
                 timing=terms.invoicing.timing.value, currency=terms.currency,
-                quantity=rounded(quantity, 9), amount=rounded(exact, MINOR[terms.currency]),
-                events=count,
+                quantity=rounded(group.quantity, 9), amount=rounded(exact, MINOR[terms.currency]),
+                events=group.count,
             )  # fmt: skip
 
 
-def _groups(catalog, contract, terms, low, high, events):
-    """(dimensions, quantity, events) of each group of the usage in ``[low, high)``."""
-    if terms.fixed:
-        quantity = terms.price.quantity
-        return [("{}", Fraction(1 if quantity is None else quantity), 0)]
-    groups: dict[str, list[Event]] = {}
-    for event in events:
-        if event.meter != terms.meter.id or not low <= event.time < high:
-            continue
-        customer = catalog.customers[contract.customer].last
-        if not any(
-            c.subject == event.subject and _holds(c.since, c.until, event.time, catalog.timezone)
-            for c in customer.subjects
-        ):
-            continue
-        values = dict(event.dimensions)
-        if all(_passes(c, values.get(c.path)) for c in terms.product.filter):
-            group = {d: values[d] for d in terms.price.group_by if d in values}
-            text = json.dumps(group, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-            groups.setdefault(text, []).append(event)
-    additive = terms.meter.aggregation in (Aggregation.SUM, Aggregation.COUNT)
-    if additive and not groups and not terms.price.group_by:
-        groups["{}"] = []
-    return [
-        (text, aggregated(terms.meter.aggregation, found), len(found))
-        for text, found in groups.items()
-    ]
-
-
-def _passes(condition, value):
-    if condition.exists is not None:
-        return (value is not None) == condition.exists
-    if value is None:
-        return condition.optional
-    if condition.included is not None:
-        return value in condition.included
-    return value not in condition.excluded
-
-
-def aggregated(how: Aggregation, events: list[Event]) -> Fraction:
-    """The quantity of a group of events."""
-    values = [Fraction(e.value) for e in events if isinstance(e.value, Decimal | int)]
-    latest = max(events, key=lambda e: (e.time, e.received_at), default=None)
-    found = {
-        Aggregation.COUNT: lambda: len(events),
-        Aggregation.SUM: lambda: sum(values, Fraction(0)),
-        Aggregation.MIN: lambda: min(values),
-        Aggregation.MAX: lambda: max(values),
-        Aggregation.AVERAGE: lambda: sum(values) / len(values),
-        Aggregation.LATEST: lambda: latest.value,
-        Aggregation.UNIQUE_COUNT: lambda: len({e.value for e in events}),
-    }
-    return Fraction(found[how]())
+def _spans(catalog, contract, terms, until):
+    """The spans over which tiers accumulate, from the contract's start on."""
+    if terms.price.tiers_span_months is None:
+        return ()
+    zone = _zone(catalog, contract)
+    cadence = replace(
+        terms.invoicing,
+        timing=Timing.ARREARS,
+        every=terms.price.tiers_span_months,
+        unit=PeriodUnit.MONTH,
+    )
+    start = resolve(contract.start, zone)
+    walked = walked_periods(start, _end(catalog, contract), cadence, zone, until)
+    return tuple((left, right) for _, left, right, _, _ in walked)

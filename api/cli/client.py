@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 import typer
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 from rich.markup import escape
@@ -39,6 +39,12 @@ class ClientSettings(BaseSettings):
 
     url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://")
     key: SecretStr | None = None
+
+
+class InvalidSettings(DomainError):
+    """The environment does not say where to ask, or with which key."""
+
+    code = "invalid_settings"
 
 
 class Unreachable(DomainError):
@@ -78,9 +84,19 @@ class ApiClient:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """A client for ``TALLYMAN_URL`` with ``TALLYMAN_KEY``."""
-        settings = ClientSettings()
+        """A client for ``TALLYMAN_URL`` with ``TALLYMAN_KEY``.
+
+        Raises:
+            InvalidSettings: one of them cannot be what it should be.
+        """
+        try:
+            settings = ClientSettings()
+            httpx.URL(settings.url)
+        except (ValidationError, httpx.InvalidURL) as error:
+            raise InvalidSettings("TALLYMAN_URL is no http:// or https:// address") from error
         key = None if settings.key is None else settings.key.get_secret_value()
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise InvalidSettings("TALLYMAN_KEY is no key: a key is printable ASCII in one line")
         return cls(settings.url, key)
 
     def __enter__(self) -> Self:
@@ -186,7 +202,7 @@ def errors_shown(console: Console | None = None) -> Iterator[None]:
         yield
     except DomainError as error:
         show_error(error, console or Console(stderr=True))
-        unasked = isinstance(error, Unreachable)
+        unasked = isinstance(error, Unreachable | InvalidSettings)
         raise typer.Exit(EXIT_NOT_ASKED if unasked else EXIT_REFUSED) from error
 
 

@@ -179,7 +179,9 @@ def show_explanation(to: Console, explained: dict[str, Any]) -> None:
     """Print an explanation in the order one would say it on the phone."""
     line, price = explained["line"], explained["price"]
     currency = line["currency"]
-    to.print(f"[bold]{line['product']}[/bold] for {line['customer']}, contract {line['contract']}")
+    what = line["product"] or "the contract"
+    what = what if line["kind"] in {"usage", "fixed"} else f"{line['kind']} on {what}"
+    to.print(f"[bold]{what}[/bold] for {line['customer']}, contract {line['contract']}")
     to.print(f"  {line['period_start']} to {line['period_end'] or 'no end'}, {line['timing']}")
     to.print(
         f"  price: {price['model']}, from the {price['origin']} {price['origin_id']} "
@@ -193,11 +195,9 @@ def show_explanation(to: Console, explained: dict[str, Any]) -> None:
     ]
     to.print(table("", ("step", "before>", "term>", "after>"), rows))
     parts = [_part_row(part) for part in explained["parts"]]
-    to.print(
-        table(
-            "the charge, part by part", ("tier", "units>", "price>", "fee>", f"{currency}>"), parts
-        )
-    )
+    columns = ("tier", "units>", "price>", "fee>", f"{currency}>")
+    if parts:
+        to.print(table("the charge, part by part", columns, parts))
     to.print(
         f"  exactly {explained['exact_amount']}, rounded once, half away from zero, to "
         f"{explained['rounding']['decimals']} decimals: "

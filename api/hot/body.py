@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
+from api.models.page import LIMIT_DEFAULT, LIMIT_MAX
 from api.relay import ClientGone
 from catalog.errors import DomainError, FieldError, InvalidRequest
 from ingest.batch import BodyTooLarge, IngestLimits
@@ -120,20 +121,45 @@ def read_flags(scope: Scope, names: Iterable[str]) -> set[str]:
         UnknownParameter: there is another one.
         InvalidRequest: one is neither true nor false, or is repeated.
     """
+    found = _query(scope, names)
+    for name, value in found.items():
+        if value not in {"true", "false"}:
+            raise _wrong(name, "is true or false")
+    return {name for name, value in found.items() if value == "true"}
+
+
+def read_page(scope: Scope) -> tuple[int, str | None]:
+    """The ``limit`` and ``cursor`` of a list, its only query parameters.
+
+    Raises:
+        UnknownParameter: there is another one.
+        InvalidRequest: the limit is no number from 1 to 1,000, or one of them is repeated.
+    """
+    found = _query(scope, ("limit", "cursor"))
+    text = found.get("limit", str(LIMIT_DEFAULT))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LIMIT_MAX):
+        raise _wrong("limit", f"is a number from 1 to {LIMIT_MAX}")
+    return int(text), found.get("cursor")
+
+
+def _query(scope: Scope, names: Iterable[str]) -> dict[str, str]:
     query: bytes = scope["query_string"]
     if not query:
-        return set()
-    known, found = set(names), {}
+        return {}
+    known, found = set(names), dict[str, str]()
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        pointer = f"?{name}"
         if name not in known:
-            error = FieldError(pointer=pointer, detail="no such query parameter")
+            error = FieldError(pointer=f"?{name}", detail="no such query parameter")
             raise UnknownParameter(f"unknown: {name}", errors=[error])
-        if value not in {"true", "false"} or name in found:
-            error = FieldError(pointer=pointer, detail="true or false, once")
-            raise InvalidRequest(f"{name} is true or false", errors=[error])
+        if name in found:
+            raise _wrong(name, "is there twice")
         found[name] = value
-    return {name for name, value in found.items() if value == "true"}
+    return found
+
+
+def _wrong(name: str, detail: str) -> InvalidRequest:
+    error = FieldError(pointer=f"?{name}", detail=detail)
+    return InvalidRequest(f"{name} {detail}", errors=[error])
 
 
 def _too_large(limits: IngestLimits) -> BodyTooLarge:

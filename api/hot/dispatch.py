@@ -29,8 +29,20 @@ log = structlog.get_logger()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _INTERNAL = "/internal"
 _OPEN = frozenset({"/openapi.json"})
+_RELAYED_TOO = {"/v1/events": ("GET",)}
+"""Paths with hot methods that the worker answers for other methods."""
 Observe = Callable[[str, str, int, float], None]
 """Told (method, route, status, seconds) of every answer."""
+
+
+class MethodNotAllowed(DomainError):
+    """The path is there, for other methods."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self.allowed = tuple(sorted(allowed))
+        super().__init__(f"allowed: {', '.join(self.allowed)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +77,10 @@ class Routes:
     def find(self, method: str, scope: Scope) -> Hot | None:
         """The route of a request; puts its path parameters into the scope.
 
-        Parameters are split from the undecoded path: an encoded slash is part of one.
+        Parameters are split from the undecoded path: an encoded slash is part of one. HEAD is
+        answered like GET; the server leaves the body out.
         """
+        method = "GET" if method == "HEAD" else method
         found = self._exact.get((method, scope["path"]))
         if found is not None:
             return found
@@ -79,6 +93,18 @@ class Routes:
                 }
                 return route
         return None
+
+    def refuse_method(self, method: str, scope: Scope) -> None:
+        """Refuse what is to be relayed where only other methods are hot.
+
+        Raises:
+            MethodNotAllowed: the worker has nothing at this path.
+        """
+        methods = {held for held, _ in (*self._exact, *self._templates)}
+        hot = {each for each in methods if self.find(each, scope) is not None}
+        also = _RELAYED_TOO.get(scope["path"], ())
+        if hot and method not in also:
+            raise MethodNotAllowed({*hot, *also})
 
 
 class Dispatcher:
@@ -126,6 +152,8 @@ class Dispatcher:
             hot = self._routes.find(scope["method"], scope)
             route = hot.path if hot else route
             await self._admit(scope, hot)
+            if hot is None:
+                self._routes.refuse_method(scope["method"], scope)
             await (hot.handler if hot else self._fallback)(scope, receive, answer)
         except ClientGone:
             pass

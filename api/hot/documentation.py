@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from api.models.page import LIMIT_DEFAULT, LIMIT_MAX
+
 _EVENT_TYPES = (
     "application/json",
     "application/x-ndjson",
@@ -37,6 +39,30 @@ _ROUTES: tuple[tuple[str, str, str, str, tuple[str, ...], tuple[str, ...]], ...]
         _JSON,
         (),
     ),
+    (
+        "post",
+        "/v1/customers/{customer}/entitlements/reserve",
+        "entitlements",
+        "Hold all of the items for a while, or none",
+        _JSON,
+        (),
+    ),
+    (
+        "post",
+        "/v1/customers/{customer}/entitlements/settle",
+        "entitlements",
+        "Record what was used of a reservation; the rest is free again",
+        _JSON,
+        (),
+    ),
+    (
+        "post",
+        "/v1/customers/{customer}/entitlements/release",
+        "entitlements",
+        "Nothing of a reservation was used",
+        _JSON,
+        (),
+    ),
     ("post", "/v1/entitlements/check", "entitlements", "What would be allowed now", _JSON, ()),
     (
         "get",
@@ -44,7 +70,7 @@ _ROUTES: tuple[tuple[str, str, str, str, tuple[str, ...], tuple[str, ...]], ...]
         "entitlements",
         "Where a customer stands, by feature",
         (),
-        (),
+        ("limit", "cursor"),
     ),
     (
         "get",
@@ -71,7 +97,7 @@ def hot_paths() -> dict[str, Any]:
             "tags": [tag],
             "summary": summary,
             "operationId": f"{method}_{path.strip('/').replace('/', '_')}",
-            "parameters": [*_in_path(path), *map(_flag, query)],
+            "parameters": [*_in_path(path), *map(_in_query, query)],
             "responses": _responses(is_open=path in _OPEN),
             "security": [] if path in _OPEN else [{"key": []}],
         }
@@ -90,8 +116,15 @@ def _in_path(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _flag(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": {"type": "boolean", "default": False}}
+_QUERY: dict[str, dict[str, Any]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+    "cursor": {"type": "string"},
+}
+
+
+def _in_query(name: str) -> dict[str, Any]:
+    schema = _QUERY.get(name, {"type": "boolean", "default": False})
+    return {"name": name, "in": "query", "schema": schema}
 
 
 def _responses(*, is_open: bool) -> dict[str, Any]:

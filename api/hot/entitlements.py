@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from api.hot.body import read_flags, read_page
 from api.hot.dispatch import respond_json
+from api.models.page import paginate
 from catalog.clock import Clock, to_rfc3339
 from catalog.errors import FieldError, InvalidRequest
 from catalog.ids import CustomerId, FeatureId
@@ -23,11 +25,14 @@ from catalog.periods import FOREVER
 from entitlements.amounts import UNIT, parse_amount, to_text
 from entitlements.balances import Balance, balance_of, features_of
 from entitlements.burndown import Lot
-from entitlements.decisions import SEEDING_POLL_S, SEEDING_WAIT_S, Decisions
+from entitlements.decisions import Decisions
+from entitlements.patience import SEEDING_POLL_S, SEEDING_WAIT_S
 from entitlements.ports import Account, Ledger, LedgerUnavailable
 from entitlements.requests import Consume, Decision, Item, ItemDecision
 from entitlements.schedules import Schedules
+from entitlements.usage import MARK
 from ingest.batch import BodyTooLarge, UnreadableBody
+from ingest.jsontext import DEPTH_MAX, NotStrictJson, parse_strict
 
 BODY_BYTES_MAX = 1024**2
 KEY_BYTES_MAX = 255
@@ -49,14 +54,16 @@ PATHS = {
 _PATH = re.compile(r"\$((?:\.[A-Za-z_]+|\[\d+\]|\[\.\.\.\])*)")
 
 
-class _Item(msgspec.Struct, forbid_unknown_fields=True):
+class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
+    """One item of a request."""
+
     feature: str
     amount: str | int | None = None
     dimensions: dict[str, str] = {}
 
 
 class _Consume(msgspec.Struct, forbid_unknown_fields=True):
-    items: list[_Item]
+    items: list[ItemBody]
     key: str
     subject: str | None = None
     data: dict[str, Any] = {}
@@ -64,21 +71,21 @@ class _Consume(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Check(msgspec.Struct, forbid_unknown_fields=True):
     customer: str
-    items: list[_Item]
+    items: list[ItemBody]
 
 
 class _Checks(msgspec.Struct, forbid_unknown_fields=True):
     checks: list[_Check]
 
 
-def _exact(text: str) -> float:
+def exact(text: str) -> float:
     """A fraction in ``data``, if writing it again gives the same number."""
     if Decimal(text) != Decimal(repr(float(text))):
         raise ValueError(f"{text[:40]} is not kept exactly as a JSON number: send it as a string")
     return float(text)
 
 
-_consume = msgspec.json.Decoder(_Consume, float_hook=_exact)
+_consume = msgspec.json.Decoder(_Consume, float_hook=exact)
 _checks = msgspec.json.Decoder(_Checks)
 
 
@@ -90,21 +97,20 @@ class ConsumeEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        _refuse_query(scope)
-        body = _decoded(_consume, await _body(receive))
-        if not 1 <= len(body.key.encode(errors="surrogatepass")) <= KEY_BYTES_MAX:
-            raise _wrong("/key", f"must be 1 to {KEY_BYTES_MAX} bytes")
-        _check_data(body.data)
+        read_flags(scope, ())
+        body = decoded(_consume, await body_of(receive))
+        check_key(body.key)
+        check_data(body.data)
         decision = await self._decisions.consume(
             Consume(
                 customer=CustomerId(scope["path_params"]["customer"]),
-                items=_items(body.items, at="/items", needs_amount=True),
+                items=items_of(body.items, at="/items", needs_amount=True),
                 key=body.key,
                 subject=body.subject,
                 data=body.data,
             )
         )
-        await respond_json(send, _shown(decision))
+        await respond_json(send, shown_decision(decision))
 
 
 class CheckEntitlements:
@@ -115,19 +121,19 @@ class CheckEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, its checks in the order given."""
-        _refuse_query(scope)
-        body = _decoded(_checks, await _body(receive))
+        read_flags(scope, ())
+        body = decoded(_checks, await body_of(receive))
         if not 1 <= len(body.checks) <= CHECKS_MAX:
-            raise _wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
+            raise wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
         asked = [
-            (CustomerId(one.customer), _items(one.items, at=f"/checks/{index}/items"))
+            (CustomerId(one.customer), items_of(one.items, at=f"/checks/{index}/items"))
             for index, one in enumerate(body.checks)
         ]
         decided = await asyncio.gather(
             *(self._decisions.check(customer, items) for customer, items in asked)
         )
         results = [
-            {"customer": customer, **_shown(decision)}
+            {"customer": customer, **shown_decision(decision)}
             for (customer, _), decision in zip(asked, decided, strict=True)
         ]
         await respond_json(send, {"results": results})
@@ -144,11 +150,16 @@ class ReadEntitlements:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: one feature, or a list of all that any contract names."""
         del receive
-        _refuse_query(scope)
         customer = CustomerId(scope["path_params"]["customer"])
         named = scope["path_params"].get("feature")
-        features = features_of(self._schedules(), customer)
-        wanted = features if named is None else [FeatureId(named)]
+        cursor = None
+        if named is None:
+            limit, after = read_page(scope)
+            page = paginate(features_of(self._schedules(), customer), limit, after, key=str)
+            wanted, cursor = list(page.items), page.next_cursor
+        else:
+            read_flags(scope, ())
+            wanted = [FeatureId(named)]
         account = await self._account(customer, wanted)
         schedules, now = self._schedules(), self._clock.now_us()
         as_of = to_rfc3339(self._ledger.watermark)
@@ -160,7 +171,7 @@ class ReadEntitlements:
         if named is not None:
             await respond_json(send, shown[0])
         else:
-            await respond_json(send, {"items": shown, "next_cursor": None})
+            await respond_json(send, {"items": shown, "next_cursor": cursor})
 
     async def _account(self, customer: CustomerId, features: Sequence[FeatureId]) -> Account:
         """The account, filed under the present schedules: waits a moment for a new contract's.
@@ -173,15 +184,31 @@ class ReadEntitlements:
             wanted = {f: filed[f].digest for f in features if f in filed}
             if not wanted:
                 return Account()
-            account = await self._ledger.account(customer)
+            account = await self._ledger.account(customer, now=self._clock.now_us())
             if account is not None and wanted.items() <= account.schedules.items():
                 return account
             await asyncio.sleep(SEEDING_POLL_S)
         raise LedgerUnavailable("the entitlement ledger is being rebuilt")
 
 
-def _check_data(data: dict[str, Any]) -> None:
-    """Refuse what an event could not carry."""
+def check_key(key: str) -> None:
+    """Refuse an idempotency key that is empty or too long.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    if not 1 <= len(key.encode(errors="surrogatepass")) <= KEY_BYTES_MAX:
+        raise wrong("/key", f"must be 1 to {KEY_BYTES_MAX} bytes")
+
+
+def check_data(data: dict[str, Any]) -> None:
+    """Refuse what an event could not carry, and what the service itself writes there.
+
+    Raises:
+        InvalidRequest: it is too deep, too large, or has the service's own member.
+    """
+    if MARK in data:
+        raise wrong(f"/data/{MARK}", "is the service's own")
     depth, level = 1, list(data.values())
     while level:
         depth += 1
@@ -192,30 +219,36 @@ def _check_data(data: dict[str, Any]) -> None:
             elif isinstance(held, list):
                 inner += held
             elif isinstance(held, int) and abs(held) >= INTEGER_MAX:
-                raise _wrong("/data", "has an integer of over 38 digits: send it as a string")
+                raise wrong("/data", "has an integer of over 38 digits: send it as a string")
         level = inner
     if depth > DATA_DEPTH_MAX:
-        raise _wrong("/data", f"must be at most {DATA_DEPTH_MAX} levels deep")
+        raise wrong("/data", f"must be at most {DATA_DEPTH_MAX} levels deep")
     if len(json.dumps(data)) > DATA_BYTES_MAX:
-        raise _wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
+        raise wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
 
 
-def _items(given: Sequence[_Item], *, at: str, needs_amount: bool = False) -> tuple[Item, ...]:
+def items_of(given: Sequence[ItemBody], *, at: str, needs_amount: bool = False) -> tuple[Item, ...]:
+    """The items of a request.
+
+    Raises:
+        InvalidRequest, OutOfRange: none, too many, or an amount that is none.
+    """
     if not 1 <= len(given) <= ITEMS_MAX:
-        raise _wrong(at, f"must be 1 to {ITEMS_MAX} items")
+        raise wrong(at, f"must be 1 to {ITEMS_MAX} items")
     return tuple(
         _item(one, f"{at}/{index}", needs_amount=needs_amount) for index, one in enumerate(given)
     )
 
 
-def _item(given: _Item, at: str, *, needs_amount: bool) -> Item:
+def _item(given: ItemBody, at: str, *, needs_amount: bool) -> Item:
     if given.amount is None and needs_amount:
-        raise _wrong(f"{at}/amount", "is required")
+        raise wrong(f"{at}/amount", "is required")
     amount = UNIT if given.amount is None else parse_amount(given.amount, pointer=f"{at}/amount")
     return Item(feature=FeatureId(given.feature), amount=amount, dimensions=given.dimensions)
 
 
-def _shown(decision: Decision) -> dict[str, Any]:
+def shown_decision(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON."""
     return {"allowed": decision.allowed, "items": [_shown_item(item) for item in decision.items]}
 
 
@@ -247,7 +280,7 @@ def _lot(lot: Lot) -> dict[str, Any]:
     grant = lot.grant
     unlimited = grant.unlimited
     return {
-        "id": grant.id,
+        "id": grant.given or grant.id,
         "amount": None if unlimited else to_text(lot.amount),
         "remaining": None if unlimited else to_text(lot.remaining),
         "priority": grant.priority,
@@ -260,7 +293,12 @@ def _text(nanos: int | None) -> str | None:
     return None if nanos is None else to_text(nanos)
 
 
-async def _body(receive: Receive) -> bytes:
+async def body_of(receive: Receive) -> bytes:
+    """The request's body.
+
+    Raises:
+        UnreadableBody, BodyTooLarge: it broke off, or is too large.
+    """
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -275,13 +313,20 @@ async def _body(receive: Receive) -> bytes:
             return b"".join(chunks)
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """A body as the struct it must be.
+
+    Raises:
+        UnreadableBody, InvalidRequest: it is not JSON, or not this.
+    """
     try:
+        # The decoder keeps the last of two equal keys. How deep data may be is checked later.
+        parse_strict(body.decode(), depth=-DEPTH_MAX)
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         detail, _, place = str(error).partition(" - at `")
-        raise _wrong(_pointer(place), detail) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise wrong(_pointer(place), detail) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotStrictJson) as error:
         raise UnreadableBody(f"the body is not JSON: {error}") from error
 
 
@@ -292,12 +337,8 @@ def _pointer(place: str) -> str:
     return "".join(f"/{step}" for step in steps)
 
 
-def _refuse_query(scope: Scope) -> None:
-    if scope["query_string"]:
-        raise InvalidRequest("this takes no query parameters")
-
-
-def _wrong(pointer: str, detail: str) -> InvalidRequest:
+def wrong(pointer: str, detail: str) -> InvalidRequest:
+    """The error of one wrong field."""
     return InvalidRequest(
-        f"{pointer} {detail}", errors=[FieldError(pointer=pointer, detail=detail)]
+        f"{pointer} {detail}".strip(), errors=[FieldError(pointer=pointer, detail=detail)]
     )

@@ -9,8 +9,9 @@ from typing import Protocol
 import polars as pl
 
 from catalog.clock import to_datetime
-from entitlements.ports import SOURCE, UsageEvent
-from ingest.batch import INCOMING
+from catalog.events import RecordKind
+from entitlements.ports import SOURCE, LedgerEntry, UsageEvent
+from ingest.batch import APPENDED, INCOMING
 
 BATCH_EVENTS_MAX = 5_000
 
@@ -36,6 +37,9 @@ class Outcome(Protocol):
 Submit = Callable[[pl.DataFrame], Awaitable[Outcome]]
 """Makes INCOMING events durable (``Ingestor.submit``); exact copies count as done."""
 
+Append = Callable[[pl.DataFrame], Awaitable[object]]
+"""Makes APPENDED records durable, together (``Ingestor.append_records``)."""
+
 
 class LogSink:
     """Implements :class:`entitlements.ports.UsageSink` on the gateway's ingest pipeline.
@@ -44,8 +48,9 @@ class LogSink:
     calls of one loop turn share a frame, so they share its cost and its fsync.
     """
 
-    def __init__(self, submit: Submit) -> None:
+    def __init__(self, submit: Submit, append: Append) -> None:
         self._submit = submit
+        self._append = append
         self._pending: list[tuple[Sequence[UsageEvent], asyncio.Future[bool]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,6 +66,14 @@ class LogSink:
             loop.call_soon(self._flush)
         self._pending.append((events, done))
         return await done
+
+    async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
+        """See :meth:`entitlements.ports.UsageSink.append`.
+
+        Raises:
+            DomainError: the log did not take them (backpressure, log_unavailable).
+        """
+        await self._append(_records(entry, events))
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
@@ -110,3 +123,17 @@ def _frame(events: Sequence[UsageEvent]) -> pl.DataFrame:
         },
         schema=INCOMING,
     )
+
+
+def _records(entry: LedgerEntry, events: Sequence[UsageEvent]) -> pl.DataFrame:
+    """The events, and after them what ends (or begins) the hold they come from."""
+    common = {"source": SOURCE, "time_given": True}
+    rows = [
+        common
+        | {"kind": RecordKind.EVENT.value, "id": one.id, "type": one.type, "subject": one.subject}
+        | {"time": to_datetime(one.time), "data": one.data}
+        for one in events
+    ]
+    told = {"kind": entry.kind.value, "id": entry.reservation, "subject": entry.customer}
+    rows.append(common | told | {"time": to_datetime(entry.time), "data": entry.data})
+    return pl.DataFrame(rows, schema=APPENDED)

@@ -90,6 +90,28 @@ def decode_cursor(cursor: str) -> str:
         raise InvalidCursor from error
 
 
+def encode_place(as_of: int, start: int) -> str:
+    """A cursor of a list that is computed for every page: where, and as of which instant.
+
+    So all pages are pages of one list, whatever happened in between.
+    """
+    return encode_cursor(f"{as_of}/{start}")
+
+
+def decode_place(cursor: str | None) -> tuple[int, int | None]:
+    """Where a page begins, and the instant its list was made at (None on the first page).
+
+    Raises:
+        InvalidCursor: :func:`encode_place` did not make it.
+    """
+    if cursor is None:
+        return 0, None
+    as_of, _, start = decode_cursor(cursor).partition("/")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (as_of, start)):
+        raise InvalidCursor
+    return int(start), int(as_of)
+
+
 def _start(items: Sequence[T], after: str | None, key: Callable[[T], str] | None) -> int:
     if after is None:
         return 0

@@ -17,16 +17,17 @@ import polars as pl
 import structlog
 
 from api.readers.base import Pace, Reader, Tail, Tails
-from api.readers.ledger_uses import settled_in, uses_of
+from api.readers.ledger_uses import Filed, Hold, Sorted, filed_in, uses_of
 from catalog.clock import SECOND_US, Clock, Micros, to_micros
 from catalog.errors import Unavailable
 from catalog.events import RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.attribution import DELTAS, Attribution, deltas
-from entitlements.decisions import SUBMIT_WITHIN_S
+from entitlements.patience import SUBMIT_WITHIN_S
 from entitlements.ports import (
     KEPT_US,
     AccountUsage,
+    End,
     FeatureUsage,
     KeyRecord,
     LedgerLost,
@@ -63,7 +64,7 @@ class Difference:
 @dataclass(slots=True)
 class _Replay:
     totals: Totals = field(default_factory=dict)
-    settled: dict[CustomerId, dict[str, KeyRecord]] = field(default_factory=dict)
+    filed: dict[CustomerId, Sorted] = field(default_factory=lambda: defaultdict(Sorted))
 
 
 class LedgerReader(Reader):
@@ -243,7 +244,10 @@ class LedgerReader(Reader):
             Refill(
                 customer=customer,
                 features=[self._usage(replay, customer, feature) for feature in features],
-                settled=list(replay.settled.get(customer, {}).values()),
+                settled=list(replay.filed[customer].settled.values()),
+                opened=replay.filed[customer].opened(schedules.metered(customer)),
+                ended=list(replay.filed[customer].ended.values()),
+                now=self._clock.now_us(),
                 mode=RefillMode.WIPE,
             )
             for customer, features in self._digests.items()
@@ -287,9 +291,9 @@ class LedgerReader(Reader):
                 if customers is not None:
                     uses = uses.filter(pl.col("customer").is_in(customers))
                 sums = _summed(pl.concat([sums, deltas(uses)]))
-                for customer, _, record in settled_in(records):
-                    if record.at > since:
-                        replay.settled.setdefault(customer, {})[record.key] = record
+                for filed in filed_in(records):
+                    if _remembered(filed.what, since):
+                        replay.filed[filed.customer].add(filed.what)
         for customer, feature, segment, nanos in sums.iter_rows():
             replay.totals.setdefault((customer, feature), {})[segment] = nanos
         return replay
@@ -312,8 +316,8 @@ class LedgerReader(Reader):
         assert self._attribution is not None
         upto = Seq(records["seq"][-1])
         uses = uses_of(records, tail, attribution=self._attribution, node=node)
-        settled = [found for found in settled_in(records) if found[0] in self._digests]
-        usages = _usages(uses, settled)
+        filed = [found for found in filed_in(records) if found.customer in self._digests]
+        usages = self._usages(uses, filed)
         try:
             self._writer.apply(usages, node=node, after=after, upto=upto)
         except PositionOverlap:
@@ -322,8 +326,29 @@ class LedgerReader(Reader):
             for place in {seq for seq in places.values() if after < seq < upto}:
                 behind = [customer for customer, seq in places.items() if seq == place]
                 rest = uses.filter(pl.col("customer").is_in(behind), pl.col("seq") > place)
-                keys = [found for found in settled if found[0] in behind and found[1] > place]
-                self._writer.apply(_usages(rest, keys), node=node, after=place, upto=upto)
+                late = [one for one in filed if one.customer in behind and one.seq > place]
+                self._writer.apply(self._usages(rest, late), node=node, after=place, upto=upto)
+
+    def _usages(self, uses: pl.DataFrame, filed: Sequence[Filed]) -> list[AccountUsage]:
+        assert self._attribution is not None
+        changes: dict[CustomerId, list[tuple[FeatureId, int, int]]] = defaultdict(list)
+        for customer, feature, segment, nanos in deltas(uses).iter_rows():
+            changes[customer].append((feature, segment, nanos))
+        told: dict[CustomerId, Sorted] = defaultdict(Sorted)
+        for one in filed:
+            told[one.customer].add(one.what)
+        schedules = self._attribution.schedules
+        return [
+            AccountUsage(
+                customer=customer,
+                deltas=changes.get(customer, ()),
+                settled=list(told[customer].settled.values()),
+                opened=told[customer].opened(schedules.metered(customer)),
+                ended=list(told[customer].ended.values()),
+                now=self._clock.now_us(),
+            )
+            for customer in {**changes, **told}
+        ]
 
     def _publish(self, *, due: bool) -> None:
         now_s = time.monotonic()
@@ -360,18 +385,10 @@ def _summed(sums: pl.DataFrame) -> pl.DataFrame:
     return sums.group_by("customer", "feature", "segment").agg(pl.col("nanos").sum())
 
 
-def _usages(
-    uses: pl.DataFrame, settled: Sequence[tuple[CustomerId, int, KeyRecord]]
-) -> list[AccountUsage]:
-    changes: dict[CustomerId, list[tuple[FeatureId, int, int]]] = defaultdict(list)
-    for customer, feature, segment, nanos in deltas(uses).iter_rows():
-        changes[customer].append((feature, segment, nanos))
-    keys: dict[CustomerId, list[KeyRecord]] = defaultdict(list)
-    for customer, _, record in settled:
-        keys[customer].append(record)
-    return [
-        AccountUsage(
-            customer=customer, deltas=changes.get(customer, ()), settled=keys.get(customer, ())
-        )
-        for customer in {**changes, **keys}
-    ]
+def _remembered(what: KeyRecord | Hold | End, since: int) -> bool:
+    """Whether it still matters: a key a day long, a reservation a day beyond its deadline."""
+    if isinstance(what, Hold):
+        return (what.record.expires or what.record.at) > since
+    if isinstance(what, End):  # its reservation may be open a day longer, had it not ended
+        return what.at > since - KEPT_US
+    return what.at > since

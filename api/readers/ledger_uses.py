@@ -1,8 +1,9 @@
-"""What a stretch of a node's log means for the ledger: uses, reversed uses, settled keys."""
+"""What a stretch of a node's log means for the ledger: uses, reversed ones, keys, reservations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -10,9 +11,11 @@ from api.readers.base import Tail
 from api.readers.pages import voids_of
 from catalog.clock import to_micros
 from catalog.events import RecordKind
-from catalog.ids import CustomerId, NodeId
+from catalog.ids import CustomerId, FeatureId, NodeId
 from entitlements.attribution import Attribution
-from entitlements.ports import SOURCE, KeyRecord
+from entitlements.grants import Schedule
+from entitlements.holds import end_of_entry, record_of_hold
+from entitlements.ports import SOURCE, End, EndKind, KeyRecord, Opened
 from entitlements.usage import record_of
 from ingest.extract import extract_facts
 
@@ -51,12 +54,83 @@ def _originals(records: pl.DataFrame, voids: pl.DataFrame, tail: Tail) -> pl.Dat
     return pl.concat([near, *far])
 
 
-def settled_in(records: pl.DataFrame) -> Iterator[tuple[CustomerId, int, KeyRecord]]:
-    """The keys whose consume is complete with an event of this stretch, with that event's seq."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A HOLD of the log: the reservation's record and what it holds, by feature."""
+
+    record: KeyRecord
+    amounts: Mapping[FeatureId, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filed:
+    """Something of a customer that the ledger files beside usage, and the record it is in."""
+
+    customer: CustomerId
+    seq: int
+    what: KeyRecord | Hold | End
+
+
+def filed_in(records: pl.DataFrame) -> Iterator[Filed]:
+    """What a stretch tells of keys and reservations, in log order.
+
+    A key is settled by the last event of its consume; reservations open with a HOLD, and end with
+    a SETTLE or a RELEASE.
+    """
+    kinds = pl.col("kind")
     own = records.filter(
-        pl.col("kind").eq(RecordKind.EVENT.value), pl.col("source").eq(SOURCE)
-    ).select("seq", "id", "time", "data")
-    for seq, hold, time, data in own.iter_rows():
-        found = record_of(hold, to_micros(time), data)
-        if found is not None:
-            yield found[0], seq, found[1]
+        (kinds.eq(RecordKind.EVENT.value) & pl.col("source").eq(SOURCE))
+        | kinds.is_in([RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value])
+    ).select("seq", "kind", "id", "subject", "time", "data")
+    for seq, kind, name, subject, time, data in own.iter_rows():
+        at = to_micros(time)
+        if kind == RecordKind.EVENT.value:
+            found = record_of(name, at, data)
+            if found is not None:
+                yield Filed(customer=found[0], seq=seq, what=found[1])
+        elif kind == RecordKind.HOLD.value:
+            record, amounts = record_of_hold(name, at, data)
+            yield Filed(customer=subject, seq=seq, what=Hold(record=record, amounts=amounts))
+        else:
+            ends = EndKind.SETTLE if kind == RecordKind.SETTLE.value else EndKind.RELEASE
+            end = end_of_entry(ends, name, at, data)
+            yield Filed(customer=subject, seq=seq, what=end)
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A customer's filed things by kind; of what is told several times the last counts."""
+
+    settled: dict[str, KeyRecord] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    ended: dict[str, End] = field(default_factory=dict)
+
+    def add(self, what: KeyRecord | Hold | End) -> None:
+        """Take one more."""
+        match what:
+            case KeyRecord():
+                self.settled[what.key] = what
+            case Hold():
+                self.holds[what.record.hold] = what
+            case End():
+                self.ended[what.reservation] = what
+
+    def opened(self, schedules: Mapping[FeatureId, Schedule]) -> list[Opened]:
+        """The reservations, with the segment of each amount."""
+        return [
+            Opened(record=hold.record, places=_places(hold, schedules))
+            for hold in self.holds.values()
+        ]
+
+
+def _places(
+    hold: Hold, schedules: Mapping[FeatureId, Schedule]
+) -> list[tuple[FeatureId, int, int]]:
+    """Where the units are held. A feature that has no schedule any more holds nothing."""
+    found = []
+    for feature, amount in hold.amounts.items():
+        schedule = schedules.get(feature)
+        segment = schedule.segment_at(hold.record.at) if schedule else None
+        if segment is not None:
+            found.append((feature, int(segment.start), amount))
+    return found

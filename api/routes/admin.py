@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from fastapi import APIRouter, Depends
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from api.models.instants import Instant
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from catalog.clock import Micros, to_micros, to_rfc3339
@@ -39,9 +40,7 @@ class NewNow(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    now: AwareDatetime = Field(
-        ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC)
-    )
+    now: Instant = Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))
 
 
 class Now(BaseModel):

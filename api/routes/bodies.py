@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from starlette.requests import Request
 
 from catalog.errors import DomainError, FieldError
+from ingest.batch import EmptyBody, UnsupportedMediaType
 
 DEPTH_MAX = 64
 
@@ -27,9 +28,17 @@ async def read_json(request: Request) -> object:
     """The request's body as JSON values. A FastAPI dependency.
 
     Raises:
+        UnsupportedMediaType: it says it is something else.
+        EmptyBody: there is none.
         InvalidBody: it is not one well-formed JSON text without repeated keys.
     """
-    return parse_json(await request.body())
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in {"", "application/json"}:
+        raise UnsupportedMediaType(f"this is read from application/json, not {kind}")
+    content = await request.body()
+    if not content.strip():
+        raise EmptyBody("the body is empty")
+    return parse_json(content)
 
 
 def parse_json(content: bytes) -> object:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from api.auth import Principal
 from api.editing import Editor, LinesToRerate, version_view
 from api.freshness import AsOfInFuture
 from api.models.catalog import ApplyRequest, read_apply_request
+from api.models.instants import Instant
 from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
 from api.routes.bodies import read_json
 from api.routes.principal import require
@@ -29,7 +30,7 @@ from storage.sql.statements import StatementStore
 
 ObjectId = Annotated[str, Path(alias="id", description="The object's id.", examples=["acme"])]
 AsOf = Annotated[
-    AwareDatetime | None,
+    Instant | None,
     Query(description="The catalog as it was recorded then; default: as it is."),
 ]
 JsonBody = Annotated[object, Depends(read_json)]
@@ -90,7 +91,7 @@ class _Views:
         self._store = store
         self._clock = clock
 
-    def catalog(self, as_of: AwareDatetime | None) -> Catalog:
+    def catalog(self, as_of: datetime | None) -> Catalog:
         current = self._store.current()
         if as_of is None:
             return current

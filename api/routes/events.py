@@ -9,10 +9,11 @@ from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.eventlog import EventLog, EventPage, place_of, place_text
+from api.models.instants import Instant
 from api.models.page import (
     CURSOR_CHARS_MAX,
     LIMIT_DEFAULT,
@@ -43,8 +44,8 @@ class EventParameters(BaseModel):
 
     subject: str | None = Field(None, min_length=1, max_length=ID_BYTES_MAX)
     type: str | None = Field(None, min_length=1, max_length=ID_BYTES_MAX)
-    since: AwareDatetime | None = Field(None, alias="from", description="Inclusive.")
-    until: AwareDatetime | None = Field(None, alias="to", description="Exclusive.")
+    since: Instant | None = Field(None, alias="from", description="Inclusive.")
+    until: Instant | None = Field(None, alias="to", description="Exclusive.")
     limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
     cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
 
@@ -97,12 +98,20 @@ def build_router(*, events: EventLog) -> APIRouter:
         return _page(EventPage(items=[], after=None))
 
     # The framework decodes %2F before it matches, so the handler reads the path as it was sent.
-    @router.get("/{source}/{id:path}")  # noqa: FAST003
+    @router.get("/{source}/{id:path}", openapi_extra=_IDENTITY)  # noqa: FAST003
     async def get_event(request: Request) -> Response:
         """One event by its identity. Slashes of a source may be sent as they are or as %2F."""
         return _json(await _found(events, _identities(request)))
 
     return router
+
+
+_IDENTITY = {
+    "parameters": [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in ("source", "id")
+    ]
+}
 
 
 async def _found(events: EventLog, identities: list[tuple[str, str]]) -> Mapping[str, object]:
@@ -127,11 +136,11 @@ def _identities(request: Request) -> list[tuple[str, str]]:
     return [pair for pair in pairs if all(pair)][:SPLITS_MAX]
 
 
-def _instant(moment: AwareDatetime | None) -> Micros | None:
+def _instant(moment: datetime | None) -> Micros | None:
     """Bounds beyond every event's time are as good as the nearest that any store can hold."""
     if moment is None:
         return None
-    return to_micros(min(max(moment, EARLIEST), LATEST).astimezone(UTC))
+    return to_micros(min(max(moment, EARLIEST), LATEST))
 
 
 def _after(cursor: str | None) -> EventPlace | None:

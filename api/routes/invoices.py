@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
+from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
-from api.routes.totals import Period, items_of
+from api.routes.totals import Period, instant, items_of
 from api.totals import Question, RatedTotals, Totals
 from catalog.ids import ContractId, CustomerId
 from catalog.keys import Scope
@@ -52,10 +52,12 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,
     ) -> Page[dict[str, Any]]:
+        start, settled = decode_place(cursor)
         question = Question(
             period=PeriodSpec.parse(period),
-            customer=CustomerId(customer) if customer else None,
-            contract=ContractId(contract) if contract else None,
+            customer=None if customer is None else CustomerId(customer),
+            contract=None if contract is None else ContractId(contract),
+            as_of=instant(None, settled),
         )
         answer = await totals.ask(question)
         found = [
@@ -63,6 +65,8 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
             for invoice in draft_invoices(zip(items_of(answer), billed_of(answer), strict=True))
             if status in {None, invoice.status} and timing in {None, invoice.timing}
         ]
-        return paginate(found, limit, cursor)
+        end = start + limit
+        more = encode_place(answer.as_of, end) if end < len(found) else None
+        return Page(items=found[start:end], next_cursor=more)
 
     return router

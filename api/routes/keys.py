@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from api.models.instants import Instant
 from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
@@ -46,9 +47,9 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(min_length=1, max_length=NAME_CHARACTERS_MAX)
+    name: str = Field(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f]+$")
     scopes: frozenset[Scope] = Field(min_length=1)
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class KeyView(BaseModel):

@@ -12,12 +12,20 @@ import polars as pl
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
-from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
+from api.models.instants import Instant
+from api.models.page import (
+    LIMIT_DEFAULT,
+    Cursor,
+    Limit,
+    decode_place,
+    encode_place,
+    paginate,
+)
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.totals import Question, RatedTotals, Totals
 from catalog.clock import Micros, to_micros, to_rfc3339
-from catalog.errors import FieldError, InvalidRequest
+from catalog.errors import InvalidRequest
 from catalog.ids import ContractId, CustomerId
 from catalog.keys import Scope
 from catalog.periods import PeriodSpec
@@ -50,7 +58,7 @@ Period = Annotated[
     str, Query(description="YYYY, YYYY-Qn, YYYY-MM or YYYY-MM-DD", examples=["2026-01"])
 ]
 AsOf = Annotated[
-    datetime | None,
+    Instant | None,
     Query(description="Answer as it was known then; default: everything acknowledged."),
 ]
 
@@ -61,18 +69,11 @@ class NotAcceptable(InvalidRequest):
     code = "not_acceptable"
 
 
-def instant(as_of: datetime | None) -> Micros | None:
-    """A query's instant; one without offset is refused.
-
-    Raises:
-        InvalidRequest: no offset.
-    """
-    if as_of is None:
-        return None
-    if as_of.tzinfo is None:
-        error = FieldError(pointer="?as_of", detail="needs an offset: 2026-01-31T00:00:00Z")
-        raise InvalidRequest("as_of has no offset", errors=[error])
-    return to_micros(as_of)
+def instant(as_of: datetime | None, settled: int | None = None) -> Micros | None:
+    """A query's instant; else, on a page after the first, the one its list was made at."""
+    if as_of is not None:
+        return to_micros(as_of)
+    return None if settled is None else Micros(settled)
 
 
 def chosen_format(format_: Format | None, accept: str) -> Format:
@@ -148,23 +149,27 @@ class TotalsRoutes:
     ) -> Response:
         """Lines of a period, in JSON page by page; CSV, Arrow and Parquet come whole."""
         form = chosen_format(format_, accept)
+        start, settled = decode_place(cursor)
         question = Question(
             period=PeriodSpec.parse(period),
-            customer=CustomerId(customer) if customer else None,
-            contract=ContractId(contract) if contract else None,
-            as_of=instant(as_of),
+            customer=None if customer is None else CustomerId(customer),
+            contract=None if contract is None else ContractId(contract),
+            as_of=instant(as_of, settled),
             zeros=zeros,
         )
         answer = await self._totals.ask(question)
         metadata = _metadata(period, answer)
         if form is not Format.JSON:
             return _file(form, metadata, answer)
-        page = paginate(items_of(answer), limit, cursor)
-        return _json(metadata | {"items": page.items, "next_cursor": page.next_cursor})
+        items, end = items_of(answer), start + limit
+        more = encode_place(answer.as_of, end) if end < len(items) else None
+        return _json(metadata | {"items": items[start:end], "next_cursor": more})
 
     async def explain_line(self, line_id: str, as_of: AsOf = None) -> Response:
         """Price version and origin, tier by tier, each step before and after."""
-        return _json((await self._totals.explain(line_id, as_of=instant(as_of))).as_dict())
+        told = (await self._totals.explain(line_id, as_of=instant(as_of))).as_dict()
+        line = told["line"]
+        return _json(told | {"line": line | {"dimensions": orjson.loads(line["dimensions"])}})
 
     async def line_events(
         self, line_id: str, as_of: AsOf = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None

@@ -8,16 +8,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from api.models.instants import Instant
 from api.models.page import (
     CURSOR_CHARS_MAX,
     LIMIT_DEFAULT,
     LIMIT_MAX,
-    InvalidCursor,
-    decode_cursor,
-    encode_cursor,
+    decode_place,
+    encode_place,
 )
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
@@ -29,7 +29,6 @@ from catalog.keys import Scope
 
 GROUPS_MAX = 20
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-PLACE_LIMIT = 2**53
 
 
 class UsageParameters(BaseModel):
@@ -37,8 +36,8 @@ class UsageParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    since: AwareDatetime | None = Field(None, alias="from", description="Inclusive.")
-    until: AwareDatetime | None = Field(None, alias="to", description="Exclusive.")
+    since: Instant | None = Field(None, alias="from", description="Inclusive.")
+    until: Instant | None = Field(None, alias="to", description="Exclusive.")
     window: str | None = Field(
         None, max_length=16, description="A row a window: 5m, 1h, 1d.", examples=["1d"]
     )
@@ -49,7 +48,7 @@ class UsageParameters(BaseModel):
     timezone: str | None = Field(
         None, max_length=64, description="Whose days and hours windows follow."
     )
-    as_of: AwareDatetime | None = Field(None, description="Answer as it was known then.")
+    as_of: Instant | None = Field(None, description="Answer as it was known then.")
     limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
     cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
 
@@ -66,7 +65,7 @@ def build_router(*, usage: MeterUsage) -> APIRouter:
     @router.get("/{meter}/usage")
     async def get_usage(meter: str, asked: Annotated[UsageParameters, Query()]) -> Response:
         """What was used, exactly; without ``window`` and ``group_by`` one row for everything."""
-        start, settled = _place(asked.cursor)
+        start, settled = decode_place(asked.cursor)
         found = await usage.measure(_query(meter, asked, settled))
         end = start + asked.limit
         more = end < len(found.rows)
@@ -74,7 +73,7 @@ def build_router(*, usage: MeterUsage) -> APIRouter:
             "meter": meter,
             **moments(found.settled),
             "items": found.rows[start:end],
-            "next_cursor": encode_cursor(f"{found.settled.as_of}/{end}") if more else None,
+            "next_cursor": encode_place(found.settled.as_of, end) if more else None,
         }
         body = orjson.dumps(answer, option=orjson.OPT_UTC_Z)
         return Response(body, media_type="application/json")
@@ -82,7 +81,7 @@ def build_router(*, usage: MeterUsage) -> APIRouter:
     return router
 
 
-def _query(meter: str, asked: UsageParameters, settled: Micros | None) -> UsageQuery:
+def _query(meter: str, asked: UsageParameters, settled: int | None) -> UsageQuery:
     """The question; a page after the first (``settled``) is as of the first one's instant."""
     return UsageQuery(
         meter=MeterId(meter),
@@ -92,8 +91,14 @@ def _query(meter: str, asked: UsageParameters, settled: Micros | None) -> UsageQ
         customer=None if asked.customer is None else CustomerId(asked.customer),
         group_by=_groups(asked.group_by),
         timezone=_zone(asked.timezone),
-        as_of=settled if asked.as_of is None else to_micros(asked.as_of.astimezone(UTC)),
+        as_of=_as_of(asked.as_of, settled),
     )
+
+
+def _as_of(asked: datetime | None, settled: int | None) -> Micros | None:
+    if asked is not None:
+        return to_micros(asked)
+    return None if settled is None else Micros(settled)
 
 
 def _groups(given: list[str]) -> tuple[str, ...]:
@@ -114,21 +119,8 @@ def _zone(name: str | None) -> ZoneInfo | None:
         raise InvalidRequest(f"there is no time zone {name[:64]!r}", errors=[field]) from error
 
 
-def _instant(moment: AwareDatetime | None) -> Micros | None:
+def _instant(moment: datetime | None) -> Micros | None:
     """Bounds beyond every event's time are as good as the nearest that any store can hold."""
     if moment is None:
         return None
-    return to_micros(min(max(moment, EARLIEST), LATEST).astimezone(UTC))
-
-
-def _place(cursor: str | None) -> tuple[int, Micros | None]:
-    """Where a page begins, and the instant its list was made at."""
-    if cursor is None:
-        return 0, None
-    try:
-        as_of, start = map(int, decode_cursor(cursor).split("/"))
-    except ValueError as error:
-        raise InvalidCursor from error
-    if not (0 <= start < PLACE_LIMIT and 0 <= as_of < PLACE_LIMIT):
-        raise InvalidCursor
-    return start, Micros(as_of)
+    return to_micros(min(max(moment, EARLIEST), LATEST))

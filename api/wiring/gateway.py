@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import httpx
+from starlette.types import ASGIApp
 
 from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
@@ -24,6 +25,7 @@ from storage.clock import open_clock
 from storage.redis.ledger import RedisLedger
 from storage.redis.link import Address
 from storage.sql.database import Database, open_database
+from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
@@ -55,13 +57,11 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
     routes = Routes(_open_routes(checks, metrics, metrics_public=settings.metrics_public))
     return Gateway(
         name=node,
-        app=Dispatcher(
-            routes=routes,
+        app=_dispatcher(
+            routes,
+            snapshots,
             fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
-            keyring=lambda: snapshots.keyring,
-            look_again=snapshots.refresh_for_unknown_key,
-            observe=Observer(),
-            headers=((b"tallyman-sandbox", b"true"),) if settings.sandbox else (),
+            sandbox=settings.sandbox,
         ),
         internal=InternalApp(heartbeat=own.heartbeat, refresh=snapshots.refresh, ready=own.check),
         internal_socket=node_socket(settings.data, node),
@@ -75,10 +75,24 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
     )
 
 
+def _dispatcher(
+    routes: Routes, snapshots: Snapshots, *, fallback: ASGIApp, sandbox: bool
+) -> Dispatcher:
+    return Dispatcher(
+        routes=routes,
+        fallback=fallback,
+        keyring=lambda: snapshots.keyring,
+        look_again=snapshots.refresh_for_unknown_key,
+        observe=Observer(),
+        headers=((b"tallyman-sandbox", b"true"),) if sandbox else (),
+    )
+
+
 def _snapshots(settings: Settings, database: Database, clock: Clock) -> Snapshots:
     snapshots = Snapshots(
         catalog=StatementStore(database, clock, settings.zone),
         keys=KeyStore(database, clock),
+        grants=GrantStore(database, clock),
         clock=clock,
         poll_s=settings.snapshot_poll_ms / 1_000,
     )

@@ -19,9 +19,11 @@ from api.verify import verify
 from api.wiring.worker import Logs, Stores, build_logs, build_stores, verification
 from catalog.clock import Clock
 from catalog.errors import NotFound
+from entitlements.schedules import CurrentSchedules
 from storage.clock import open_clock
 from storage.log.follower import LogFollower
 from storage.sql.database import open_database
+from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
@@ -88,7 +90,9 @@ def offline(data: Path) -> Iterator[Offline]:
             statements = StatementStore(database, clock, settings.zone)
             specs = SpecsEver(statements)
             logs = build_logs(settings, NodeRegistry(database, clock))
-            stores = build_stores(settings, logs, statements, specs, clock)
+            grants = GrantStore(database, clock)
+            schedules = CurrentSchedules(statements.current, grants.current)
+            stores = build_stores(settings, logs, schedules, specs, clock)
             try:
                 yield Offline(
                     keys=KeyStore(database, clock),

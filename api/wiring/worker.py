@@ -20,6 +20,7 @@ from api.readers.sealing import Sealer
 from api.readers.tails import LogTails, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.routes import admin, catalog, events, invoices, keys, operations, totals, usage
+from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
 from api.specs import SpecsEver
@@ -42,6 +43,7 @@ from storage.log.follower import LogFollower
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import open_database
+from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
@@ -98,7 +100,9 @@ def build_worker(settings: Settings) -> Worker:
     registry = NodeRegistry(database, clock)
     specs = SpecsEver(statements)
     logs = build_logs(settings, registry)
-    stores = build_stores(settings, logs, statements, specs, clock)
+    grants = GrantStore(database, clock)
+    schedules = CurrentSchedules(statements.current, grants.current)
+    stores = build_stores(settings, logs, schedules, specs, clock)
     heartbeats = SocketHeartbeats(settings.data / "run")
 
     def verified() -> Report:
@@ -114,6 +118,7 @@ def build_worker(settings: Settings) -> Worker:
             catalog.build_router(
                 store=statements, clock=clock, unsupported=unsupported, answered=logs.newest
             ),
+            grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
             *_reading_routers(settings, statements, logs, stores, heartbeats),
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
@@ -145,7 +150,7 @@ def build_logs(settings: Settings, registry: NodeRegistry) -> Logs:
 
 
 def build_stores(
-    settings: Settings, logs: Logs, statements: StatementStore, specs: SpecsEver, clock: Clock
+    settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: SpecsEver, clock: Clock
 ) -> Stores:
     """The derived stores with their readers; nothing is read or started yet."""
     facts = ParquetFacts(settings.data / "facts")
@@ -159,7 +164,7 @@ def build_stores(
         clickhouse_reader=ClickHouseReader(tails=logs.tails, specs=specs, store=clickhouse),
         ledger_reader=LedgerReader(
             tails=logs.tails,
-            schedules=CurrentSchedules(statements.current),
+            schedules=schedules,
             writer=writer,
             clock=clock,
             # In the reader's thread, so with connections (and a loop) of its own.

@@ -195,6 +195,7 @@ _MODELS: dict[str, Record[Charge]] = cast(
         "graduated_percentage": Record(
             GraduatedPercentage,
             need("tiers", listed(_PERCENT_TIER.codec, least=1, most=TIERS_MAX)),
+            may("flat_fee_when_unused", BOOLEAN),
             check=_check_tiers,
         ),
         "percentage": Record(

@@ -1,6 +1,7 @@
 """What a charge model is: one formula, said twice (columns and fractions), and its bounds.
 
-A model is one file beside this one and one entry in :mod:`rating.charges.registry`.
+A model is one file beside this one and one entry in :mod:`rating.charges.registry`. Most take one
+quantity (:class:`ChargeModel`); a few take more and price pieces of it (:class:`Composed`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import polars as pl
 
 from catalog.charges import Charge
 from catalog.errors import DomainError
+from catalog.pricebooks import Price
 
 C = TypeVar("C", bound=Charge)
 
@@ -39,6 +41,8 @@ class Part:
 
     ``amount`` = min(``priced`` × ``unit_price`` + ``flat_fee``, ``maximum``). ``priced`` is
     ``units``, or whole packages of ``package_size`` of them. Bounds are null outside tiers.
+    ``piece`` says which piece of a line this is of, where it is priced in pieces; what is taken
+    off again (units that were priced before) has its ``amount`` turned round.
     """
 
     units: Fraction
@@ -51,6 +55,7 @@ class Part:
     tier: int | None = None
     units_from: Decimal | None = None
     units_to: Decimal | None = None
+    piece: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +97,46 @@ class ChargeModel(Generic[C]):
     sizes: Callable[[C], list[Decimal]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composed(Generic[C]):
+    """A model that needs more than one quantity: it prices a line in pieces.
+
+    Attributes:
+        kind: the charge it prices.
+        applies: whether a charge of this kind is priced in pieces.
+        clashes: terms of a price that have no meaning beside it, by name; they are refused.
+    """
+
+    kind: type[C]
+    applies: Callable[[C], bool]
+    clashes: Callable[[Price], list[str]]
+
+
+def stated(price: Price, *names: str) -> list[str]:
+    """Which of the named terms a price has."""
+    held = {
+        "convert": price.convert is not None,
+        "included": price.included is not None,
+        "bucket": price.bucket is not None,
+        "hours": bool(price.hours),
+        "group_by": bool(price.group_by),
+        "tiers_span": price.tiers_span_months is not None,
+        "quantity": price.quantity is not None,
+    }
+    return [name for name in names if held[name]]
+
+
 def decimals_of(number: Decimal) -> int:
     """How many decimals ``number`` has, trailing zeros aside."""
     digits = f"{number:f}".partition(".")[2].rstrip("0")
     return len(digits)
+
+
+def hundredth(percent: Decimal) -> Decimal:
+    """``percent`` / 100, exact whatever the context."""
+    sign, digits, exponent = percent.as_tuple()
+    assert isinstance(exponent, int)
+    return Decimal((sign, digits, exponent - 2))
 
 
 def ceiling(numerator: Fraction, size: Decimal) -> int:

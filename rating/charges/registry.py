@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from catalog.charges import MODEL_NAMES, Charge
-from rating.charges import flat, graduated, package, per_unit, volume
-from rating.charges.base import ChargeModel
+from rating.charges import (
+    capacity,
+    dynamic,
+    events,
+    flat,
+    graduated,
+    graduated_percentage,
+    matrix,
+    package,
+    per_unit,
+    percentage,
+    stairstep,
+    volume,
+)
+from rating.charges.base import ChargeModel, Composed
 
 MODELS: dict[type[Charge], ChargeModel[Any]] = {
     model.kind: model
@@ -16,9 +29,24 @@ MODELS: dict[type[Charge], ChargeModel[Any]] = {
         package.MODEL,
         graduated.MODEL,
         volume.MODEL,
+        stairstep.MODEL,
+        graduated_percentage.MODEL,
+        percentage.MODEL,
     )
 }
 """By the charge they price. A charge that is not here is refused at apply, by its name."""
+
+COMPOSED: dict[type[Charge], Composed[Any]] = {
+    model.kind: model for model in (events.MODEL, matrix.MODEL, dynamic.MODEL, capacity.MODEL)
+}
+"""Models that price a line in pieces, each by one of MODELS (percentage: where it has terms for
+each event)."""
+
+
+def composed(charge: Charge) -> Composed[Any] | None:
+    """The model of a charge that prices a line in pieces; None where it takes one quantity."""
+    model = COMPOSED.get(type(charge))
+    return model if model is not None and model.applies(charge) else None
 
 
 def model_name(charge: Charge) -> str:

@@ -92,6 +92,7 @@ class DiskIdentityIndex:
         self._older = _Older((), RunSet(tuple(runs)))
         self._active = RecentTable(home.limits.table_rows)
         self._last_received_at = 0
+        self._last_seq = self._settled = checkpoint.seq
         self._swap = threading.Lock()
         self._maintenance = threading.Lock()
         self._background: Background | None = None
@@ -168,6 +169,7 @@ class DiskIdentityIndex:
             if stretch.events.height:
                 self._replay_events(stretch.events)
             self.void(stretch.voided)
+            self._last_seq = self._settled = stretch.last_seq
 
     def _replay_events(self, events: pl.DataFrame) -> None:
         """Add the identities of ``events`` that are not known: the first copy is the one kept."""
@@ -183,7 +185,12 @@ class DiskIdentityIndex:
         self._add(entries, (int(received[0]), int(received[-1])))
 
     def probe(self, identities: pl.DataFrame) -> Probed:
-        """Look up a batch; see :class:`ingest.ports.IdentityIndex`."""
+        """Look up a batch; see :class:`ingest.ports.IdentityIndex`.
+
+        A probe begins a group, so all groups before it are settled: what they appended has been
+        inserted, and voided.
+        """
+        self._settled = self._last_seq
         found = self._find(identities)
         content = identities.get_column("content").to_numpy()
         return Probed(seq=found.seq, same=(found.seq != 0) & (found.content == content))
@@ -218,11 +225,14 @@ class DiskIdentityIndex:
             stop = min(rows, at + room)
             self._active.insert(entries.part(at, stop), received=received)
             self._last_received_at = max(self._last_received_at, received[1])
+            self._last_seq = self._active.last_seq
             at = stop
             if self._active.count == self._active.capacity:
                 self._freeze()
 
     def _freeze(self) -> None:
+        # A checkpoint may be written before the group's voids are marked: it must not cover them.
+        self._active.settled_seq = self._settled
         with self._swap:
             frozen, runs = self._older
             self._older = _Older((*frozen, self._active), runs)
@@ -290,7 +300,7 @@ class DiskIdentityIndex:
     ) -> None:
         """Put one run in the place of others or of a table: on disk first, then in memory."""
         runs = self._older.runs.without(gone, instead=(instead,) if instead else ())
-        self._covered = max(self._covered, written.last_seq if written else 0)
+        self._covered = max(self._covered, written.settled_seq if written else 0)
         oldest = min((run.covers.first_seq for run in runs.runs), default=0)
         # Each of these set operations is one step of the interpreter: `void` may run beside them.
         checkpoint = Checkpoint(

@@ -66,6 +66,10 @@ class _Inode:
         self.dirty.clear()
 
 
+_Change = dict[Path, _Inode | None]
+"""Names that change as one: what they stand for now, null for nothing."""
+
+
 class SimFiles:
     """A simulated file system. Everything is decided by ``seed``.
 
@@ -77,7 +81,7 @@ class SimFiles:
         self._random = Random(seed)  # noqa: S311 - faults must be reproducible
         self._names: dict[Path, _Inode] = {}
         self._synced_names: dict[Path, _Inode] = {}
-        self._pending: list[tuple[Path, _Inode | None]] = []
+        self._pending: list[_Change] = []
         self._locks: set[Path] = set()
         self._directories: set[Path] = set()
         self._off = False
@@ -104,9 +108,11 @@ class SimFiles:
         self._off, self._cut_at, self._fail_at = False, None, None
 
     def _lose_power(self) -> None:
-        kept = self._random.randint(0, len(self._pending))  # a journal keeps the order
-        for path, inode in self._pending[:kept]:
-            self._name(self._synced_names, path, inode)
+        if self._random.random() < 0.5:  # a journal keeps the order of changes, others need not
+            kept = self._pending[: self._random.randint(0, len(self._pending))]
+        else:
+            kept = [change for change in self._pending if self._random.random() < 0.5]
+        self._apply(self._synced_names, *kept)
         self._pending.clear()
         self._names = dict(self._synced_names)
         for inode in {id(i): i for i in self._names.values()}.values():
@@ -165,16 +171,17 @@ class SimFiles:
         return self._names[path]
 
     @staticmethod
-    def _name(names: dict[Path, _Inode], path: Path, inode: _Inode | None) -> None:
-        if inode is None:
-            names.pop(path, None)
-        else:
-            names[path] = inode
+    def _apply(names: dict[Path, _Inode], *changes: _Change) -> None:
+        for change in changes:
+            for path, inode in change.items():
+                if inode is None:
+                    names.pop(path, None)
+                else:
+                    names[path] = inode
 
-    def _set_name(self, *changes: tuple[Path, _Inode | None]) -> None:
-        for path, inode in changes:
-            self._name(self._names, path, inode)
-        self._pending.extend(changes)
+    def _set_names(self, change: _Change) -> None:
+        self._apply(self._names, change)
+        self._pending.append(change)
 
     def open(self, path: Path) -> File:
         """See :class:`storage.log.files.Files`."""
@@ -190,7 +197,7 @@ class SimFiles:
         if path in self._names:
             raise FileExistsError(errno.EEXIST, "file exists", str(path))
         inode = _Inode()
-        self._set_name((path, inode))
+        self._set_names({path: inode})
         return _SimFile(self, inode)
 
     def names(self, directory: Path) -> list[str]:
@@ -202,14 +209,13 @@ class SimFiles:
     def rename(self, source: Path, target: Path) -> None:
         """See :class:`storage.log.files.Files`."""
         self.change()
-        # One journal entry in truth; the target appearing first is the order that can hurt.
-        self._set_name((target, self._inode(source)), (source, None))
+        self._set_names({target: self._inode(source), source: None})
 
     def unlink(self, path: Path) -> None:
         """See :class:`storage.log.files.Files`."""
         self.change()
         self._inode(path)
-        self._set_name((path, None))
+        self._set_names({path: None})
 
     def make_dir(self, directory: Path) -> None:
         """See :class:`storage.log.files.Files`. Directories need no names of their own here."""
@@ -218,10 +224,9 @@ class SimFiles:
     def fsync_dir(self, directory: Path) -> None:
         """See :class:`storage.log.files.Files`."""
         self.change()
-        for path, inode in self._pending:
-            if path.parent == directory:
-                self._name(self._synced_names, path, inode)
-        self._pending = [entry for entry in self._pending if entry[0].parent != directory]
+        here = [change for change in self._pending if next(iter(change)).parent == directory]
+        self._apply(self._synced_names, *here)
+        self._pending = [change for change in self._pending if change not in here]
 
     def lock(self, path: Path) -> Lock:
         """See :class:`storage.log.files.Files`."""

@@ -15,13 +15,17 @@ from entitlements.ports import (
     Account,
     AccountUsage,
     Demand,
+    End,
+    Ending,
     Gate,
     HoldRequest,
     KeyRecord,
     LedgerLost,
+    Opened,
     PositionOverlap,
     Refill,
     RefillMode,
+    Reservation,
     Slot,
     Status,
     Verdict,
@@ -35,6 +39,7 @@ class _Hold:
     made: Micros
     amounts: list[tuple[Place, int]]
     lapses: bool = True
+    expires: Micros | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +51,8 @@ class _Account:
     versions: dict[FeatureId, int] = field(default_factory=lambda: defaultdict(int))
     current: dict[FeatureId, int] = field(default_factory=dict)
     records: dict[str, KeyRecord] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
 
     def held(self, place: Place) -> int:
         return sum(
@@ -55,10 +62,64 @@ class _Account:
             if where == place
         )
 
-    def settle(self, records: Sequence[KeyRecord]) -> None:
-        for record in records:
-            self.holds.pop(record.hold, None)
+    def drop(self, name: str) -> None:
+        """End a hold; earlier segments than the current one have changed then."""
+        hold = self.holds.pop(name, None)
+        if hold is not None:
+            self.touch(hold)
+
+    def touch(self, hold: _Hold) -> None:
+        for (feature, segment), _ in hold.amounts:
+            if segment < self.current.get(feature, segment):
+                self.versions[feature] += 1
+
+    def put(self, name: str, hold: _Hold) -> None:
+        self.holds[name] = hold
+        self.touch(hold)
+
+    def file(self, filed: AccountUsage | Refill) -> None:
+        for record in filed.settled:
+            self.drop(record.hold)
             self.records[record.key] = replace(record, request="", confirmed=True)
+        for opened in filed.opened:
+            self.open(opened, filed.now)
+        for end in filed.ended:
+            self.drop(end.reservation)
+            self.drop(_excess(end.reservation))
+            self.ends[end.reservation] = replace(end, request="", confirmed=True)
+
+    def open(self, opened: Opened, now: int) -> None:
+        record = opened.record
+        assert record.expires is not None
+        self.records[record.key] = record
+        self.reservations[record.hold] = Reservation(
+            id=record.hold, made=record.at, expires=record.expires, request=record.request
+        )
+        end = self.ends.get(record.hold)
+        if record.hold in self.holds:
+            self.holds[record.hold].lapses = False
+        elif now < record.expires and not (end is not None and end.confirmed):
+            amounts = [((feature, at), amount) for feature, at, amount in opened.places]
+            hold = _Hold(made=record.at, amounts=amounts, lapses=False, expires=record.expires)
+            self.put(record.hold, hold)
+
+    def sweep(self, now: int, watermark: int) -> None:
+        """End what lapsed, and reservations at their deadline unless they are being ended."""
+        for name, hold in list(self.holds.items()):
+            if hold.lapses and hold.made + HOLD_US <= min(now, watermark):
+                self.drop(name)
+        for name, hold in list(self.holds.items()):
+            ending = self.ends.get(name)
+            waits = hold.lapses or (ending is not None and ending.confirmed)
+            if hold.expires is None or waits or _excess(name) in self.holds:
+                continue
+            if hold.expires <= now:
+                self.drop(name)
+
+
+def _excess(reservation: str) -> str:
+    """The hold of what exceeds a reservation that is being settled."""
+    return f"{reservation}+"
 
 
 class MemoryLedger:
@@ -84,23 +145,60 @@ class MemoryLedger:
         account = self._accounts.get(demand.customer)
         if account is None:
             return Verdict(status=Status.UNSEEDED if self._ready else Status.LOST)
-        self._lapse(account, demand.now)
+        account.sweep(demand.now, self._watermark)
         if demand.hold is not None:
             known = _known(account, demand.hold, demand.now)
             if known is not None:
                 return known
-        if any(account.schedules.get(slot.feature) != slot.schedule for slot in demand.slots):
-            return Verdict(status=Status.UNSEEDED)
-        if any(_outdated(account, slot) for slot in demand.slots):
-            return Verdict(status=Status.STALE)
-        return _judge(account, demand)
+        return _unready(account, demand.slots) or _judge(account, demand)
 
-    async def account(self, customer: CustomerId) -> Account | None:
+    async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""
         held = self._accounts.get(customer)
         if held is not None:
-            self._lapse(held, self._watermark)
+            held.sweep(now, self._watermark)
         return self.accounts([customer])[0]
+
+    async def reservation(self, customer: CustomerId, reservation: str) -> Reservation | None:
+        """See :meth:`entitlements.ports.Ledger.reservation`."""
+        account = self._accounts.get(customer)
+        if account is None and not self._ready:
+            raise LedgerLost("the ledger is being rebuilt")
+        return account.reservations.get(reservation) if account else None
+
+    async def end(self, ending: Ending) -> Verdict:
+        """See :meth:`entitlements.ports.Ledger.end`."""
+        account = self._accounts.get(ending.customer)
+        if account is None:
+            return Verdict(status=Status.LOST)
+        account.sweep(ending.now, self._watermark)
+        known = account.ends.get(ending.reservation)
+        excess = _excess(ending.reservation)
+        if known is not None and (known.confirmed or excess in account.holds):
+            if known.digest != ending.digest:
+                return Verdict(status=Status.REUSED)
+            return Verdict(status=Status.KNOWN, allowed=True, end=known)
+        hold = account.holds.get(ending.reservation)
+        if hold is None:
+            return Verdict(status=Status.EXPIRED)
+        if hold.lapses:
+            return Verdict(status=Status.UNSEEDED)
+        filed = tuple(slot for slot in ending.slots if slot.schedule)
+        return _unready(account, filed) or _end(account, ending, hold)
+
+    def conclude(self, customer: CustomerId, end: End, kept: Mapping[FeatureId, int]) -> None:
+        """See :meth:`entitlements.ports.Ledger.conclude`."""
+        account = self._accounts.get(customer)
+        known = account.ends.get(end.reservation) if account else None
+        if account is None or known is None or known.digest != end.digest or known.confirmed:
+            return
+        account.ends[end.reservation] = replace(known, confirmed=True, request="")
+        if _excess(end.reservation) in account.holds:
+            account.holds[_excess(end.reservation)].lapses = False
+        hold = account.holds.get(end.reservation)
+        if hold is not None:
+            account.touch(hold)
+            hold.amounts = _reduced(hold.amounts, kept)
 
     def confirm(self, customer: CustomerId, record: KeyRecord) -> None:
         """See :meth:`entitlements.ports.Ledger.confirm`."""
@@ -110,12 +208,6 @@ class MemoryLedger:
             account.records[record.key] = replace(known, confirmed=True, request="")
             if record.hold in account.holds:
                 account.holds[record.hold].lapses = False
-
-    def _lapse(self, account: _Account, now: int) -> None:
-        until = min(now, self._watermark)
-        for name, hold in list(account.holds.items()):
-            if hold.lapses and hold.made + HOLD_US <= until:
-                del account.holds[name]
 
     # the reader's side
 
@@ -150,7 +242,6 @@ class MemoryLedger:
                 raise LedgerLost("an account is gone")
             account = self._accounts.setdefault(refill.customer, _Account())
             account.positions |= positions
-            account.settle(refill.settled)
             for usage in refill.features:
                 for place in [p for p in account.totals if p[0] == usage.feature]:
                     del account.totals[place]
@@ -159,6 +250,7 @@ class MemoryLedger:
                 account.current.pop(usage.feature, None)
                 account.schedules[usage.feature] = usage.digest
                 _refile(account, usage.feature, usage.starts)
+            account.file(refill)
 
     def apply(self, usages: Sequence[AccountUsage], *, node: NodeId, after: Seq, upto: Seq) -> None:
         """See :meth:`entitlements.ports.LedgerWriter.apply`."""
@@ -177,7 +269,7 @@ class MemoryLedger:
                 account.totals[feature, segment] += change
                 if segment < account.current.get(feature, segment):
                     account.versions[feature] += 1
-            account.settle(usage.settled)
+            account.file(usage)
             account.positions[node] = upto
         if overlap:
             raise PositionOverlap("an account has applied a part of these records")
@@ -229,14 +321,66 @@ def _known(account: _Account, hold: HoldRequest, now: int) -> Verdict | None:
     return Verdict(status=Status.KNOWN, allowed=True, record=record)
 
 
-def _outdated(account: _Account, slot: Slot) -> bool:
-    if slot.version is None:
-        return False
-    if slot.segment > account.current.get(slot.feature, -1):
-        account.current[slot.feature] = slot.segment
-        account.versions[slot.feature] += 1
-        return True
-    return account.versions[slot.feature] != slot.version
+def _unready(account: _Account, slots: Sequence[Slot]) -> Verdict | None:
+    """Why these slots cannot be decided, None where they can."""
+    for slot in slots:
+        current = account.current.get(slot.feature, -1)
+        if account.schedules.get(slot.feature) != slot.schedule:
+            return Verdict(status=Status.UNSEEDED)
+        if slot.segment < current:
+            return Verdict(status=Status.BEHIND, at=Micros(current))
+        if slot.version is None:
+            continue
+        if slot.segment > current:
+            account.current[slot.feature] = slot.segment
+            account.versions[slot.feature] += 1
+            return Verdict(status=Status.STALE)
+        if account.versions[slot.feature] != slot.version:
+            return Verdict(status=Status.STALE)
+    return None
+
+
+def _end(account: _Account, ending: Ending, hold: _Hold) -> Verdict:
+    passed, before, after = [], [], []
+    for slot, kept in zip(ending.slots, ending.kept, strict=True):
+        place = (slot.feature, int(slot.segment))
+        available = slot.opening
+        if slot.schedule:
+            available -= account.totals[place] + account.held(place)
+        passed.append(slot.gate is not Gate.HARD or slot.amount <= available)
+        before.append(available)
+        own = sum(amount for where, amount in hold.amounts if where == place)
+        after.append(available - slot.amount + (own - kept if own else 0))
+    if not all(passed):
+        return Verdict(status=Status.DECIDED, passed=tuple(passed), left=tuple(before))
+    balances = tuple(
+        None if slot.gate is Gate.UNLIMITED else left
+        for slot, left in zip(ending.slots, after, strict=True)
+    )
+    amounts = [((s.feature, int(s.segment)), s.amount) for s in ending.slots if s.amount]
+    account.put(_excess(ending.reservation), _Hold(made=ending.now, amounts=amounts))
+    account.ends[ending.reservation] = end = End(
+        reservation=ending.reservation,
+        kind=ending.kind,
+        digest=ending.digest,
+        at=ending.now,
+        balances=balances,
+        request=ending.request,
+    )
+    return Verdict(
+        status=Status.DECIDED, allowed=True, passed=tuple(passed), left=tuple(after), end=end
+    )
+
+
+def _reduced(
+    amounts: Sequence[tuple[Place, int]], kept: Mapping[FeatureId, int]
+) -> list[tuple[Place, int]]:
+    left, found = dict(kept), []
+    for place, amount in amounts:
+        stays = min(amount, left.get(place[0], 0))
+        left[place[0]] = left.get(place[0], 0) - stays
+        found.append((place, stays))
+    return found
 
 
 def _judge(account: _Account, demand: Demand) -> Verdict:
@@ -263,7 +407,12 @@ def _judge(account: _Account, demand: Demand) -> Verdict:
 
 def _keep(account: _Account, demand: Demand, hold: HoldRequest, after: Sequence[int]) -> KeyRecord:
     amounts = [((slot.feature, int(slot.segment)), slot.amount) for slot in demand.slots]
-    account.holds[hold.id] = _Hold(made=demand.now, amounts=amounts)
+    account.put(hold.id, _Hold(made=demand.now, amounts=amounts, expires=hold.expires))
+    if hold.expires is not None:
+        account.ends.pop(hold.id, None)
+        account.reservations[hold.id] = Reservation(
+            id=hold.id, made=demand.now, expires=hold.expires, request=hold.request
+        )
     record = KeyRecord(
         key=hold.key,
         hold=hold.id,
@@ -274,6 +423,7 @@ def _keep(account: _Account, demand: Demand, hold: HoldRequest, after: Sequence[
             for slot, left in zip(demand.slots, after, strict=True)
         ),
         request=hold.request,
+        expires=hold.expires,
     )
     account.records[hold.key] = record
     return record

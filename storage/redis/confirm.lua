@@ -1,9 +1,14 @@
--- The event of a hold is durable: the hold waits for the reader and no longer lapses.
--- KEYS: account, deadlines, the key's record. ARGV: epoch, hold.
+-- The record of a hold is durable: a consume's hold waits for the reader, a reservation's for its
+-- deadline; neither lapses any more.
+-- KEYS: account, deadlines, expiries, the key's record. ARGV: epoch, hold.
 
-if redis.call('HGET', KEYS[1], 'e') ~= ARGV[1] then return 0 end
-if redis.call('HGET', KEYS[3], 'h') ~= ARGV[2] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[2])
-redis.call('HSET', KEYS[3], 'c', '1')
-redis.call('HDEL', KEYS[3], 'q')
+local account, deadlines, expiries, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+if redis.call('HGET', account, 'e') ~= ARGV[1] then return 0 end
+if redis.call('HGET', record, 'h') ~= ARGV[2] then return 0 end
+redis.call('HSET', record, 'c', '1')
+redis.call('HDEL', record, 'q')
+if redis.call('ZREM', deadlines, ARGV[2]) == 0 then return 1 end
+local packed = redis.call('HGET', account, 'k:' .. ARGV[2])
+local expires = packed and string.match(packed, '^%d+;(%d+)')
+if expires then redis.call('ZADD', expiries, expires, ARGV[2]) end
 return 1

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from catalog.clock import Micros
-from catalog.ids import CustomerId
+from catalog.ids import CustomerId, FeatureId
 from entitlements.ports import (
     HOLD_US,
     KEPT_US,
     Account,
     Demand,
+    End,
+    Ending,
+    EndKind,
+    Gate,
     KeyRecord,
+    LedgerLost,
     LedgerUnavailable,
+    Reservation,
+    Slot,
     Status,
     Verdict,
 )
 from storage.redis.link import Address, Link, Refused
 from storage.redis.scripts import (
+    CLOSE,
     CONFIRM,
     DECIDE,
+    END,
     KEY_LIFETIME_MS,
     SCRIPTS,
     STATE,
     Script,
     account_key,
+    account_keys,
     account_of,
     deadlines_key,
+    expiries_key,
     pack,
     record_key,
+    reservation_key,
     unpack,
     unpack_balances,
     watermark_of,
@@ -70,6 +83,66 @@ class RedisLedger:
         await self._link.start()
         self._poll = asyncio.create_task(self._keep_up())
 
+    async def decide(self, demand: Demand) -> Verdict:
+        """See :meth:`entitlements.ports.Ledger.decide`."""
+        reply = await self._decisive(DECIDE, _decide_keys(demand), self._decide_arguments(demand))
+        if reply[0] == "lost":
+            return Verdict(status=Status.UNSEEDED if self._ready else Status.LOST)
+        return _verdict(demand, reply)
+
+    async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
+        """See :meth:`entitlements.ports.Ledger.account`."""
+        lapse = min(now, self._watermark)
+        flat, lapsed, expired = await asyncio.gather(
+            self._call("HGETALL", account_key(customer)),
+            self._call("ZRANGEBYSCORE", deadlines_key(customer), "-inf", lapse),
+            self._call("ZRANGEBYSCORE", expiries_key(customer), "-inf", now),
+        )
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return account_of(fields, epoch=self._epoch, lapsed={*lapsed, *expired})
+
+    def confirm(self, customer: CustomerId, record: KeyRecord) -> None:
+        """See :meth:`entitlements.ports.Ledger.confirm`."""
+        keys = [*account_keys(customer), record_key(customer, record.key)]
+        self._tell(CONFIRM, keys, [self._epoch or "", record.hold])
+
+    async def reservation(self, customer: CustomerId, reservation: str) -> Reservation | None:
+        """See :meth:`entitlements.ports.Ledger.reservation`."""
+        epoch, found = await self._filed(customer, reservation)
+        if epoch is None or epoch != self._epoch:
+            await self._refresh()
+            epoch, found = await self._filed(customer, reservation)
+            if not self._ready or (epoch is not None and epoch != self._epoch):
+                raise LedgerLost("the entitlement ledger is being rebuilt")
+        made, expires, request = found
+        if made is None:
+            return None
+        return Reservation(
+            id=reservation, made=Micros(int(made)), expires=Micros(int(expires)), request=request
+        )
+
+    async def end(self, ending: Ending) -> Verdict:
+        """See :meth:`entitlements.ports.Ledger.end`."""
+        keys = [*account_keys(ending.customer)]
+        keys.append(reservation_key(ending.customer, ending.reservation))
+        lapse = min(ending.now, self._watermark)
+        arguments: list[str | int] = [ending.now, lapse, ending.reservation, ending.kind.value]
+        arguments += [ending.digest, ending.now + HOLD_US, KEY_LIFETIME_MS, ending.request]
+        for slot, kept in zip(ending.slots, ending.kept, strict=True):
+            arguments += [*_slot_arguments(slot), pack(kept)]
+        reply = await self._decisive(END, keys, arguments)
+        if reply[0] == "lost":
+            return Verdict(status=Status.LOST)
+        return _end_verdict(ending, reply)
+
+    def conclude(self, customer: CustomerId, end: End, kept: Mapping[FeatureId, int]) -> None:
+        """See :meth:`entitlements.ports.Ledger.conclude`."""
+        keys = [*account_keys(customer), reservation_key(customer, end.reservation)]
+        arguments: list[str | int] = [self._epoch or "", end.reservation, end.digest]
+        for feature, used in kept.items():
+            arguments += [feature, pack(used)]
+        self._tell(CLOSE, keys, arguments)
+
     async def close(self) -> None:
         """Disconnect."""
         if self._poll is not None:
@@ -77,54 +150,43 @@ class RedisLedger:
             await asyncio.gather(self._poll, return_exceptions=True)
         await self._link.close()
 
-    async def decide(self, demand: Demand) -> Verdict:
-        """See :meth:`entitlements.ports.Ledger.decide`."""
-        reply = await self._decide(demand)
-        if reply[0] == "lost":
-            epoch = self._epoch
-            await self._refresh()
-            if self._ready and self._epoch != epoch:
-                reply = await self._decide(demand)
-        if reply[0] == "lost":
-            return Verdict(status=Status.UNSEEDED if self._ready else Status.LOST)
-        return _verdict(demand, reply)
+    def _decide_arguments(self, demand: Demand) -> list[str | int]:
+        hold = demand.hold
+        lapse = min(demand.now, self._watermark)
+        arguments: list[str | int] = [demand.now, lapse, hold.id if hold else ""]
+        arguments += [int(demand.refused), hold.digest if hold else "", demand.now + HOLD_US]
+        arguments += [KEY_LIFETIME_MS, KEPT_US, hold.request if hold else ""]
+        arguments.append("" if hold is None or hold.expires is None else hold.expires)
+        for slot in demand.slots:
+            arguments += _slot_arguments(slot)
+        return arguments
 
-    async def account(self, customer: CustomerId) -> Account | None:
-        """See :meth:`entitlements.ports.Ledger.account`."""
-        flat, lapsed = await asyncio.gather(
-            self._call("HGETALL", account_key(customer)),
-            self._call("ZRANGEBYSCORE", deadlines_key(customer), "-inf", self._watermark),
-        )
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return account_of(fields, epoch=self._epoch, lapsed=lapsed)
-
-    def confirm(self, customer: CustomerId, record: KeyRecord) -> None:
-        """See :meth:`entitlements.ports.Ledger.confirm`."""
-        keys = account_key(customer), deadlines_key(customer), record_key(customer, record.key)
-        sent = self._link.call("EVALSHA", CONFIRM.sha, 3, *keys, self._epoch or "", record.hold)
-        sent.add_done_callback(_heeded)
-
-    async def _decide(self, demand: Demand) -> list[str]:
+    async def _decisive(
+        self, script: Script, keys: list[str], arguments: list[str | int]
+    ) -> list[str]:
+        """Call a script under the ledger's epoch; look for a new epoch where that one is gone."""
         if not self._link.up:
             raise LedgerUnavailable("the entitlement ledger is not reachable")
-        if self._epoch is None:
-            await self._refresh()
-        if self._epoch is None:
+        epoch = self._epoch
+        if epoch is not None:
+            reply: list[str] = await self._script(script, keys, [epoch, *arguments])
+            if reply[0] != "lost":
+                return reply
+        await self._refresh()
+        if self._epoch is None or self._epoch == epoch or (epoch is not None and not self._ready):
             return ["lost"]
-        keys = [account_key(demand.customer), deadlines_key(demand.customer)]
-        hold = demand.hold
-        if hold is not None:
-            keys.append(record_key(demand.customer, hold.key))
-        lapse = min(demand.now, self._watermark)
-        arguments: list[str | int] = [self._epoch, demand.now, lapse]
-        arguments += [hold.id if hold else "", int(demand.refused), hold.digest if hold else ""]
-        arguments += [demand.now + HOLD_US, KEY_LIFETIME_MS, KEPT_US, hold.request if hold else ""]
-        for slot in demand.slots:
-            version = "" if slot.version is None else slot.version
-            arguments += [slot.feature, slot.schedule, slot.segment, slot.gate.value]
-            arguments += [pack(slot.opening), version, pack(slot.amount)]
-        reply: list[str] = await self._script(DECIDE, keys, arguments)
-        return reply
+        return cast("list[str]", await self._script(script, keys, [self._epoch, *arguments]))
+
+    async def _filed(self, customer: CustomerId, reservation: str) -> tuple[str | None, list[Any]]:
+        epoch, found = await asyncio.gather(
+            self._call("HGET", account_key(customer), "e"),
+            self._call("HMGET", reservation_key(customer, reservation), "m", "x", "i"),
+        )
+        return epoch, found
+
+    def _tell(self, script: Script, keys: list[str], arguments: list[str | int]) -> None:
+        sent = self._link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        sent.add_done_callback(_heeded)
 
     async def _script(self, script: Script, keys: list[str], arguments: list[str | int]) -> Any:
         try:
@@ -173,6 +235,21 @@ def _heeded(sent: asyncio.Future[Any]) -> None:
         sent.exception()
 
 
+def _decide_keys(demand: Demand) -> list[str]:
+    keys, hold = account_keys(demand.customer), demand.hold
+    if hold is not None:
+        keys.append(record_key(demand.customer, hold.key))
+        if hold.expires is not None:
+            keys.append(reservation_key(demand.customer, hold.id))
+    return keys
+
+
+def _slot_arguments(slot: Slot) -> list[str | int]:
+    version = "" if slot.version is None else slot.version
+    head: list[str | int] = [slot.feature, slot.schedule, slot.segment, slot.gate.value]
+    return [*head, pack(slot.opening), version, pack(slot.amount)]
+
+
 def _verdict(demand: Demand, reply: list[str]) -> Verdict:
     match reply:
         case ["decided", allowed, *rest]:
@@ -187,8 +264,11 @@ def _verdict(demand: Demand, reply: list[str]) -> Verdict:
                 balances=unpack_balances(balances),
                 request=request,
                 confirmed=confirmed == "1",
+                expires=demand.hold.expires,
             )
             return Verdict(status=Status.KNOWN, allowed=True, record=record)
+        case ["behind", at]:
+            return Verdict(status=Status.BEHIND, at=Micros(int(at)))
         case [status]:
             return Verdict(status=Status(status))
     raise AssertionError(f"the script answered {reply!r}")
@@ -200,16 +280,53 @@ def _decided(demand: Demand, allowed: bool, rest: list[str]) -> Verdict:  # noqa
     after = tuple(map(unpack, rest[2::3]))
     if demand.hold is None or not allowed:
         return Verdict(status=Status.DECIDED, allowed=allowed, passed=passed, left=before)
-    balances = tuple(
-        None if slot.gate == "unlimited" else left
-        for slot, left in zip(demand.slots, after, strict=True)
-    )
     record = KeyRecord(
         key=demand.hold.key,
         hold=demand.hold.id,
         digest=demand.hold.digest,
         at=demand.now,
-        balances=balances,
+        balances=_balances(demand.slots, after),
         request=demand.hold.request,
+        expires=demand.hold.expires,
     )
     return Verdict(status=Status.DECIDED, allowed=True, passed=passed, left=after, record=record)
+
+
+def _end_verdict(ending: Ending, reply: list[str]) -> Verdict:
+    match reply:
+        case ["decided", allowed, *rest]:
+            passed = tuple(text == "1" for text in rest[::3])
+            if allowed != "1":
+                left = tuple(map(unpack, rest[1::3]))
+                return Verdict(status=Status.DECIDED, passed=passed, left=left)
+            left = tuple(map(unpack, rest[2::3]))
+            end = End(
+                reservation=ending.reservation,
+                kind=ending.kind,
+                digest=ending.digest,
+                at=ending.now,
+                balances=_balances(ending.slots, left),
+                request=ending.request,
+            )
+            return Verdict(status=Status.DECIDED, allowed=True, passed=passed, left=left, end=end)
+        case ["known", kind, at, confirmed, request, balances]:
+            known = End(
+                reservation=ending.reservation,
+                kind=EndKind(kind),
+                digest=ending.digest,
+                at=Micros(int(at)),
+                balances=unpack_balances(balances),
+                request=request,
+                confirmed=confirmed == "1",
+            )
+            return Verdict(status=Status.KNOWN, allowed=True, end=known)
+        case ["behind", at]:
+            return Verdict(status=Status.BEHIND, at=Micros(int(at)))
+        case [status]:
+            return Verdict(status=Status(status))
+    raise AssertionError(f"the script answered {reply!r}")
+
+
+def _balances(slots: Sequence[Slot], left: Sequence[int]) -> tuple[int | None, ...]:
+    pairs = zip(slots, left, strict=True)
+    return tuple(None if slot.gate is Gate.UNLIMITED else amount for slot, amount in pairs)

@@ -22,6 +22,8 @@ from entitlements.ports import LedgerUnavailable
 WAITING_MAX = 20_000
 """Calls under way at once; more are refused rather than queued."""
 
+TURN_S = 0.001
+
 Argument = str | int | bytes
 
 
@@ -66,6 +68,7 @@ class _Wire(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
+        self._overdue: asyncio.Future[Any] | None = None
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,13 +99,19 @@ class _Wire(asyncio.Protocol):
         self._out.clear()
 
     def _look(self) -> None:
-        """Close when the oldest call is overdue, else look again when it would be."""
+        """Close when the oldest call is overdue, else look again when it would be.
+
+        Timers run before sockets are read: where the loop itself was late, the answer may be there.
+        So an overdue call is given one more turn.
+        """
         self._watch = None
         if not self._waiting:
             return
-        left_s = self._waiting[0][1] - self._loop.time()
-        if left_s > 0:
-            self._watch = self._loop.call_later(left_s, self._look)
+        oldest, until_s = self._waiting[0]
+        left_s = until_s - self._loop.time()
+        if left_s > 0 or oldest is not self._overdue:
+            self._overdue = oldest if left_s <= 0 else None
+            self._watch = self._loop.call_later(max(left_s, TURN_S), self._look)
         elif self.transport is not None:
             self.transport.abort()
             self._fail("the entitlement ledger did not answer in time")

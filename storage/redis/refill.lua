@@ -1,16 +1,16 @@
 -- Replace what is filed for some features of one account, at once.
 --
--- KEYS: account, deadlines, then the record of every settled key.
+-- KEYS: as apply.
 -- ARGV: epoch, mode (wipe: empty the account first; new: it may not exist yet; kept: it must exist:
---       a hold could be lost with it), lifetime of a key (ms),
+--       a hold could be lost with it), lifetime of a key (ms), now,
 --       version (a number never used before: openings computed from what was there are void),
 --       number of positions, then per position: node, seq;
 --       number of features, then per feature: feature, digest ("" gone), number of starts,
 --         starts..., number of totals, then per total: segment, amount;
---       then per settled key: hold, digest, made at, balances.
+--       then settled keys, opened and ended reservations as in apply.
 -- Replies: 'lost' (the account is gone or of another epoch), 'done'.
 
-local account, deadlines = KEYS[1], KEYS[2]
+local account, deadlines, expiries = KEYS[1], KEYS[2], KEYS[3]
 local cursor = 0
 local function take()
   cursor = cursor + 1
@@ -47,9 +47,9 @@ local function refile_holds(feature, starts)
   end
 end
 
-local epoch, mode, lifetime, version = take(), take(), take(), take()
+local epoch, mode, lifetime, now, version = take(), take(), take(), take(), take()
 if mode == 'wipe' then
-  redis.call('DEL', account, deadlines)
+  redis.call('DEL', account, deadlines, expiries)
 elseif mode == 'kept' or redis.call('EXISTS', account) == 1 then
   if redis.call('HGET', account, 'e') ~= epoch then return 'lost' end
 end
@@ -82,9 +82,5 @@ for _ = 1, tonumber(take()) do
   refile_holds(feature, starts)
 end
 
-for k = 3, #KEYS do
-  local hold, digest, made, balances = take(), take(), take(), take()
-  redis.call('HSET', KEYS[k], 'h', hold, 'd', digest, 't', made, 'r', balances, 'c', '1')
-  redis.call('PEXPIRE', KEYS[k], lifetime)
-end
+file_records(account, deadlines, expiries, now, lifetime, take)
 return 'done'

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
-from entitlements.ports import KEPT_US, Account, KeyRecord
+from entitlements.ports import KEPT_US, Account, AccountUsage, KeyRecord, Refill
 
 PREFIX = "tallyman:"
 STATE = PREFIX + "ledger"
@@ -36,8 +36,9 @@ def _load(name: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-DECIDE, CONFIRM, APPLY, REFILL = (_load(n) for n in ("decide", "confirm", "apply", "refill"))
-SCRIPTS = (DECIDE, CONFIRM, APPLY, REFILL)
+DECIDE, CONFIRM, END, CLOSE = (_load(n) for n in ("decide", "confirm", "end", "close"))
+APPLY, REFILL = (_load(n) for n in ("apply", "refill"))
+SCRIPTS = (DECIDE, CONFIRM, END, CLOSE, APPLY, REFILL)
 
 
 def account_key(customer: CustomerId) -> str:
@@ -48,6 +49,21 @@ def account_key(customer: CustomerId) -> str:
 def deadlines_key(customer: CustomerId) -> str:
     """The sorted set of holds that may lapse."""
     return f"{PREFIX}{{{customer}}}:deadlines"
+
+
+def expiries_key(customer: CustomerId) -> str:
+    """The sorted set of reservations by deadline."""
+    return f"{PREFIX}{{{customer}}}:expiries"
+
+
+def reservation_key(customer: CustomerId, reservation: str) -> str:
+    """One reservation, until a day after its deadline."""
+    return f"{PREFIX}{{{customer}}}:reservation:{reservation}"
+
+
+def account_keys(customer: CustomerId) -> list[str]:
+    """What every script is given first."""
+    return [account_key(customer), deadlines_key(customer), expiries_key(customer)]
 
 
 def record_key(customer: CustomerId, key: str) -> str:
@@ -77,13 +93,46 @@ def unpack_balances(text: str) -> tuple[int | None, ...]:
     return tuple(None if left == "-" else unpack(left) for left in text.split())
 
 
-def settled_arguments(record: KeyRecord) -> tuple[str, ...]:
-    """A settled key as ``apply`` and ``refill`` take it."""
-    return record.hold, record.digest, str(record.at), pack_balances(record.balances)
+Records = AccountUsage | Refill
+"""What is filed beside usage: settled keys, opened and ended reservations."""
+
+
+def records_keys(filed: Records) -> list[str]:
+    """The keys of :func:`records_arguments`, those of the account first."""
+    customer = filed.customer
+    keys = account_keys(customer)
+    keys += [record_key(customer, record.key) for record in filed.settled]
+    for opened in filed.opened:
+        record = opened.record
+        keys += [record_key(customer, record.key), reservation_key(customer, record.hold)]
+    return keys + [reservation_key(customer, end.reservation) for end in filed.ended]
+
+
+def records_arguments(filed: Records) -> list[str | int]:
+    """Settled keys, opened and ended reservations as ``apply`` and ``refill`` take them."""
+    arguments: list[str | int] = [len(filed.settled)]
+    for record in filed.settled:
+        arguments += _key_arguments(record)
+    arguments.append(len(filed.opened))
+    for opened in filed.opened:
+        expires = opened.record.expires or opened.record.at
+        lifetime_ms = KEY_LIFETIME_MS + max(0, expires - opened.record.at) // 1_000
+        entries = "".join(f"|{feature},{at},{pack(held)}" for feature, at, held in opened.places)
+        arguments += _key_arguments(opened.record)
+        arguments += [expires, opened.record.request, entries, lifetime_ms]
+    arguments.append(len(filed.ended))
+    for end in filed.ended:
+        arguments += [end.reservation, end.kind.value, end.digest, end.at]
+        arguments.append(pack_balances(end.balances))
+    return arguments
+
+
+def _key_arguments(record: KeyRecord) -> list[str | int]:
+    return [record.hold, record.digest, record.at, pack_balances(record.balances)]
 
 
 def account_of(
-    fields: Mapping[str, str], *, epoch: str | None, lapsed: Sequence[str] = ()
+    fields: Mapping[str, str], *, epoch: str | None, lapsed: Collection[str] = ()
 ) -> Account | None:
     """An account from its hash; None where it is of another epoch or not there.
 

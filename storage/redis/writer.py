@@ -29,10 +29,9 @@ from storage.redis.scripts import (
     Script,
     account_key,
     account_of,
-    deadlines_key,
     pack,
-    record_key,
-    settled_arguments,
+    records_arguments,
+    records_keys,
 )
 
 PIPELINED_MAX = 1_000
@@ -153,33 +152,24 @@ class RedisLedgerWriter:
             raise LedgerUnavailable(f"the entitlement ledger: {error}") from error
 
 
-def _keys(customer: CustomerId, settled: Sequence[str]) -> list[str]:
-    records = [record_key(customer, key) for key in settled]
-    return [account_key(customer), deadlines_key(customer), *records]
-
-
 def _apply_call(head: Arguments, usage: AccountUsage) -> tuple[list[str], Arguments]:
-    arguments = [*head, len(usage.deltas)]
+    arguments = [*head, usage.now, len(usage.deltas)]
     for feature, segment, change in usage.deltas:
         arguments += [feature, segment, pack(change)]
-    for record in usage.settled:
-        arguments += settled_arguments(record)
-    return _keys(usage.customer, [record.key for record in usage.settled]), arguments
+    return records_keys(usage), arguments + records_arguments(usage)
 
 
 def _refill_call(
     epoch: str, refill: Refill, positions: Mapping[NodeId, Seq]
 ) -> tuple[list[str], Arguments]:
-    arguments: Arguments = [epoch, refill.mode.value, KEY_LIFETIME_MS, secrets.randbits(45)]
-    arguments.append(len(positions))
+    arguments: Arguments = [epoch, refill.mode.value, KEY_LIFETIME_MS, refill.now]
+    arguments += [secrets.randbits(45), len(positions)]
     for node, seq in positions.items():
         arguments += [node, seq]
     arguments.append(len(refill.features))
     for feature in refill.features:
         arguments += _feature_arguments(feature)
-    for record in refill.settled:
-        arguments += settled_arguments(record)
-    return _keys(refill.customer, [record.key for record in refill.settled]), arguments
+    return records_keys(refill), arguments + records_arguments(refill)
 
 
 def _feature_arguments(feature: FeatureUsage) -> Arguments:

@@ -47,6 +47,28 @@ API_KEYS = sa.Table(
     sa.Column("change", sa.BigInteger, nullable=False, unique=True),
 )
 
+GRANTS = sa.Table(
+    "grants",
+    METADATA,
+    # 1, 2, 3, … like that of statements. A grant is stated once, and once more when revoked.
+    sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("customer", sa.Text, nullable=False),
+    sa.Column("feature", sa.Text, nullable=False),
+    # Amounts are decimals as text: exact in both engines.
+    sa.Column("amount", sa.Text, nullable=False),
+    sa.Column("priority", sa.BigInteger, nullable=False),
+    sa.Column("effective_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=True),
+    sa.Column("rollover_max", sa.Text, nullable=True),
+    # When it was first stated; recorded_at is of this row.
+    sa.Column("granted_at", sa.BigInteger, nullable=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("revoked", sa.Boolean, nullable=False),
+    sa.Column("actor", sa.Text, nullable=True),
+    sa.Index("grants_by_id", "id", "revision"),
+)
+
 META = sa.Table(
     "meta",
     METADATA,

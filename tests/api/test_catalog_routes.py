@@ -199,7 +199,15 @@ async def test_a_decimal_must_be_a_string(api: httpx.AsyncClient, number: str) -
 async def test_a_broken_body_is_400(api: httpx.AsyncClient, body: str) -> None:
     """What is not one unambiguous JSON text changes nothing."""
     answer = await api.put("/v1/products/p", content=body)
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body")
+    assert answer.status_code == 400
+    assert answer.json()["code"] == ("invalid_body" if body else "empty_body")
+
+
+async def test_a_body_of_another_type_is_415(api: httpx.AsyncClient) -> None:
+    """JSON that says it is something else is not guessed at."""
+    headers = {"content-type": "application/yaml"}
+    answer = await api.put("/v1/products/p", content='{"name": "x"}', headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
 async def test_an_id_must_be_an_id(api: httpx.AsyncClient) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,9 +19,12 @@ from api.hot.entitlements import (
     ConsumeEntitlements,
     ReadEntitlements,
 )
+from api.hot.reservations import PATHS as RESERVATION_PATHS
+from api.hot.reservations import ReleaseEntitlements, ReserveEntitlements, SettleEntitlements
 from api.hot.usage_sink import LogSink
 from entitlements.decisions import Decisions
-from ingest.batch import INCOMING
+from entitlements.reservations import Reservations
+from ingest.batch import APPENDED, INCOMING
 from ingest.extract import extract_facts
 from storage.memory.ledger import MemoryLedger
 from tests.ledger_world import CALLS, PLAN, SEATS, World, catalog, contract, right, soft
@@ -48,6 +49,12 @@ class Pipeline:
             self.world.tail.append(row | {"kind": 1})
         return Outcome()
 
+    async def append(self, records: pl.DataFrame) -> None:
+        assert records.schema == APPENDED
+        self.frames.append(records)
+        for row in records.iter_rows(named=True):
+            self.world.tail.append(row)
+
 
 class Edge:
     """The gateway's front door over a memory ledger, without keys."""
@@ -55,22 +62,27 @@ class Edge:
     def __init__(self, world: World) -> None:
         self.world = world
         self.pipeline = Pipeline(world)
-        decisions = Decisions(
-            ledger=world.ledger,
-            schedules=world.schedules,
-            clock=world.clock,
-            sink=LogSink(self.pipeline.submit),
-        )
+        parts: dict[str, Any] = {
+            "ledger": world.ledger,
+            "schedules": world.schedules,
+            "clock": world.clock,
+            "sink": LogSink(self.pipeline.submit, self.pipeline.append),
+        }
+        decisions, reservations = Decisions(**parts), Reservations(**parts)
         read = ReadEntitlements(ledger=world.ledger, schedules=world.schedules, clock=world.clock)
         handlers = {
             "consume": ConsumeEntitlements(decisions=decisions),
             "check": CheckEntitlements(decisions=decisions),
             "list": read,
             "read": read,
+            "reserve": ReserveEntitlements(decisions=decisions),
+            "settle": SettleEntitlements(reservations=reservations),
+            "release": ReleaseEntitlements(reservations=reservations),
         }
+        paths = PATHS | RESERVATION_PATHS
         app = Dispatcher(
             routes=Routes(
-                Hot(method=PATHS[name][0], path=PATHS[name][1], handler=handler, open=True)
+                Hot(method=paths[name][0], path=paths[name][1], handler=handler, open=True)
                 for name, handler in handlers.items()
             ),
             fallback=_nothing,
@@ -88,8 +100,11 @@ class Edge:
         )
 
     async def consume(self, body: Any, customer: str = "acme") -> httpx.Response:
+        return await self.post("consume", body, customer)
+
+    async def post(self, verb: str, body: Any, customer: str = "acme") -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        path = f"/v1/customers/{customer}/entitlements/consume"
+        path = f"/v1/customers/{customer}/entitlements/{verb}"
         return await self.client.post(path, content=content)
 
     async def get(self, path: str = "", customer: str = "acme") -> httpx.Response:
@@ -249,6 +264,7 @@ BAD = {
         "invalid_request",
     ),
     "huge integer in data": (one() | {"data": {"x": 10**64}}, 422, "invalid_request"),
+    "the service's own member": (one() | {"data": {"tallyman": {}}}, 422, "invalid_request"),
     "deep data": (one() | {"data": {"x": json.loads("[" * 50 + "]" * 50)}}, 422, "invalid_request"),
     "data in the value's way": (
         one(dimensions={"model": "m"}) | {"data": {"model": 3}},
@@ -289,12 +305,99 @@ async def test_unknown_customers_features_and_parameters(edge: Edge) -> None:
     assert (await edge.get("/tokens?colour=red")).status_code == 422
 
 
-async def test_the_documented_example_is_what_happens() -> None:
-    """The request of docs/entitlements.md, on its allowance, gets the answer printed there."""
-    page = Path(__file__).parents[2] / "docs" / "entitlements.md"
-    blocks = re.findall(r"```json\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    asked, answered = (json.loads(block) for block in blocks)
-    ledger = MemoryLedger()
-    world = World(ledger=ledger, writer=ledger, state=catalog(contract("k", right(amount="100"))))
-    world.follow()
-    assert (await Edge(world).consume(asked)).json() == answered
+def held(amount: Any = "30", key: str = "r1", **more: Any) -> dict[str, Any]:
+    """A reserve of tokens for a minute."""
+    return {"items": [{"feature": "tokens", "amount": amount}], "key": key, "ttl_s": 60} | more
+
+
+async def test_reserve_settle_and_release_over_http(edge: Edge) -> None:
+    """Held, then used, the rest free; without items a settle takes all that is held."""
+    reserved = (await edge.post("reserve", held())).json()
+    assert reserved["allowed"]
+    assert reserved["items"][0]["balance"] == "70.5"
+    assert (await edge.post("reserve", held())).json() == reserved
+    used = {"reservation": reserved["reservation"], "items": [{"feature": "tokens", "amount": 12}]}
+    settled = (await edge.post("settle", used)).json()
+    assert settled == {
+        "reservation": reserved["reservation"],
+        "allowed": True,
+        "items": [{"feature": "tokens", "allowed": True, "balance": "88.5", "reason": None}],
+    }
+    assert (await edge.post("settle", used)).json() == settled
+    other = (await edge.post("reserve", held(key="r2"))).json()["reservation"]
+    assert (await edge.post("release", {"reservation": other})).json() == {
+        "reservation": other,
+        "released": True,
+    }
+    whole = (await edge.post("reserve", held(key="r3"))).json()["reservation"]
+    settled = (await edge.post("settle", {"reservation": whole})).json()
+    assert settled["items"][0]["balance"] == "58.5"
+    edge.world.follow()
+    assert (await edge.get("/tokens")).json()["used"] == "42"
+
+
+async def test_a_denied_reserve_is_a_200_without_reservation(edge: Edge) -> None:
+    """The reason and what is left are in the answer, as for consume."""
+    denied = await edge.post("reserve", held("101"))
+    assert denied.status_code == 200
+    assert denied.json() == {
+        "reservation": None,
+        "allowed": False,
+        "items": [
+            {"feature": "tokens", "allowed": False, "balance": "100.5", "reason": "insufficient"}
+        ],
+    }
+
+
+async def test_the_ends_of_a_reservation_are_conflicts(edge: Edge) -> None:
+    """409 reservation_ended and reservation_expired; 404 for what never was."""
+    first = await edge.post("reserve", held())
+    name = {"reservation": first.json()["reservation"]}
+    await edge.post("release", name)
+    ended = await edge.post("settle", name)
+    assert (ended.status_code, ended.json()["code"]) == (409, "reservation_ended")
+    second = (await edge.post("reserve", held(key="r2"))).json()["reservation"]
+    edge.world.clock.set(edge.world.clock.now_us() + 60_000_000)
+    expired = await edge.post("settle", {"reservation": second})
+    assert (expired.status_code, expired.json()["code"]) == (409, "reservation_expired")
+    assert (await edge.post("release", {"reservation": second})).status_code == 200
+    for verb in ("settle", "release"):
+        assert (await edge.post(verb, {"reservation": "nothing"})).status_code == 404
+        assert (await edge.post(verb, name, customer="bolt")).status_code == 404
+
+
+BAD_RESERVES = {
+    "a TTL of a year": (held(ttl_s=365 * 86_400), "/ttl_s"),
+    "a TTL of nothing": (held(ttl_s=0), "/ttl_s"),
+    "a TTL of half a second": (held(ttl_s=0.5), "/ttl_s"),
+    "a key of 10 kB": (held(key="k" * 10_240), "/key"),
+    "a negative amount": (held("-1"), "/items/0/amount"),
+    "ten decimals": (held("0.0000000001"), "/items/0/amount"),
+    "no items": (held() | {"items": []}, "/items"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RESERVES)
+async def test_bad_reserves_are_pointed_at(edge: Edge, name: str) -> None:
+    """422 with the place in the body, and nothing held."""
+    body, pointer = BAD_RESERVES[name]
+    answer = await edge.post("reserve", body)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert edge.pipeline.frames == []
+
+
+async def test_bad_settles_are_refused(edge: Edge) -> None:
+    """Unknown features, amounts that are none, fields that are not there."""
+    name = (await edge.post("reserve", held())).json()["reservation"]
+    for item, status in [
+        ({"feature": "calls", "amount": "1"}, 422),
+        ({"feature": "tokens", "amount": "-1"}, 422),
+        ({"feature": "tokens"}, 422),
+        ({"feature": "tokens", "amount": "1", "dimensions": {"colour": "red"}}, 422),
+    ]:
+        answer = await edge.post("settle", {"reservation": name, "items": [item]})
+        assert answer.status_code == status, answer.text
+    for body in ({"reservation": name, "colour": 1}, {"reservation": ""}, {"reservation": 1}):
+        assert (await edge.post("settle", body)).status_code == 422
+        assert (await edge.post("release", body)).status_code == 422
+    assert (await edge.post("settle", {"reservation": name})).json()["allowed"]

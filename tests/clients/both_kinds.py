@@ -19,10 +19,10 @@ class FromThreads:
     """An AsyncTallyman in a loop of its own, called from threads like a Tallyman."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._client = AsyncTallyman(*args, **kwargs)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._client = AsyncTallyman(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)

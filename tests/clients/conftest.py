@@ -11,14 +11,20 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "clients" / "python"))
 
 from tests.clients.both_kinds import Make, making
-from tests.clients.flaky_service import FlakyService, running
+from tests.clients.flaky_service import FlakyService, Front, running
+
+
+@pytest.fixture(scope="session")
+def front() -> Iterator[Front]:
+    """The one server of this run."""
+    with running() as serving:
+        yield serving
 
 
 @pytest.fixture
-def flaky() -> Iterator[FlakyService]:
-    """A small service over real HTTP that fails as it is told to."""
-    with running() as service:
-        yield service
+def flaky(front: Front) -> FlakyService:
+    """A small service over real HTTP that fails as it is told to; its books are empty."""
+    return front.open()
 
 
 @pytest.fixture(params=["threads", "asyncio"])

@@ -67,8 +67,8 @@ class FlakyService:
     paths other than /v1/events. Only the server's thread writes the books.
     """
 
-    def __init__(self) -> None:
-        self.url = ""
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.accepted: dict[tuple[str, str], dict[str, Any]] = {}
         self.arrivals: Counter[tuple[str, str]] = Counter()
         self.requests: list[Seen] = []
@@ -88,8 +88,6 @@ class FlakyService:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Answer one request, or fail as told."""
-        if scope["type"] != "http":
-            return
         request = await _read(scope, receive)
         self.requests.append(request)
         fault = self.faults.pop(0) if self.faults else self.fault(request)
@@ -130,21 +128,43 @@ class FlakyService:
         }
 
 
+class Front:
+    """One server for many services, each under a path of its own.
+
+    So a request that a test gave up on, and that arrives later, is in no other test's books.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._services: dict[str, FlakyService] = {}
+
+    def open(self) -> FlakyService:
+        """A new service with empty books, where nothing goes wrong."""
+        name = str(len(self._services))
+        service = self._services[name] = FlakyService(f"{self.url}/{name}")
+        return service
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Hand a request to its service."""
+        name, _, path = scope["raw_path"].decode().removeprefix("/").partition("/")
+        await self._services[name]({**scope, "raw_path": f"/{path}".encode()}, receive, send)
+
+
 @contextlib.contextmanager
-def running() -> Iterator[FlakyService]:
+def running() -> Iterator[Front]:
     """Serve on a free loopback port, from a thread, until the end."""
-    service = FlakyService()
+    front = Front()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        service.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        front.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            service, log_level="critical", lifespan="off", ws="none", access_log=False
+            front, log_level="critical", lifespan="off", ws="none", access_log=False
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=_serve, args=(server, listener))
         thread.start()
         try:
             wait_until(lambda: server.started)
-            yield service
+            yield front
         finally:
             server.should_exit = server.force_exit = True
             thread.join(10)

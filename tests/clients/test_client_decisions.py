@@ -98,7 +98,7 @@ def test_consume_has_one_key_for_all_attempts(flaky: FlakyService, make: Make) -
 def test_an_unknown_outcome_names_its_key(flaky: FlakyService, make: Make) -> None:
     """So that the caller can repeat the call and it counts once."""
     flaky.fault = lambda request: Fault(cut=True, after=True)
-    quick = Retry(attempt_s_max=0.2, total_s_max=0.3, pause_s_first=0.05, pause_s_max=0.05)
+    quick = Retry(attempt_s_max=2.0, total_s_max=2.0, pause_s_first=0.2, pause_s_max=0.5)
     client = make(flaky.url, options=Options(consume=quick))
     with pytest.raises(Unreachable) as raised:
         client.consume("acme", {"tokens": 1})
@@ -123,15 +123,15 @@ def test_reserve_settle_release(flaky: FlakyService, make: Make) -> None:
     """Paths and bodies; ids are quoted into the path."""
     answers: list[dict[str, Any]] = [
         {"reservation": "r1", **ALLOWED},
-        {"reservation": "r1", "items": []},
-        {"reservation": "r1"},
+        {"reservation": "r1", **ALLOWED},
+        {"reservation": "r1", "released": True},
     ]
     flaky.respond = lambda request: answers.pop(0)
     client = make(flaky.url)
     held = client.reserve("a/b", {"tokens": 10}, ttl_s=30, key="k")
     assert (bool(held), held.reservation, held.key) == (True, "r1", "k")
-    assert client.settle("a/b", "r1", {"tokens": 7})["reservation"] == "r1"
-    assert client.release("a/b", "r1") == {"reservation": "r1"}
+    assert client.settle("a/b", "r1", {"tokens": 7}, data={"n": 1}).items[0].feature == "tokens"
+    client.release("a/b", "r1")
     base = "/v1/customers/a%2Fb/entitlements"
     amount = [{"feature": "tokens", "amount": "7"}]
     assert [(seen.path, seen.json()) for seen in flaky.requests] == [
@@ -139,7 +139,7 @@ def test_reserve_settle_release(flaky: FlakyService, make: Make) -> None:
             f"{base}/reserve",
             {"items": [{"feature": "tokens", "amount": "10"}], "key": "k", "ttl_s": 30},
         ),
-        (f"{base}/settle", {"reservation": "r1", "items": amount}),
+        (f"{base}/settle", {"reservation": "r1", "items": amount, "data": {"n": 1}}),
         (f"{base}/release", {"reservation": "r1"}),
     ]
 

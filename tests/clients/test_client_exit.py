@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tallyman_client import AsyncTallyman, Options
 
-from tests.clients.flaky_service import Fault, FlakyService, problem
+from tests.clients.flaky_service import Fault, FlakyService, problem, wait_until
 
 CLIENT = Path(__file__).parents[2] / "clients" / "python"
 BEGIN = "from tallyman_client import *\noptions = Options(batch_age_s_max=3600)\n"
@@ -86,8 +86,7 @@ def test_events_outlive_the_loop_that_recorded_them(flaky: FlakyService) -> None
     async def begin() -> None:
         for number in range(7):
             await client.record(type="t", subject="s", id=f"e{number}")
-        while not flaky.requests:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: bool(flaky.requests))
 
     asyncio.run(begin())
     assert client.stats().pending == 7

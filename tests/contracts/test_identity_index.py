@@ -145,7 +145,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.maintain()
 
     @rule(power_cut=st.booleans(), flush=st.booleans())
-    def restart(self, power_cut: bool, flush: bool) -> None:  # noqa: FBT001
+    def restart(self, power_cut: bool, flush: bool) -> None:
         """Open it again after a kill or a power cut."""
         if flush:
             self.index.maintain()
@@ -172,7 +172,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.is_void(seqs) == self.model.is_void(seqs)
 
 
-IndexMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestIndexAgainstADictionary = IndexMachine.TestCase
 
 

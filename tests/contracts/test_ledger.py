@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
-import redis
 
 from catalog.clock import to_micros
 from catalog.errors import InvalidRequest, NotFound
@@ -21,8 +18,6 @@ from entitlements.usage import NotConsumable
 from storage.memory.ledger import MemoryLedger
 from storage.redis.ledger import RedisLedger
 from storage.redis.link import Address
-from storage.redis.valkey import ValkeyProcess
-from storage.redis.writer import RedisLedgerWriter
 from tests.ledger_world import (
     ACME,
     CALLS,
@@ -34,55 +29,11 @@ from tests.ledger_world import (
     World,
     catalog,
     contract,
+    lose,
     right,
+    shown,
     soft,
 )
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyProcess]:
-    folder: Path = tmp_path_factory.mktemp("vk")
-    with ValkeyProcess(folder / "v.sock") as process:
-        yield process
-
-
-@pytest.fixture(params=["memory", "valkey"])
-async def world(request: pytest.FixtureRequest, valkey: ValkeyProcess) -> AsyncIterator[World]:
-    """A customer with 100 hard tokens a month, filled and followed."""
-    state = catalog(contract("k", right()))
-    if request.param == "memory":
-        memory = MemoryLedger()
-        made = World(ledger=memory, writer=memory, state=state)
-        made.follow()
-        yield made
-        return
-    with redis.Redis.from_url(valkey.url) as client:
-        client.flushall()
-    writer = RedisLedgerWriter(valkey.url)
-    ledger = RedisLedger(Address.parse(valkey.url), timeout_s=1.0)
-    await ledger.start()
-    made = World(ledger=ledger, writer=writer, state=state)
-    made.follow()
-    await made.refresh()
-    yield made
-    await ledger.close()
-    writer.close()
-
-
-def lose(world: World) -> None:
-    """FLUSHALL."""
-    if isinstance(world.ledger, MemoryLedger):
-        world.ledger.flush()
-    else:
-        world.writer._client.flushall()
-
-
-async def shown(world: World, feature: FeatureId = TOKENS, customer: CustomerId = ACME):
-    account = await world.ledger.account(customer)
-    assert account is not None
-    return balance_of(
-        world.schedules(), customer, feature, account=account, now=world.clock.now_us()
-    )
 
 
 async def test_consume_takes_from_the_allowance_and_stops_at_zero(world: World) -> None:
@@ -476,5 +427,5 @@ async def test_without_a_server_every_decision_is_a_prompt_denial() -> None:
     assert loop.time() - began < 0.05
     assert denied.items[0].reason is Reason.LEDGER_UNAVAILABLE
     with pytest.raises(LedgerUnavailable):
-        await ledger.account(ACME)
+        await ledger.account(ACME, now=0)
     await ledger.close()

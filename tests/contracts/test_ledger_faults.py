@@ -18,7 +18,14 @@ from entitlements.ports import LedgerUnavailable
 from entitlements.requests import Reason
 from storage.redis.ledger import RedisLedger
 from storage.redis.link import Address
-from storage.redis.scripts import SCRIPTS, account_key, deadlines_key, record_key
+from storage.redis.scripts import (
+    SCRIPTS,
+    account_key,
+    deadlines_key,
+    expiries_key,
+    record_key,
+    reservation_key,
+)
 from storage.redis.valkey import ValkeyProcess, answers
 from storage.redis.writer import RedisLedgerWriter
 from tests.ledger_world import TOKENS, World, catalog, contract, right
@@ -134,7 +141,7 @@ async def test_a_frozen_server_is_answered_for_in_time(server: ValkeyProcess) ->
 async def test_emptied_under_load_nothing_is_oversold(world: World, server: ValkeyProcess) -> None:
     """FLUSHALL five times while 20 clients race: every acknowledged unit counts, none beyond."""
     world.state(contract("k", right(amount="400")))
-    world.reader._grace_s = 0.25
+    world.decisions._submit_within_s, world.reader._grace_s = 0.2, 0.25
     stop = threading.Event()
     reader = threading.Thread(target=world.reader.run, args=(stop,))
     reader.start()
@@ -172,13 +179,16 @@ async def test_emptied_under_load_nothing_is_oversold(world: World, server: Valk
 def test_every_key_of_a_call_has_the_customers_hash_tag() -> None:
     """No script touches a key it was not given, and those given share one tag: cluster-safe."""
     keys = [account_key("a:b"), deadlines_key("a:b"), record_key("a:b", "{other}")]
+    keys += [expiries_key("a:b"), reservation_key("a:b", "{other}")]
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {"a:b"}
     for script in SCRIPTS:
         touched = re.findall(r"redis\.call\('[A-Z]+', ([A-Za-z]+(?:\[\w+\])?)", script.text)
         assert set(touched) <= {
             "account",
             "deadlines",
+            "expiries",
             "record",
+            "reservation",
             "KEYS[1]",
             "KEYS[2]",
             "KEYS[3]",

@@ -52,7 +52,7 @@ class Service:
             ledger=self.ledger,
             schedules=self.schedules,
             clock=self.clock,
-            sink=LogSink(self.ingestor.submit),
+            sink=LogSink(self.ingestor.submit, self.ingestor.append_records),
         )
 
     async def consume(self, amount: str, key: str):
@@ -60,7 +60,7 @@ class Service:
         return await self.decisions.consume(Consume(customer=ACME, items=items, key=key))
 
     async def balance(self):
-        account = await self.ledger.account(ACME)
+        account = await self.ledger.account(ACME, now=self.clock.now_us())
         return balance_of(self.schedules(), ACME, TOKENS, account=account, now=self.clock.now_us())
 
     async def close(self) -> None:

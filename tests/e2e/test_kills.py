@@ -162,8 +162,11 @@ class Load:
                 self.books.units[subject] = self.books.units.get(subject, 0) + units
 
     def _decided(self, http: httpx.Client, path: str, body: object) -> dict[str, Any]:
-        """A decision. While the ledger is away or rebuilt, an earlier try of this key may have
-        been kept in the log: such a denial is no answer, and is asked again."""
+        """A decision that stands.
+
+        While the ledger is away or rebuilt, an earlier try of this key may have been kept in the
+        log: such a denial is no answer, and is asked again.
+        """
         while True:
             reply: dict[str, Any] = self._answered(http, path, body)
             if reply["items"][0]["reason"] not in {"recovering", "ledger_unavailable"}:
@@ -183,7 +186,7 @@ class Load:
 
 
 def kill(service: Service, victim: str) -> None:
-    """kill -9 of one process, or of all of them at once."""
+    """End with SIGKILL one process, or of all of them at once."""
     names = ("",) if victim == "everything" else (victim,)
     pids = [pid for name in names for pid in service.pids(name)]
     if victim == "everything":

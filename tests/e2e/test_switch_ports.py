@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
 from tests.e2e.harness import Service, cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,7 @@ NAMES = {
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(500),
     pytest.mark.skipif(not TRACE.exists(), reason="the trace is not beside this clone"),
 ]
 
@@ -48,8 +50,8 @@ def graduated(quantity: int, tiers: list[tuple[int | None, str]]) -> Fraction:
 def egress(customer: str, quantity: int) -> Fraction:
     """Leaf 9 has its own price; the others two tiers and a fee for the first."""
     if customer == "leaf-9":
-        return quantity * Fraction("0.0000000000555")
-    return 250 + graduated(quantity, [(10**14, "0.0000000000905"), (None, "0.0000000000705")])
+        return quantity * Fraction("0.000000000055")
+    return 250 + graduated(quantity, [(10**14, "0.000000000091"), (None, "0.000000000071")])
 
 
 def expected() -> dict[tuple[str, str], tuple[int, int, Decimal]]:

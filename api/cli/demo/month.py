@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -155,6 +154,10 @@ def customers_document(shape: Shape) -> dict[str, Any]:
         {"product": "tokens", "charge": {"model": "per_unit", "unit_price": "0.0000009"}}
     ]
     contracts[f"{customer_name(1)}-2026"]["prices"] = [
-        {"product": "platform", "charge": {"model": "flat", "amount": str(Decimal("39.00"))}}
+        {
+            "product": "platform",
+            "invoicing": {"timing": "advance", "every_months": "1", "anchor": "calendar"},
+            "charge": {"model": "flat", "amount": "39.00"},
+        }
     ]
     return {"customers": customers, "contracts": contracts}

@@ -181,7 +181,7 @@ class AsyncTallyman:
         customer: str,
         items: Items,
         *,
-        ttl_s: int | None = None,
+        ttl_s: int = 60,
         key: str | None = None,
         subject: str | None = None,
     ) -> Reservation:
@@ -194,22 +194,29 @@ class AsyncTallyman:
         return await self._wire.run(self._core.calls.reserve(use))
 
     async def settle(
-        self, customer: str, reservation: str, items: Items | None = None
-    ) -> dict[str, Any]:
+        self,
+        customer: str,
+        reservation: str,
+        items: Items | None = None,
+        *,
+        data: Data | None = None,
+    ) -> Decision:
         """Turn a reservation into usage: of ``items``, or of all that it holds.
 
         Raises:
             Conflict: it has expired (``reservation_expired``).
+            ApiError, Unreachable: as for consume; repeating it counts once.
         """
-        return await self._wire.run(self._core.calls.settle(customer, reservation, items))
+        steps = self._core.calls.settle(customer, reservation, items=items, data=data)
+        return await self._wire.run(steps)
 
-    async def release(self, customer: str, reservation: str) -> dict[str, Any]:
+    async def release(self, customer: str, reservation: str) -> None:
         """Give a reservation back unused.
 
         Raises:
             ApiError, Unreachable: as for consume.
         """
-        return await self._wire.run(self._core.calls.release(customer, reservation))
+        await self._wire.run(self._core.calls.release(customer, reservation))
 
     async def entitlements(self, customer: str) -> list[Entitlement]:
         """Where ``customer`` stands with every feature."""

@@ -60,18 +60,26 @@ class Calls:
         """Hold all items or none."""
         return self._use("reserve", use, Reservation.of)
 
-    def settle(self, customer: str, reservation: str, items: Items | None) -> Steps[dict[str, Any]]:
+    def settle(
+        self, customer: str, reservation: str, *, items: Items | None, data: Data | None
+    ) -> Steps[Decision]:
         """Turn a reservation into usage: of ``items``, or of all that was reserved."""
         body: dict[str, Any] = {"reservation": reservation}
         if items is not None:
             body["items"] = _items(items)
+        if data is not None:
+            body["data"] = exact_object(data, allow_floats=self._options.allow_floats)
         request = _post(_entitlements(customer, "settle"), body)
-        return self._exchange(request, self._options.consume, dict)
 
-    def release(self, customer: str, reservation: str) -> Steps[dict[str, Any]]:
+        def read(answer: Any) -> Decision:
+            return Decision.of(customer, {"allowed": True, **answer})
+
+        return self._exchange(request, self._options.consume, read)
+
+    def release(self, customer: str, reservation: str) -> Steps[None]:
         """Give a reservation back."""
         request = _post(_entitlements(customer, "release"), {"reservation": reservation})
-        return self._exchange(request, self._options.consume, dict)
+        return self._exchange(request, self._options.consume, lambda _: None)
 
     def entitlements(self, customer: str) -> Steps[list[Entitlement]]:
         """Where the customer stands with every feature any contract names."""

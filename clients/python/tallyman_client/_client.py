@@ -183,7 +183,7 @@ class Tallyman:
         customer: str,
         items: Items,
         *,
-        ttl_s: int | None = None,
+        ttl_s: int = 60,
         key: str | None = None,
         subject: str | None = None,
     ) -> Reservation:
@@ -195,21 +195,30 @@ class Tallyman:
         use = Use(customer=customer, items=items, key=key, subject=subject, ttl_s=ttl_s)
         return self._wire.run(self._core.calls.reserve(use))
 
-    def settle(self, customer: str, reservation: str, items: Items | None = None) -> dict[str, Any]:
+    def settle(
+        self,
+        customer: str,
+        reservation: str,
+        items: Items | None = None,
+        *,
+        data: Data | None = None,
+    ) -> Decision:
         """Turn a reservation into usage: of ``items``, or of all that it holds.
 
         Raises:
             Conflict: it has expired (``reservation_expired``).
+            ApiError, Unreachable: as for consume; repeating it counts once.
         """
-        return self._wire.run(self._core.calls.settle(customer, reservation, items))
+        steps = self._core.calls.settle(customer, reservation, items=items, data=data)
+        return self._wire.run(steps)
 
-    def release(self, customer: str, reservation: str) -> dict[str, Any]:
+    def release(self, customer: str, reservation: str) -> None:
         """Give a reservation back unused.
 
         Raises:
             ApiError, Unreachable: as for consume.
         """
-        return self._wire.run(self._core.calls.release(customer, reservation))
+        self._wire.run(self._core.calls.release(customer, reservation))
 
     def entitlements(self, customer: str) -> list[Entitlement]:
         """Where ``customer`` stands with every feature."""

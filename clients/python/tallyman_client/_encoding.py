@@ -26,6 +26,9 @@ DIGITS_MAX = 1_000
 RATIO_MAX = 50
 """A service refuses bodies that inflate by more than 100; what packs too well goes unpacked."""
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""What goes as it is: most values, so they are asked first."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GZIP_LEVEL = 1
 _ZSTD_LEVEL = 1
@@ -167,7 +170,9 @@ def _object(
         if not isinstance(key, str):
             raise TypeError(f"a key of {at} must be text, not {type(key).__name__}")
     return {
-        key: _exact(each, f"{at}.{key}", allow_floats=allow_floats, depth=depth)
+        key: each
+        if type(each) in _PLAIN
+        else _exact(each, f"{at}.{key}", allow_floats=allow_floats, depth=depth)
         for key, each in value.items()
     }
 

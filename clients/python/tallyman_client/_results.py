@@ -36,7 +36,7 @@ class ItemDecision:
         """Read the API's form."""
         return cls(
             feature=row["feature"],
-            allowed=row["allowed"],
+            allowed=row.get("allowed", True),
             balance=decimal_of(row.get("balance")),
             reason=row.get("reason"),
         )

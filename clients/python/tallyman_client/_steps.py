@@ -85,11 +85,14 @@ Steps = Generator[Attempt | Pause, Reply, T]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ambient:
-    """The clocks and the dice."""
+    """The clocks and the dice.
+
+    The dice are the system's: the program's own ``random`` stays as it seeded it, and forks differ.
+    """
 
     monotonic: Callable[[], float] = time.monotonic
     time_ns: Callable[[], int] = time.time_ns
-    uniform: Callable[[float, float], float] = random.uniform
+    uniform: Callable[[float, float], float] = random.SystemRandom().uniform
 
 
 def exchange(

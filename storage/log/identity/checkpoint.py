@@ -25,7 +25,7 @@ class NoCheckpoint(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The runs cover every identity up to the record ``seq``; ``voids`` are all marks by then.
+    """Runs and ``voids`` hold whatever the log says up to the record ``seq``, and maybe more.
 
     Identities older than ``window_us`` may be missing.
     ``seeds`` are the hash seeds the runs were made with, under this version of Polars.

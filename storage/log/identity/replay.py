@@ -42,10 +42,11 @@ class ReplayedLog(Protocol):
 
 
 class Replayed(NamedTuple):
-    """A stretch of the log: its events (RECORDS) and the seqs its voids name."""
+    """A stretch of the log: its events (RECORDS), the seqs its voids name, its last record."""
 
     events: pl.DataFrame
     voided: list[int]
+    last_seq: int
 
 
 def replayed(log: ReplayedLog, after: int) -> Iterator[Replayed]:
@@ -56,4 +57,5 @@ def replayed(log: ReplayedLog, after: int) -> Iterator[Replayed]:
         yield Replayed(
             records.filter(pl.col("kind") == RecordKind.EVENT),
             voids["target"].drop_nulls().to_list(),
+            after,
         )

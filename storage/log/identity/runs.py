@@ -58,7 +58,7 @@ class RunSet:
         ``smallest`` is the size of a run as it is first written. Runs never span more than
         ``span_us_max`` of receipt, so that whole runs leave the window soon enough.
         """
-        for at in range(len(self.runs) - FAN_IN, -1, -1):
+        for at in range(len(self.runs) - FAN_IN + 1):  # oldest first, or one is left behind
             group = self.runs[at : at + FAN_IN]
             tiers = {_tier(run.count, smallest) for run in group}
             if len(tiers) == 1 and _may_merge(group, span_us_max):

@@ -15,6 +15,7 @@ class RecentTable:
 
     Half full at ``capacity``: a batch is looked up in one or two rounds of a dozen vector
     operations, however many rows it has. One thread changes it; once frozen any may read it.
+    ``settled_seq`` is set by then: up to there the log's voids were known, too.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -22,6 +23,7 @@ class RecentTable:
         self.capacity = capacity
         self.count = 0
         self.first_seq = self.last_seq = 0
+        self.settled_seq = 0
         self.first_received_at = self.last_received_at = 0
         self._mask = np.uint64(buckets - 1)
         self._fill = np.zeros(buckets, np.uint8)

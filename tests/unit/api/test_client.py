@@ -11,7 +11,13 @@ import pytest
 import typer
 from rich.console import Console
 
-from api.cli.client import ApiClient, ApiProblem, Unreachable, errors_shown
+from api.cli.client import (
+    ApiClient,
+    ApiProblem,
+    InvalidSettings,
+    Unreachable,
+    errors_shown,
+)
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -123,3 +129,19 @@ def test_a_missing_key_says_what_to_set() -> None:
     with pytest.raises(ApiProblem) as raised:
         client(lambda _: httpx.Response(401, json={"code": "unauthenticated"}), None).get("/x")
     assert "TALLYMAN_KEY" in shown(raised.value)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("URL", "nonsense"), ("URL", "http://[::1"), ("KEY", "é"), ("KEY", "two\nlines")],
+)
+def test_a_wrong_environment_is_said_not_raised(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """An address or a key that cannot be one names its variable; nothing was asked, so 2."""
+    monkeypatch.setenv(f"TALLYMAN_{name}", value)
+    with pytest.raises(InvalidSettings) as raised:
+        ApiClient.from_environment()
+    code, text = shown(raised.value)
+    assert code == 2
+    assert f"TALLYMAN_{name}" in text

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.models.page import InvalidCursor, decode_cursor, encode_cursor, paginate
+from api.models.page import (
+    InvalidCursor,
+    decode_cursor,
+    decode_place,
+    encode_cursor,
+    encode_place,
+    paginate,
+)
 
 
 def identity(item: str) -> str:
@@ -49,3 +56,16 @@ def test_a_foreign_cursor_is_refused(cursor: str) -> None:
     """A cursor no list handed out is the caller's mistake, not the first page."""
     with pytest.raises(InvalidCursor):
         paginate([1, 2, 3], 2, cursor)
+
+
+def test_a_place_is_what_it_was() -> None:
+    """A computed list goes on where it was, as of when it was."""
+    assert decode_place(None) == (0, None)
+    assert decode_place(encode_place(1_773_576_000_000_000, 100)) == (100, 1_773_576_000_000_000)
+
+
+@pytest.mark.parametrize("text", ["", "1", "/", "1/", "a/b", "-1/2", "1/-2", "1/2/3", "9" * 20])
+def test_a_foreign_place_is_refused(text: str) -> None:
+    """Another list's cursor, or a made-up one."""
+    with pytest.raises(InvalidCursor):
+        decode_place(encode_cursor(text))

@@ -13,8 +13,9 @@ from catalog.clock import to_datetime, to_micros
 from catalog.pricebooks import Entitlement
 from catalog.snapshot import midnight
 from entitlements import burndown
+from entitlements.given import NO_GRANTS
 from entitlements.schedules import Schedules
-from tests.ledger_world import ACME, TOKENS, UNIT, catalog, contract, right
+from tests.ledger_world import ACME, TOKENS, UNIT, catalog, contract, grant, right
 
 FIRST = date(2026, 1, 1)
 DAYS = 400
@@ -50,10 +51,27 @@ class Deal:
 
 
 @dataclass
+class Gift:
+    """A given grant, as the oracle knows it: days, not instants."""
+
+    name: str
+    start: int
+    days: int
+    amount: int
+    priority: int
+    rollover_max: int | None
+
+    def active(self, day: int) -> bool:
+        return self.start <= day < self.start + self.days
+
+
+@dataclass
 class Naive:
     """Goes day by day and event by event. Everything is a plain list and a plain loop."""
 
     deals: list[Deal]
+    gifts: list[Gift] = field(default_factory=list)
+    resets: dict[str, int] = field(default_factory=dict)  # gift -> day of the last reset it saw
     lots: dict[tuple, list[int]] = field(default_factory=dict)  # (deal, period) -> [amount, left]
     active: list[tuple] = field(default_factory=list)
     debt: int = 0
@@ -63,8 +81,15 @@ class Naive:
         for deal in self.deals:
             period = deal.period(day)
             if period is not None:
-                now.append((deal.right.priority, period[1], period[0], deal.place, deal))
-        keys = [(deal.place, start) for _, _, start, _, deal in sorted(now, key=lambda n: n[:4])]
+                place = (deal.place, period[0])
+                now.append((deal.right.priority, period[1], period[0], deal.place, place))
+        for gift in self.gifts:
+            if gift.active(day):
+                self._reset(gift, day)
+                key = (gift.name, self.resets.get(gift.name, gift.start))
+                end = gift.start + gift.days
+                now.append((gift.priority, end, gift.start, gift.name, key))
+        keys = [key for *_, key in sorted(now, key=lambda n: n[:4])]
         stays = bool(self.active) and set(self.active) <= set(keys)
         if set(self.active) != set(keys) and not stays:
             self.debt = 0
@@ -81,6 +106,24 @@ class Naive:
         self.active = keys
         debt, self.debt = self.debt, 0
         self.use(debt)
+
+    def _reset(self, gift: Gift, day: int) -> None:
+        """On the day an allowance is given anew, no more than the maximum of a gift survives."""
+        if day == gift.start:
+            self.lots[gift.name, day] = [gift.amount * UNIT, gift.amount * UNIT]
+            return
+        periods = [deal.period(day) for deal in self.deals if deal.right.every_months is not None]
+        anew = any(
+            period is not None and period[0] == day and day > deal.start
+            for deal, period in zip(
+                [d for d in self.deals if d.right.every_months is not None], periods, strict=True
+            )
+        )
+        if anew and gift.rollover_max is not None:
+            before = self.lots[gift.name, self.resets.get(gift.name, gift.start)][1]
+            kept = min(before, gift.rollover_max * UNIT)
+            self.lots[gift.name, day] = [kept, kept]
+            self.resets[gift.name] = day
 
     def use(self, amount: int) -> None:
         for key in self.active:
@@ -107,10 +150,25 @@ def deals(draw: st.DrawFn) -> list[Deal]:
     return found
 
 
+@st.composite
+def gifts(draw: st.DrawFn) -> list[Gift]:
+    return [
+        Gift(
+            name=f"g{index}",
+            start=draw(st.integers(0, 250)),
+            days=draw(st.integers(1, 200)),
+            amount=draw(st.integers(0, 20)),
+            priority=draw(st.integers(0, 2)),
+            rollover_max=draw(st.sampled_from([None, 0, 3, 100])),
+        )
+        for index in range(draw(st.integers(0, 2)))
+    ]
+
+
 USAGE = st.lists(st.tuples(st.integers(0, DAYS - 1), st.integers(0, 15)), max_size=25)
 
 
-def schedule_of(found: list[Deal]):
+def schedule_of(found: list[Deal], gifts: list[Gift] = ()):
     contracts = [
         contract(
             deal.name,
@@ -120,20 +178,33 @@ def schedule_of(found: list[Deal]):
         )
         for deal in found
     ]
-    return Schedules(catalog(*contracts)).of(ACME)[TOKENS]
+    zone = catalog().timezone
+    given = [
+        grant(
+            gift.name,
+            str(gift.amount),
+            since=to_datetime(midnight(FIRST + gift.start * DAY, zone)),
+            until=to_datetime(midnight(FIRST + (gift.start + gift.days) * DAY, zone)),
+            priority=gift.priority,
+            rollover_max=gift.rollover_max,
+        )
+        for gift in gifts
+    ]
+    book = NO_GRANTS.extended(given, revision=1)
+    return Schedules(catalog(*contracts), grants=book).of(ACME)[TOKENS]
 
 
-@settings(max_examples=150, deadline=None)
-@given(found=deals(), usage=USAGE, today=st.integers(0, DAYS - 1))
-def test_totals_burn_as_single_events_do(found, usage, today) -> None:
+@settings(max_examples=250, deadline=None)
+@given(found=deals(), extra=gifts(), usage=USAGE, today=st.integers(0, DAYS - 1))
+def test_totals_burn_as_single_events_do(found, extra, usage, today) -> None:
     """Whatever the grants, and in whatever order events come, the balance is the oracle's."""
-    naive = Naive(found)
+    naive = Naive(found, extra)
     for day in range(today + 1):
         naive.open(day)
         for when, amount in usage:
             if when == day:
                 naive.use(amount * UNIT)
-    schedule = schedule_of(found)
+    schedule = schedule_of(found, extra)
     now = midnight(FIRST + today * DAY, Schedules(catalog()).catalog.timezone)
     history = schedule.history(now)
     totals: dict[int, int] = {}
@@ -153,18 +224,18 @@ def test_totals_burn_as_single_events_do(found, usage, today) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(found=deals(), day=st.integers(0, DAYS - 1))
-def test_segments_tile_time(found, day) -> None:
+@given(found=deals(), extra=gifts(), day=st.integers(0, DAYS - 1))
+def test_segments_tile_time(found, extra, day) -> None:
     """Every instant after the first start lies in exactly one segment, found from any side."""
-    schedule = schedule_of(found)
+    schedule = schedule_of(found, extra)
     segment = schedule.segment_at(to_micros(at(day)))
     if segment is None:
-        assert day < min(deal.start for deal in found)
+        assert day < min(one.start for one in [*found, *extra])
         return
-    fresh = schedule_of(found)
+    fresh = schedule_of(found, extra)
     assert fresh.segment_at(segment.start) == segment
-    assert schedule_of(found).segment_at(segment.end - 1) == segment
-    following = schedule_of(found).segment_at(segment.end)
+    assert schedule_of(found, extra).segment_at(segment.end - 1) == segment
+    following = schedule_of(found, extra).segment_at(segment.end)
     assert following is None or following.start == segment.end
 
 

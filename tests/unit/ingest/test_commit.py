@@ -139,6 +139,17 @@ async def test_dry_run_tells_and_keeps_nothing(pipe):
     assert kept(pipe.log) == ["e1", "new"]
 
 
+async def test_a_dry_run_in_company_keeps_nothing(pipe):
+    """It sees what came before it, and what comes after it does not see it."""
+    told = await asyncio.gather(
+        pipe.ingestor.submit(checked(event())),
+        pipe.ingestor.submit(checked(event(), event(id="e2")), dry_run=True),
+        pipe.ingestor.submit(checked(event(id="e2"))),
+    )
+    assert [(each.accepted, each.duplicates) for each in told] == [(1, 0), (1, 1), (1, 0)]
+    assert kept(pipe.log) == ["e1", "e2"]
+
+
 async def test_a_failed_sync_acknowledges_nothing(pipe):
     """Waiters fail, and the identities may be sent again."""
     pipe.log.fail = True

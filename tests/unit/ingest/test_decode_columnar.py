@@ -231,6 +231,16 @@ def test_compressed_columns_inflate_within_the_limit(form, options):
     assert read(body, form, inflated_bytes_max=11 * BIG).received == 10
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_what_nobody_reads_must_not_inflate_either(form):
+    """A column that is passed over is inflated all the same, so its size is asked first."""
+    blob = pa.array([b"x" * BIG] * 10, pa.binary())
+    options = {"use_dictionary": False} if form == PARQUET else {}
+    body = packed(table(10, blob=blob), form, compression="zstd", **options)
+    with pytest.raises(UnreadableBody, match="inflates"):
+        read(body, form, inflated_bytes_max=5 * BIG)
+
+
 @pytest.mark.parametrize("kind", ["dictionary", "view"])
 def test_repeated_text_counts_as_often_as_it_stands(kind):
     """A few bytes may stand for gigabytes in a dictionary or behind views."""

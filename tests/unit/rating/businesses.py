@@ -24,7 +24,17 @@ Tree = dict[str, Any]
 
 START = datetime(2025, 11, 20, tzinfo=UTC)
 REGIONS, MODELS = ("eu", "us", "ü"), ("a", "b")
-AGGREGATIONS = ("min", "max", "average", "latest", "unique_count")
+UNIT_MODELS = (
+    *("per_unit", "package", "graduated", "volume"),
+    *("stairstep", "graduated_percentage", "percentage"),
+)
+AGGREGATIONS = (
+    *("min", "max", "average", "latest", "unique_count", "percentile", "weighted_sum", "sum"),
+)
+WINDOWED = ("min", "max", "average", "latest", "percentile", "sum")
+ACCUMULATING = ("sum", "count", "max", "unique_count")
+WINDOWS = ("15m", "1h", "4h", "1d")
+HOURS = (["00:00-06:00"], ["22:00-05:30", "12:00-13:00"], ["09:00-24:00"])
 METERS: Tree = {
     "summed": {"event_type": "t", "aggregation": "sum", "value": "data.v"},
     "counted": {"event_type": "u", "aggregation": "count"},
@@ -71,16 +81,37 @@ def tiers(draw: Any) -> list[Tree]:
     return found
 
 
+percents = st.one_of(decimals(0, 100, 3), decimals(-9, 9, 12))
+
+
+@st.composite
+def bands(draw: Any, model: str) -> Tree:
+    """The tiers of a stairstep or a graduated percentage, and its switch."""
+    found = []
+    for tier in draw(tiers()):
+        held = {key: tier[key] for key in ("up_to", "flat_fee") if key in tier}
+        if model == "stairstep":
+            found.append({"flat_fee": draw(decimals(-2, 9, 2)), **held})
+        else:
+            found.append({"percent": draw(percents), **held})
+    switch = "cumulative" if model == "stairstep" else "flat_fee_when_unused"
+    return {"tiers": found, **draw(maybe(**{switch: st.booleans()}))}
+
+
 @st.composite
 def charges(draw: Any) -> Tree:
     """Any charge that rates and has a quantity."""
-    model = draw(st.sampled_from(["per_unit", "package", "graduated", "volume"]))
+    model = draw(st.sampled_from(UNIT_MODELS))
     match model:
         case "per_unit":
             return {"model": model, "unit_price": draw(prices)}
         case "package":
             charge = {"model": model, "size": draw(sizes), "package_price": draw(prices)}
             return charge | draw(maybe(free_units=decimals(0, 20, 1)))
+        case "percentage":
+            return {"model": model, "percent": draw(percents)} | draw(maybe(free_units=sizes))
+        case "stairstep" | "graduated_percentage":
+            return {"model": model, **draw(bands(model))}
         case _:
             switches = maybe(
                 flat_fee_when_unused=st.booleans(), beyond=st.sampled_from(["free", "refuse"])
@@ -121,7 +152,66 @@ TERMS: Tree = {
 
 
 @st.composite
-def priced(draw: Any, product: str) -> Tree:
+def event_charges(draw: Any) -> Tree:
+    """A percentage with terms for each event."""
+    charge = {"model": "percentage", "percent": draw(percents)}
+    low, high = sorted(Decimal(draw(decimals(-1, 9, 3))) for _ in range(2))
+    more = maybe(
+        fixed=decimals(-1, 3, 3),
+        free_units=sizes,
+        free_events=st.integers(0, 4),
+        event_minimum=st.just(str(low)),
+        event_maximum=st.just(str(high)),
+    )
+    return charge | draw(more)
+
+
+@st.composite
+def matrices(draw: Any) -> Tree:
+    """Rows by region and model, with wildcards, that never tie."""
+    asked = maybe(region=st.sampled_from([*REGIONS, "*"]), model=st.sampled_from("ab*"))
+    rows: list[Tree] = []
+    for when in draw(st.lists(asked.filter(bool), min_size=1, max_size=5)):
+        rated = st.one_of(
+            prices.map(lambda price: {"unit_price": price}),
+            charges().map(lambda charge: {"charge": charge}),
+            prices.map(lambda fee: {"charge": {"model": "flat", "amount": fee}}),
+        )
+        rows.append({"when": when, **draw(rated)})
+        if _tied(rows):
+            rows.pop()
+    return {"model": "matrix", "rows": rows, **draw(maybe(otherwise=st.just("free")))}
+
+
+def _tied(rows: list[Tree]) -> bool:
+    """Whether the last row names as many keys as another that matches the same usage."""
+    named = [{k: v for k, v in row["when"].items() if v != "*"} for row in rows]
+    last = named[-1]
+    return any(
+        len(other) == len(last) and all(last.get(k, v) == v for k, v in other.items())
+        for other in named[:-1]
+    )
+
+
+@st.composite
+def plans(draw: Any) -> Tree:
+    """A capacity of two meters, in up to three plans."""
+    summed, number, tiers = Decimal(draw(decimals(0, 30, 1))), draw(st.integers(0, 3)), []
+    for _ in range(draw(st.integers(1, 3))):
+        up_to = {"summed": str(summed), "counted": str(number)}
+        tiers.append({"up_to": up_to, "amount": draw(decimals(-1, 99, 2))})
+        summed += Decimal(draw(decimals(1, 40, 1)))
+        number += draw(st.integers(0, 4))
+    if draw(st.integers(0, 3)):
+        tiers.append({"amount": draw(prices)})
+    return {"model": "capacity", "tiers": tiers}
+
+
+FORMS = ("plain", "plain", "plain", "event", "cost", "plan", "bucket", "span")
+
+
+@st.composite
+def priced(draw: Any, product: str, meters: Tree) -> Tree:
     """A price of ``product``, metered unless it is the fee."""
     price: Tree = {"product": product, **draw(maybe(**TERMS))}
     if product == "fee" or draw(st.integers(0, 5)) == 0:
@@ -130,10 +220,34 @@ def priced(draw: Any, product: str) -> Tree:
         price["quantity"] = draw(decimals(0, 12, 3))
         price["invoicing"] = draw(invoicings("arrears", "advance", "once"))
         return price
-    price["charge"] = draw(charges())
-    group = st.sampled_from([["region"], ["region", "model"]])
-    more = maybe(group_by=group, included=decimals(0, 9, 3), convert=converts)
-    return price | draw(more) | draw(maybe(invoicing=invoicings("arrears", "arrears", "once")))
+    price |= draw(maybe(invoicing=invoicings("arrears", "arrears", "once")))
+    return price | draw(counted(meters[product]))
+
+
+@st.composite
+def counted(draw: Any, meter: Tree) -> Tree:
+    """How usage of a meter is priced: any charge and the terms that go with it."""
+    weighted, windowed = meter["aggregation"] == "weighted_sum", "window" in meter
+    group = maybe(group_by=st.sampled_from([["region"], ["region", "model"]]))
+    hours = {} if weighted else draw(maybe(hours=st.sampled_from(HOURS)))
+    match draw(st.sampled_from(FORMS)):
+        case "event" if meter["aggregation"] == "sum" and not windowed:
+            return hours | {"charge": draw(event_charges())} | draw(group)
+        case "cost":
+            amount = {"model": "dynamic", "amount": "data.cost", **draw(maybe(multiplier=sizes))}
+            return hours | {"charge": amount} | draw(group)
+        case "plan":
+            return {"charge": draw(plans())}
+        case "bucket" if not weighted and not windowed:
+            hours["bucket"] = draw(st.sampled_from(WINDOWS))
+        case "span" if meter["aggregation"] in ACCUMULATING:
+            hours["tiers_span"] = {"every_months": draw(st.sampled_from([1, 2, 6, 12]))}
+    found = {"charge": draw(st.one_of(charges(), charges(), matrices()))}
+    more = maybe(included=decimals(0, 9, 3), convert=converts)
+    found |= draw(more) | draw(group) | hours
+    if found["charge"]["model"] == "matrix" and "tiers_span" in found:
+        found.pop("included", None)
+    return found
 
 
 @st.composite
@@ -149,14 +263,14 @@ def dated(draw: Any, price: Tree, *, id: str | None = None) -> Tree:  # noqa: A0
 
 
 @st.composite
-def pricebooks(draw: Any, products: list[str]) -> Tree:
+def pricebooks(draw: Any, products: list[str], meters: Tree) -> Tree:
     """A few prices; namesakes succeed each other by their dates."""
     found = []
     for index, product in enumerate(
         draw(st.lists(st.sampled_from(products), min_size=1, max_size=3))
     ):
         name = f"p{index}" if draw(st.booleans()) else None
-        found.append(draw(dated(draw(priced(product)), id=name)))
+        found.append(draw(dated(draw(priced(product, meters)), id=name)))
     return {
         "currency": "USD",
         "invoicing": draw(invoicings("arrears")),
@@ -166,7 +280,7 @@ def pricebooks(draw: Any, products: list[str]) -> Tree:
 
 
 @st.composite
-def overrides(draw: Any, listed: list[str], products: list[str]) -> list[Tree]:
+def overrides(draw: Any, listed: list[str], products: list[str], meters: Tree) -> list[Tree]:
     """What a contract says about prices: at most one thing a product."""
     found = []
     for product in draw(st.lists(st.sampled_from(products), max_size=2, unique=True)):
@@ -178,7 +292,7 @@ def overrides(draw: Any, listed: list[str], products: list[str]) -> list[Tree]:
             case "remove":
                 found.append({"product": product, "remove": True})
             case kind:
-                price = draw(dated(draw(priced(product))))
+                price = draw(dated(draw(priced(product, meters))))
                 found.append(price | ({"additional": True} if kind == "additional" else {}))
     return found
 
@@ -192,7 +306,7 @@ def contracts(draw: Any, tree: Tree) -> Tree:
         "customer": draw(st.sampled_from(["c1", "c2"])),
         "pricebook": "b1",
         "start": draw(starts),
-        "prices": draw(overrides(listed, products)),
+        "prices": draw(overrides(listed, products, tree["meters"])),
         **draw(maybe(pin=st.booleans(), prorate=st.sampled_from(["days", "seconds"]))),
         **draw(maybe(timezone=st.sampled_from(["Europe/Berlin", "America/New_York"]))),
     }
@@ -200,7 +314,7 @@ def contracts(draw: Any, tree: Tree) -> Tree:
         found["end"] = "2026-07-01"
     if draw(st.integers(0, 2)) == 0:
         amended: Tree = {"effective_from": "2026-06-10"}
-        amended["prices"] = draw(overrides(listed, products))
+        amended["prices"] = draw(overrides(listed, products, tree["meters"]))
         both = {p["product"] for p in tree["pricebooks"]["b2"]["prices"]} >= set(listed)
         if both and draw(st.booleans()):
             amended["pricebook"] = "b2"
@@ -209,10 +323,21 @@ def contracts(draw: Any, tree: Tree) -> Tree:
 
 
 @st.composite
+def shaped_meters(draw: Any) -> Tree:
+    """A meter of any aggregation of a value, maybe of sums of windows."""
+    shaped: Tree = {"event_type": "v", "value": "data.v"}
+    shaped["aggregation"] = draw(st.sampled_from(AGGREGATIONS))
+    if shaped["aggregation"] == "percentile":
+        shaped["percentile"] = draw(st.sampled_from(["95", "50", "100", "0.5", "33.333333"]))
+    if shaped["aggregation"] in WINDOWED and draw(st.booleans()):
+        shaped["window"] = draw(st.sampled_from(WINDOWS))
+    return shaped
+
+
+@st.composite
 def trees(draw: Any) -> Tree:
     """A document: three meters, four products, two pricebooks, two customers, some contracts."""
-    shape = draw(st.sampled_from(AGGREGATIONS))
-    meters = METERS | {"shaped": {"event_type": "v", "aggregation": shape, "value": "data.v"}}
+    meters = METERS | {"shaped": draw(shaped_meters())}
     products: Tree = {name: {"name": name, "meter": name} for name in meters}
     condition = st.one_of(
         st.just({"in": ["eu", "ü"]}),
@@ -224,7 +349,7 @@ def trees(draw: Any) -> Tree:
     tree: Tree = {
         "meters": {name: body | {"dimensions": DIMENSIONS} for name, body in meters.items()},
         "products": products,
-        "pricebooks": {"b1": draw(pricebooks(names)), "b2": draw(pricebooks(names))},
+        "pricebooks": {book: draw(pricebooks(names, meters)) for book in ("b1", "b2")},
         "customers": {
             "c1": {"name": "c1", "subjects": ["s1", {"subject": "s2", "until": "2026-01-15"}]},
             "c2": {"name": "c2", "subjects": [{"subject": "s2", "from": "2026-02-01"}]},
@@ -246,6 +371,9 @@ values = st.one_of(
 )
 
 
+costs = st.one_of(st.none(), values)
+
+
 @st.composite
 def events(draw: Any) -> list[Event]:
     """Some readings of the three meters, anywhere in the year."""
@@ -261,6 +389,7 @@ def events(draw: Any) -> list[Event]:
                 time=micros,
                 received_at=micros + 1 + n,
                 value=None if meter == "counted" else draw(values),
+                cost=draw(costs),
                 dimensions=tuple(sorted(named.items())),
             )
         )
@@ -271,20 +400,21 @@ def facts_of(catalog: Catalog, found: list[Event]) -> pl.DataFrame:
     """FACTS of the events, in their order; each is read by its own meter only."""
     rows = []
     for seq, event in enumerate(found, start=1):
-        spec = catalog.meters[MeterId(event.meter)].last.fact_spec
-        rows.append(
-            {
-                "node": "n1",
-                "seq": seq,
-                "spec": spec.id,
-                "subject": event.subject,
-                "time": to_datetime(event.time),
-                "received_at": to_datetime(event.received_at),
-                "value": None if spec.as_text else event.value,
-                "text": None if not spec.as_text else str(event.value),
-                "dimensions": dimensions_text(dict(event.dimensions)),
-            }
-        )
+        meter = catalog.meters[MeterId(event.meter)].last
+        spec = meter.fact_spec
+        fact = {
+            "node": "n1",
+            "seq": seq,
+            "spec": spec.id,
+            "subject": event.subject,
+            "time": to_datetime(event.time),
+            "received_at": to_datetime(event.received_at),
+            "value": None if spec.as_text else event.value,
+            "text": None if not spec.as_text else str(event.value),
+            "dimensions": dimensions_text(dict(event.dimensions)),
+        }
+        cost = {"spec": meter.reading("data.cost").id, "value": event.cost, "text": None}
+        rows += [fact, fact | cost]
     return pl.DataFrame(rows, schema=FACTS, orient="row")
 
 

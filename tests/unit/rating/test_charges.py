@@ -10,12 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.charges import Flat, Graduated, Package, PerUnit, Volume
+from catalog.charges import (
+    MODEL_NAMES,
+    Flat,
+    Graduated,
+    GraduatedPercentage,
+    Package,
+    Percentage,
+    PerUnit,
+    Stairstep,
+    Volume,
+)
 from catalog.money import from_units
 from rating.book import make_book, units_max
 from rating.charges.base import UNITS, NotCovered
-from rating.charges.registry import MODELS, model_name
-from rating.pipeline import price_exactly
+from rating.charges.registry import COMPOSED, MODELS, model_name
+from rating.pricing import price_exactly, start_of
 from rating.shares import Share
 from rating.steps import STEPS
 from rating.terms import Terms
@@ -39,7 +49,7 @@ def columns_of(terms: Terms, units: list[Decimal]) -> list[Decimal | None]:
 def exactly(terms: Terms, units: Decimal) -> Fraction | None:
     """The same on fractions."""
     try:
-        return price_exactly(terms, Share(), Fraction(units)).amount
+        return price_exactly(terms, Share(), start_of(terms, units)).amount
     except NotCovered:
         return None
 
@@ -104,6 +114,13 @@ GRADUATED = """{model: graduated, tiers: [
     {unit_price: "0.5"}]"""
 
 
+STEPPED = """{model: stairstep, tiers: [
+    {up_to: "100", flat_fee: "25"}, {up_to: "1000", flat_fee: "20"}, {flat_fee: "15"}]"""
+SHARES = """{model: graduated_percentage, tiers: [
+    {up_to: "10", percent: "1", flat_fee: "200"}, {up_to: "20", percent: "2", flat_fee: "300"},
+    {percent: "3", flat_fee: "400"}]"""
+
+
 @pytest.mark.parametrize(
     ("charge", "units", "amount"),
     [
@@ -131,6 +148,22 @@ GRADUATED = """{model: graduated, tiers: [
         ("{model: graduated, tiers: [{unit_price: '1', maximum: '3'}]}", "5", "3"),
         ("{model: graduated, beyond: free, tiers: [{up_to: '10', unit_price: '5'}]}", "15", "50"),
         ("{model: volume, beyond: free, tiers: [{up_to: '10', unit_price: '5'}]}", "15", "0"),
+        (STEPPED + "}", "0", "0"),
+        (STEPPED + "}", "-1", "0"),
+        (STEPPED + "}", "100", "25"),
+        (STEPPED + "}", "100.1", "20"),
+        (STEPPED + "}", "9999", "15"),
+        (STEPPED + ", cumulative: true}", "0", "0"),
+        (STEPPED + ", cumulative: true}", "200", "45"),
+        (STEPPED + ", cumulative: true}", "1001", "60"),
+        (SHARES + "}", "0", "0"),
+        (SHARES + ", flat_fee_when_unused: true}", "0", "200"),
+        (SHARES + "}", "12", "500.14"),
+        (SHARES + "}", "21", "900.33"),
+        ("{model: percentage, percent: '2.9'}", "4", "0.116"),
+        ("{model: percentage, percent: '1.3', free_units: '250'}", "800", "7.15"),
+        ("{model: percentage, percent: '1.3', free_units: '250'}", "250", "0"),
+        ("{model: percentage, percent: '1.3', free_units: '250'}", "-10", "-0.13"),
     ],
 )
 def test_amounts_by_hand(charge, units, amount):
@@ -146,7 +179,7 @@ def test_units_beyond_a_bounded_last_tier_are_refused(model):
     terms = terms_of(f"{{model: {model}, tiers: [{{up_to: '10', unit_price: '5'}}]}}")
     assert columns_of(terms, [Decimal(10), Decimal("10.1")]) == [Decimal(50), None]
     with pytest.raises(NotCovered, match="ends at 10"):
-        price_exactly(terms, Share(), Fraction("10.1"))
+        price_exactly(terms, Share(), start_of(terms, Fraction("10.1")))
 
 
 def test_every_model_is_registered_under_the_name_of_the_grammar():
@@ -158,7 +191,12 @@ def test_every_model_is_registered_under_the_name_of_the_grammar():
         "package": Package,
         "graduated": Graduated,
         "volume": Volume,
+        "stairstep": Stairstep,
+        "graduated_percentage": GraduatedPercentage,
+        "percentage": Percentage,
     }
+    rest = {model_name(_example(kind)) for kind in COMPOSED}
+    assert found.keys() | rest == MODEL_NAMES.keys()
     assert all(model.kind is kind for kind, model in MODELS.items())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import numpy as np
+import polars as pl
 import pytest
 
 from catalog.clock import FixedClock
@@ -67,17 +68,51 @@ def test_what_is_older_than_the_window_is_not_even_read() -> None:
     assert not probed.seq[:80].any()
 
 
+def submit(log: NodeLog, index: DiskIdentityIndex, start: int, stop: int) -> None:
+    """Probe, append and insert a group, as a gateway does."""
+    group = events(stop - start, start=start)
+    identities = identities_of(group)
+    assert not index.probe(identities).seq.any()
+    appended = log.append(group)
+    log.sync()
+    index.insert(identities, first_seq=appended.first_seq, received_at=appended.received_at)
+
+
 def test_a_checkpoint_leaves_only_the_tail_to_read() -> None:
     """What the runs cover is not read from the log again."""
     files, clock = SimFiles(), FixedClock(T0_US)
-    log = written(files, clock)
+    log = open_log(files=files, clock=clock)
     index = opened(log, files)
+    for start in range(0, 200, 20):
+        submit(log, index, start, start + 20)
+        if start < 120:
+            log.roll()
     index.maintain()
+    follow(files=files).seal_closed()
     for name in files.names(HOME):
-        if name.endswith(".parquet") and int(name[8:28]) < 100:
+        if name.endswith(".parquet"):
             files.unlink(HOME / name)
     again = opened(log, files)
     assert again.probe(identities_of(events(200))).seq.tolist() == list(range(1, 201))
+
+
+def test_a_checkpoint_before_the_voids_of_its_group_does_not_lose_them() -> None:
+    """A table may fill up, and be written, between a group's events and its voids."""
+    files, clock = SimFiles(), FixedClock(T0_US)
+    log = open_log(files=files, clock=clock)
+    index = opened(log, files)
+    submit(log, index, 0, 60)
+    group = events(10, start=60)
+    identities = identities_of(group)
+    index.probe(identities)
+    log.append(pl.concat([void(3, id="request-2"), group]))
+    log.sync()
+    index.insert(identities, first_seq=62, received_at=T0_US + 61)
+    index.maintain()
+    assert any(name.startswith("run-") for name in files.names(log.index_directory))
+    again = opened(log, files)
+    assert again.is_void([2, 3]) == [False, True]
+    assert again.probe(identities).seq.tolist() == list(range(62, 72))
 
 
 def test_an_index_ahead_of_its_log_is_not_believed() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from storage.log.frames import LogCorrupt, LogTooNew
@@ -143,6 +145,20 @@ def test_damage_before_a_synced_frame_is_detected_without_marks() -> None:
         files.overwrite(HOT, bytes(damaged))
         files.overwrite(HOME / MARK_NAME, bytes(128))
         with pytest.raises(LogCorrupt):
+            open_log(files=files)
+        files.restart(power_cut=False)
+
+
+def test_an_intact_frame_in_the_wrong_place_is_detected() -> None:
+    """A write that went astray leaves a valid checksum and a wrong seq."""
+    files, ends = written()
+    content = files.read(HOT)
+    sizes = {end - start for start, end in pairwise(ends)}
+    assert len(sizes) == 1, "frames of one size, so that one can stand in the place of another"
+    frames = [content[start:end] for start, end in pairwise(ends)]
+    for order in ((0, 1, 0, 3), (0, 2, 1, 3), (0, 2), (1, 2, 3)):
+        files.overwrite(HOT, content[: ends[0]] + b"".join(frames[number] for number in order))
+        with pytest.raises(LogCorrupt, match="should come next"):
             open_log(files=files)
         files.restart(power_cut=False)
 

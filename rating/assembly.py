@@ -1,0 +1,213 @@
+"""From the numbers that were counted to what lines are priced by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+
+import polars as pl
+
+from catalog.charges import Capacity, Charge, Dynamic, Flat, Matrix, Percentage
+from catalog.events import EMPTY_DIMENSIONS
+from catalog.ids import MeterId
+from catalog.money import QUANTITY_DECIMALS, round_fraction
+from rating.charges.base import NotCovered
+from rating.charges.capacity import fitting
+from rating.charges.dynamic import priced_by
+from rating.charges.events import band_prices
+from rating.charges.matrix import NO_ROW, is_fee, refuses
+from rating.pieces import PIECES, USAGE, Measured
+from rating.plan import LinePlan
+from rating.probes import Question, Role
+from rating.terms import Terms
+
+
+@dataclass
+class _Charges:
+    """The charges that pieces name, each distinct one once."""
+
+    numbers: dict[Charge, int] = field(default_factory=dict)
+
+    def of(self, charge: Charge) -> int:
+        """The number of ``charge``."""
+        return self.numbers.setdefault(charge, len(self.numbers))
+
+
+def assemble(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame) -> Measured:
+    """USAGE and PIECES of the metered lines among ``plans`` from the CELLS of their probes.
+
+    Raises:
+        NotCovered: usage that no row or plan of a charge covers.
+    """
+    charges = _Charges()
+    answers = cells.join(asked.frame.select("probe", "line", "role"), on="probe")
+    usage = [
+        _counted(answers.filter(pl.col("role") == Role.USAGE.value)),
+        _bucketed(answers, plans),
+    ]
+    fitted = _capacity(answers, asked, plans, charges)
+    used = pl.concat([*usage, fitted.usage])
+    cells = pl.concat([answers, _unanswered(asked, answers)])
+    return Measured(
+        usage=pl.concat([used, _zeros(asked, plans, used)]),
+        pieces=pl.concat([_pieces(cells, plans, charges), fitted.pieces]),
+        charges=tuple(charges.numbers),
+    )
+
+
+def _counted(answers: pl.DataFrame) -> pl.DataFrame:
+    """USAGE as it was counted."""
+    return answers.rename({"group": "dimensions"}).select(list(USAGE))
+
+
+def _bucketed(answers: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
+    """USAGE of lines priced by the window: what their windows come to together."""
+    lines = [i for i, plan in enumerate(plans) if plan.terms.price.bucket is not None]
+    cells = answers.filter(pl.col("line").is_in(lines))
+    plain = cells.filter(pl.col("divisor") == 1)
+    totals = plain.group_by("line", "group").agg(pl.col("quantity", "event_count").sum())
+    if plain.height == cells.height:
+        return _counted(totals.with_columns(divisor=pl.lit(1, pl.Int64)))
+    return _counted(_fractional(cells))
+
+
+def _fractional(cells: pl.DataFrame) -> pl.DataFrame:
+    """The same where windows are fractions: what is shown is rounded, what is priced is not."""
+    totals: dict[tuple[int, str], tuple[Fraction, int]] = {}
+    columns = ("line", "group", "quantity", "divisor", "event_count")
+    for line, group, quantity, divisor, count in cells.select(columns).iter_rows():
+        total, events = totals.get((line, group), (Fraction(0), 0))
+        totals[line, group] = total + Fraction(quantity) / divisor, events + count
+    made = [
+        (line, group, round_fraction(total, QUANTITY_DECIMALS), 1, events)
+        for (line, group), (total, events) in totals.items()
+    ]
+    schema = {("group" if name == "dimensions" else name): t for name, t in USAGE.items()}
+    return pl.DataFrame(made, schema=schema, orient="row")
+
+
+def _zeros(asked: Question, plans: Sequence[LinePlan], used: pl.DataFrame) -> pl.DataFrame:
+    """USAGE of nothing, for lines that are one group and whose meter is 0 for nothing."""
+    additive = [index for index, shape in enumerate(asked.shapes) if shape.additive]
+    own = pl.col("role") == Role.USAGE.value
+    bucketed = [i for i, plan in enumerate(plans) if plan.terms.price.bucket is not None]
+    own |= (pl.col("role") == Role.CELLS.value) & pl.col("line").is_in(bucketed)
+    due = asked.frame.filter(own & pl.col("whole") & pl.col("shape").is_in(additive))
+    unused = due.join(used, on="line", how="anti")
+    return unused.select(
+        "line",
+        dimensions=pl.lit(EMPTY_DIMENSIONS),
+        quantity=pl.lit(Decimal(0), pl.Decimal(38, 9)),
+        divisor=pl.lit(1, pl.Int64),
+        event_count=pl.lit(0, pl.Int64),
+    ).select(list(USAGE))
+
+
+_CHARGED = {"line": pl.Int64(), "row": pl.Int64(), "charge": pl.Int64(), "fee": pl.Boolean()}
+
+
+def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
+    """Zeros for spans of tiers in which nothing was used: a fee may be due for that too."""
+    additive = [index for index, shape in enumerate(asked.shapes) if shape.additive]
+    spans = asked.frame.filter(
+        pl.col("role").is_in([Role.UP_TO.value, Role.BEFORE.value]),
+        pl.col("whole") & pl.col("shape").is_in(additive),
+    )
+    nothing = spans.join(answers, on="probe", how="anti").select(
+        "probe",
+        group=pl.lit(EMPTY_DIMENSIONS),
+        row=pl.lit(0, pl.Int64),
+        bucket=pl.lit(0, pl.Int64),
+        quantity=pl.lit(Decimal(0), pl.Decimal(38, 9)),
+        divisor=pl.lit(1, pl.Int64),
+        event_count=pl.lit(0, pl.Int64),
+    )
+    return nothing.join(spans.select("probe", "line", "role"), on="probe").select(answers.columns)
+
+
+def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -> pl.DataFrame:
+    """PIECES of lines whose cells are what is priced."""
+    lines = [i for i, p in enumerate(plans) if p.terms.pieced and not p.terms.capacity]
+    own = cells.filter(pl.col("line").is_in(lines), pl.col("role") != Role.USAGE.value)
+    banded = [i for i in lines if plans[i].terms.per_event]
+    own = own.filter(~pl.col("line").is_in(banded) | (pl.col("quantity") != 0))
+    _covered(own, plans)
+    rows = [
+        (line, row, charges.of(charge), is_fee(charge))
+        for line in own["line"].unique().sort()
+        for row, charge in _charges(plans[line].terms)
+    ]
+    charged = pl.DataFrame(rows, schema=_CHARGED, orient="row")
+    fee = pl.col("fee") & (pl.col("quantity") != 0)
+    taken = pl.col("role") == Role.BEFORE.value
+    found = own.join(charged, on=["line", "row"]).with_columns(
+        quantity=pl.when(fee).then(pl.lit(Decimal(1), pl.Decimal(38, 9))).otherwise("quantity"),
+        divisor=pl.when(fee).then(pl.lit(1, pl.Int64)).otherwise("divisor"),
+        sign=pl.when(taken).then(-1).otherwise(1).cast(pl.Int64),
+    )
+    return found.rename({"group": "dimensions"}).select(list(PIECES))
+
+
+def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
+    """What each row (or band) of a line's cells is priced by."""
+    match terms.price.charge:
+        case Matrix(rows=rows):
+            for index, row in enumerate(rows):
+                yield index, row.charge
+        case Dynamic() as dynamic:
+            yield 0, priced_by(dynamic)
+        case Percentage() as percentage if terms.per_event:
+            yield from enumerate(band_prices(percentage))
+        case charge:
+            yield 0, charge
+
+
+def _covered(cells: pl.DataFrame, plans: Sequence[LinePlan]) -> None:
+    """Raise where usage matches no row of a matrix that refuses it."""
+    missed = cells.filter(pl.col("row") == NO_ROW, pl.col("quantity") != 0)
+    for line in missed["line"].unique().sort():
+        plan = plans[line]
+        charge = plan.terms.price.charge
+        if isinstance(charge, Matrix) and refuses(charge):
+            raise NotCovered(
+                f"contract {plan.contract}, product {plan.terms.product}: "
+                "some usage matches no row of the matrix"
+            )
+
+
+def _capacity(
+    answers: pl.DataFrame, asked: Question, plans: Sequence[LinePlan], charges: _Charges
+) -> Measured:
+    """Lines that pay for the plan their meters fit into: one plan each, used or not."""
+    held: dict[int, dict[MeterId, Fraction]] = {
+        line: {} for line, plan in enumerate(plans) if plan.terms.capacity
+    }
+    events = dict.fromkeys(held, 0)
+    columns = ("probe", "line", "quantity", "divisor", "event_count")
+    metered = answers.filter(pl.col("role") == Role.METER.value)
+    for probe, line, quantity, divisor, count in metered.select(columns).iter_rows():
+        held[line][asked.probes[probe].meter] = Fraction(quantity) / divisor
+        events[line] += count
+    usage, pieces, one = [], [], Decimal(1)
+    for line, used in held.items():
+        index, fee = _plan(plans[line], used)
+        usage.append((line, EMPTY_DIMENSIONS, one, 1, events[line]))
+        pieces.append((line, EMPTY_DIMENSIONS, index, 0, charges.of(fee), 1, one, 1))
+    return Measured(
+        usage=pl.DataFrame(usage, schema=USAGE, orient="row"),
+        pieces=pl.DataFrame(pieces, schema=PIECES, orient="row"),
+        charges=(),
+    )
+
+
+def _plan(plan: LinePlan, used: dict[MeterId, Fraction]) -> tuple[int, Flat]:
+    charge = plan.terms.price.charge
+    assert isinstance(charge, Capacity)
+    try:
+        return fitting(charge, used)
+    except NotCovered as error:
+        raise NotCovered(
+            f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
+        ) from None

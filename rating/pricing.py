@@ -1,0 +1,166 @@
+"""What was used, priced: as columns where that is exact, else on fractions, rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+
+import polars as pl
+
+from catalog.charges import Charge
+from catalog.errors import OutOfRange
+from catalog.money import minor_units, round_fraction
+from catalog.pricebooks import Price
+from rating.book import Book, make_book
+from rating.charges.base import EXACT, NotCovered
+from rating.frames import AMOUNT
+from rating.pieces import USAGE, Measured, Piece
+from rating.plan import LinePlan
+from rating.rounding import round_amounts
+from rating.shares import Share
+from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
+from rating.terms import Terms
+
+SUM_LIMIT = 9e16
+"""A sum of Decimal(38, 21) wraps unseen at 1.7 × 10^17; pieces that may come near are priced on
+fractions."""
+_KEYS = ["line", "dimensions"]
+
+
+def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
+    """USAGE with ``amount`` (Decimal(38,6)), rounded once to the minor units of the currency.
+
+    Lines that fit are priced as columns; the rest by the same steps on fractions.
+    """
+    distinct = {id(plan.terms): plan.terms for plan in plans if not plan.terms.pieced}
+    numbers = {key: number for number, key in enumerate(distinct)}
+    lines = pl.DataFrame(
+        [(i, numbers.get(id(p.terms)), p.terms.currency, _whole(p)) for i, p in enumerate(plans)],
+        schema={"line": pl.Int64, "terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean},
+        orient="row",
+    )
+    usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    rows = usage.join(lines, on="line")
+    plain = rows.filter(pl.col("terms").is_not_null())
+    columns = _as_columns(plain, make_book(list(distinct.values())))
+    rest = plain.join(columns, on="row", how="anti")
+    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured)
+    amounts = pl.concat([columns, _as_fractions(plans, rest), pieced])
+    return rows.join(amounts, on="row").select(*USAGE, "amount")
+
+
+def _whole(plan: LinePlan) -> bool:
+    """Whether the share of the period does not matter to the amount."""
+    price = plan.terms.price
+    scaled = (price.included, price.minimum, price.maximum)
+    return plan.share == Share() or (plan.share.fee == 1 and scaled == (None, None, None))
+
+
+def _as_columns(rows: pl.DataFrame, book: Book) -> pl.DataFrame:
+    """(row, amount) of the rows that fit; none for units that no tier covers."""
+    fits = pl.col("whole") & (pl.col("divisor") == 1)
+    lines = (
+        rows.filter(fits)
+        .join(book.terms, on="terms")
+        .filter(pl.col("quantity").abs() <= pl.col("units_max"))
+        .rename({"line": "plan", "row": "line", "quantity": "units"})
+    )
+    for step in STEPS:
+        lines = step.columns(lines, book)
+    priced = round_amounts(lines.drop_nulls("amount"))
+    return priced.select(pl.col("line").alias("row"), "amount")
+
+
+def _as_fractions(plans: Sequence[LinePlan], rows: pl.DataFrame) -> pl.DataFrame:
+    """(row, amount) of any rows of one quantity, one by one on Python's integers."""
+    columns = ("row", "line", "quantity", "divisor")
+    amounts = [
+        (row, rounded_amount(plans[line], start_of(plans[line].terms, quantity, divisor)))
+        for row, line, quantity, divisor in rows.select(columns).iter_rows()
+    ]
+    return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
+
+
+def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured) -> pl.DataFrame:
+    """(row, amount) of lines in pieces: these as columns where they fit, the rest on fractions."""
+    bare = [line for line in rows["line"].unique().to_list() if _bare(plans[line].terms)]
+    charged = charged_pieces(measured, plans, lines=bare)
+    known = {(line, group): Fraction(total) for line, group, total in charged.iter_rows()}
+    left = measured.pieces.join(charged, on=_KEYS, how="anti").partition_by(_KEYS, as_dict=True)
+    amounts = []
+    columns = ("row", *_KEYS, "quantity", "divisor")
+    for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
+        plan, total, part = plans[line], known.get((line, group)), left.get((line, group))
+        pieces = () if part is None else measured.pieces_of(plan.terms, part)
+        begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
+        amounts.append((row, rounded_amount(plan, replace(begun, amount=total or Fraction(0)))))
+    return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
+
+
+def _bare(terms: Terms) -> bool:
+    """Whether nothing happens to the units before they are charged, nor to each piece after."""
+    price = terms.price
+    return price.convert is None and price.included is None and price.commitment is None
+
+
+def charged_pieces(
+    measured: Measured, plans: Sequence[LinePlan], *, lines: Sequence[int]
+) -> pl.DataFrame:
+    """(line, dimensions, amount) of those ``lines`` whose pieces can all be columns: their sum."""
+    if not lines:
+        return pl.DataFrame(schema={"line": pl.Int64, "dimensions": pl.String, "amount": EXACT})
+    own = measured.pieces.filter(pl.col("line").is_in(list(lines)))
+    book = make_book([_alone(plans[lines[0]].terms, charge) for charge in measured.charges])
+    pieces = own.rename({"charge": "terms"}).join(book.terms, on="terms")
+    fits = (pl.col("divisor") == 1) & (pl.col("quantity").abs() <= pl.col("units_max"))
+    fitting = pieces.filter(fits.fill_null(value=False).all().over(_KEYS))
+    numbered = fitting.with_columns(piece=pl.int_range(pl.len(), dtype=pl.Int64))
+    bare = numbered.select("terms", "model", line="piece", units="quantity")
+    amounts = charge_columns(bare, book).select("amount", piece="line")
+    signed = numbered.join(amounts, on="piece", how="left").with_columns(
+        amount=pl.when(pl.col("sign") < 0).then(-pl.col("amount")).otherwise("amount")
+    )
+    size = pl.col("amount").abs().cast(pl.Float64).max() * pl.len()
+    sums = signed.group_by(_KEYS).agg(
+        total=pl.col("amount").sum(), size=size, covered=pl.col("amount").is_not_null().all()
+    )
+    safe = sums.filter(pl.col("covered") & (pl.col("size") < SUM_LIMIT))
+    return safe.select(*_KEYS, amount=pl.col("total").cast(EXACT))
+
+
+def _alone(template: Terms, charge: Charge) -> Terms:
+    """A charge as the only term there is."""
+    price = Price(product=template.product, charge=charge)
+    return replace(template, price=price, multiply=Decimal(1), capacity=())
+
+
+def start_of(terms: Terms, quantity: Decimal | Fraction, divisor: int = 1) -> Priced:
+    """A line of one quantity before anything happened to it."""
+    units = Fraction(quantity) / divisor
+    return Priced(units=units, pieces=(Piece(charge=terms.price.charge, units=units),))
+
+
+def rounded_amount(plan: LinePlan, line: Priced) -> Decimal:
+    """What one line comes to, rounded to the minor units of its currency.
+
+    Raises:
+        NotCovered, OutOfRange: naming the line's contract and product.
+    """
+    try:
+        priced = price_exactly(plan.terms, plan.share, line)
+        return round_fraction(priced.amount, minor_units(plan.terms.currency))
+    except (NotCovered, OutOfRange) as error:
+        named = f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
+        raise type(error)(named) from None
+
+
+def price_exactly(terms: Terms, share: Share, line: Priced) -> Priced:
+    """One line through every step, on fractions; not rounded.
+
+    A line without pieces has been charged already: the steps up to that are passed over.
+    """
+    for step in STEPS if line.pieces else AFTER_CHARGE:
+        line = step.exact(line, terms, share)
+    return line
