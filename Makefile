@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help install dev demo serve test check format bench clean
+.PHONY: help install dev demo serve test check format bench clean vectors
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ serve: $(RUNTIME) ## Run the service on the embedded engines, in ./tallyman-data
 
 test: $(DEV) ## Run every test
 	$(BIN)/python -m pytest -q
+
+vectors: $(DEV) ## Worked examples of prices: make vectors FILE=examples.jsonl
+	@$(BIN)/python -m tests.vectors.run "$(FILE)"
 
 check: $(DEV) ## Lint, types and the dependency rule
 	$(BIN)/ruff check .

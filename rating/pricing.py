@@ -23,7 +23,7 @@ from rating.shares import Share
 from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
 from rating.terms import Terms
 
-SUM_LIMIT = 9e16
+SUM_LIMIT = 9 * 10**16
 """A sum of Decimal(38, 21) wraps unseen at 1.7 × 10^17; pieces that may come near are priced on
 fractions."""
 _KEYS = ["line", "dimensions"]
@@ -122,9 +122,11 @@ def charged_pieces(
     signed = numbered.join(amounts, on="piece", how="left").with_columns(
         amount=pl.when(pl.col("sign") < 0).then(-pl.col("amount")).otherwise("amount")
     )
-    size = pl.col("amount").abs().cast(pl.Float64).max() * pl.len()
+    largest = pl.col("amount").abs().max().floor().cast(pl.Int128) + 1
     sums = signed.group_by(_KEYS).agg(
-        total=pl.col("amount").sum(), size=size, covered=pl.col("amount").is_not_null().all()
+        total=pl.col("amount").sum(),
+        size=largest * pl.len(),
+        covered=pl.col("amount").is_not_null().all(),
     )
     safe = sums.filter(pl.col("covered") & (pl.col("size") < SUM_LIMIT))
     return safe.select(*_KEYS, amount=pl.col("total").cast(EXACT))

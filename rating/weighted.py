@@ -34,7 +34,8 @@ LEVELS = pl.Schema(
 divided by ``micros``, the length of the billing period. ``span`` is the probe; ``count`` are
 the events in the line itself."""
 
-WRAP_LIMIT = 1e38
+WRAP_LIMIT = 2**126
+"""Sums of 128-bit integers wrap unseen at 2^127."""
 _NANOS = 10**9
 
 
@@ -97,15 +98,17 @@ def _levels(facts: pl.DataFrame) -> pl.DataFrame:
     nanos = pl.col("value").fill_null(0).to_physical()
     whole = nanos // _NANOS
     weight = pl.col("weight").cast(pl.Int128)
-    reach = whole.abs().cast(pl.Float64).max() * pl.col("weight").max() * pl.len()
     sums = facts.group_by("probe", "dimensions", "micros").agg(
         whole_units=(whole * weight).sum(),
         nanos=((nanos - whole * _NANOS) * weight).sum(),
         count=pl.col("count").sum().cast(pl.Int64),
-        reach=reach,
+        largest=whole.abs().max(),
+        longest=pl.col("weight").max(),
+        number=pl.len(),
     )
-    if sums.filter(pl.col("reach") >= WRAP_LIMIT).height:
-        raise OutOfRange("a time-weighted sum has more digits than are kept")
+    for largest, longest, number in sums.select("largest", "longest", "number").iter_rows():
+        if (largest + 1) * longest * number >= WRAP_LIMIT:
+            raise OutOfRange("a time-weighted sum has more digits than are kept")
     return sums.rename({"probe": "span"}).select(
         pl.col(name).cast(dtype) for name, dtype in LEVELS.items()
     )

@@ -111,7 +111,7 @@ def _group(catalog: Catalog, customer: Any, terms: Any, group: Any, stay: Stay) 
     if price.tiers_span_months is not None:
         same = [e for e in mine if _text(e, price.group_by) == text]
         pieces = []
-        for since, until in stay.spans:
+        for since, until in (span for span in stay.spans if span[1] > stay.low):
             upto = [e for e in same if since <= e.time < min(until, stay.high)]
             before = [e for e in same if since <= e.time < stay.low]
             pieces += _rows(terms, upto, amount)

@@ -37,9 +37,11 @@ class Settled:
 
     @property
     def id(self) -> str:
-        """Stable: the term's place in the contract and what it covers, not what it comes to."""
+        """The term's place in the contract, its document and what it covers, not its amount."""
         document, named = self.line.document, self.line.term
-        what = (named.slot, document.timing, document.start, self.line.start, "term")
+        late = "late" if document.due > document.start else "early"  # billed once is both
+        billed = f"{late} {document.end}"  # cadences may share a beginning
+        what = (named.slot, document.timing, document.start, self.line.start, billed)
         return line_id(self.term.contract.id, *what)
 
     @property

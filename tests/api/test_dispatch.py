@@ -200,3 +200,17 @@ async def test_readiness_names_what_is_missing() -> None:
         "ready": False,
         "not_ready": {"worker": "not running", "log": "OSError: gone"},
     }
+
+
+async def test_a_wrong_method_names_the_right_ones(client: httpx.AsyncClient) -> None:
+    """405 with ``Allow`` where the worker has nothing; HEAD is like GET."""
+    for method, path, allowed in (
+        ("POST", "/healthz", "GET"),
+        ("GET", "/v1/entitlements/check", "POST"),
+        ("DELETE", "/v1/events", "GET, POST"),
+        ("GET", "/v1/customers/c/entitlements/consume", "POST"),
+    ):
+        answer = await client.request(method, path, headers=key("admin"))
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
+    assert (await client.head("/healthz")).status_code == 200

@@ -171,3 +171,11 @@ async def test_the_queue_for_the_worker_is_bounded(client: httpx.AsyncClient, pa
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [200, 200, 200, 503, 503, 503]
     assert {a.json()["code"] for a in answers if a.status_code == 503} == {"overloaded"}
+
+
+async def test_a_body_that_says_it_is_too_long_is_not_waited_for(
+    client: httpx.AsyncClient,
+) -> None:
+    """The declared length is enough to refuse it: nobody is asked for it, here without a worker."""
+    answer = await client.put("/x", content=b"c" * (LIMITS.body_bytes_max + 1))
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")

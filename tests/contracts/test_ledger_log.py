@@ -15,7 +15,7 @@ from catalog.clock import FixedClock, to_micros
 from catalog.ids import NodeId
 from entitlements.balances import balance_of
 from entitlements.decisions import Decisions
-from entitlements.requests import Consume
+from entitlements.requests import Consume, Reason
 from entitlements.schedules import CurrentSchedules
 from ingest.commit import Ingestor
 from storage.log.follower import LogFollower
@@ -56,8 +56,14 @@ class Service:
         )
 
     async def consume(self, amount: str, key: str):
-        items = (item(TOKENS, amount),)
-        return await self.decisions.consume(Consume(customer=ACME, items=items, key=key))
+        """Ask under the same key until there is a decision: a busy machine may be too slow."""
+        request = Consume(customer=ACME, items=(item(TOKENS, amount),), key=key)
+        for _ in range(100):
+            answer = await self.decisions.consume(request)
+            if answer.items[0].reason is not Reason.LEDGER_UNAVAILABLE:
+                return answer
+            await asyncio.sleep(0.02)
+        raise AssertionError(answer)
 
     async def balance(self):
         account = await self.ledger.account(ACME, now=self.clock.now_us())

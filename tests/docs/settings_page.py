@@ -23,6 +23,7 @@ This page is written by `python -m tests.docs.settings_page > docs/settings.md`;
 
 """
 HEAD = "| setting | default | bounds | |\n|---|---|---|---|\n"
+BAR = r"\|"  # inside a cell
 UNITS = ((KIB**3, "GiB"), (KIB**2, "MiB"), (KIB, "KiB"))
 
 
@@ -39,12 +40,13 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
             continue
         assert field.description, f"{variable} says nothing"
         default = _default(name, field)
-        yield f"| `{variable}` | {default} | {_bounds(name, field)} | {field.description} |\n"
+        cells = (f"`{variable}`", default, _bounds(name, field), field.description)
+        yield f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |\n"
 
 
 def _default(name: str, field: FieldInfo) -> str:
     assert field.default is not PydanticUndefined, name
-    if field.default is None:
+    if field.default is None or field.default == "":
         return ""
     text = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
     readable = _value(name, field.default)

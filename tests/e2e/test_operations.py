@@ -40,6 +40,8 @@ CATALOG = {
     "customers": {"acme": {"name": "Acme", "subjects": ["acme"]}},
     "contracts": {"acme": {"customer": "acme", "pricebook": "b", "start": "2026-01-01"}},
 }
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 # Small hot files, so that a few bodies make a few segments.
 SEALING = {"log__hot_bytes_max": "65536"}
 BODIES, EVENTS = 4, 800

@@ -19,7 +19,9 @@ from catalog.errors import NotFound
 from catalog.grammar import InvalidDocument, parse_document
 from catalog.history import Statement, build_catalog, extend_catalog
 from catalog.ids import Kind
+from catalog.meters import Aggregation
 from catalog.pricebooks import Price
+from catalog.references import Counted
 from catalog.snapshot import Catalog, resolve
 from tests.strategies import Tree, catalog_of, catalog_trees
 
@@ -206,8 +208,36 @@ def test_retiring_what_is_not_there_is_not_found():
             plan_retirement(held, Kind.CONTRACTS, name, now=Micros(LATER + 1))
 
 
-def no_matrix(thing: Price | Contract) -> list[str]:
+def no_latest(thing: Price | Contract | Counted) -> list[str]:
+    """An engine whose prices count no meter that takes the latest value."""
+    latest = isinstance(thing, Counted) and thing.meter.aggregation is Aggregation.LATEST
+    return ["latest cannot be rated yet"] if latest else []
+
+
+def test_a_meter_that_a_price_cannot_count_is_refused_at_apply():
+    """Where the price is stated; or, stated before, where the meter is."""
+    latest = {"event_type": "t", "aggregation": "latest", "value": "data.v"}
+    tree = deepcopy(TREE)
+    counted = TREE["products"]["use"]["meter"]
+    tree["meters"][counted] |= latest
+    with pytest.raises(InvalidDocument) as caught:
+        plan(Catalog(), parse_document(tree), unsupported=no_latest)
+    (error,) = caught.value.errors
+    assert error.pointer == "/pricebooks/b/prices/0"
+    assert error.detail == f"meter '{counted}': latest cannot be rated yet"
+    held = plan(Catalog(), parse_document(TREE), unsupported=no_latest).catalog
+    changed = {"meters": {counted: tree["meters"][counted]}}
+    with pytest.raises(InvalidDocument) as caught:
+        plan(held, parse_document(changed), unsupported=no_latest)
+    (error,) = caught.value.errors
+    assert error.pointer == f"/meters/{counted}"
+    assert error.detail.startswith("pricebooks 'b': meter")
+
+
+def no_matrix(thing: Price | Contract | Counted) -> list[str]:
     """An engine that knows no matrix and no pinned contract."""
+    if isinstance(thing, Counted):
+        return []
     if isinstance(thing, Contract):
         return ["pinned contracts cannot be rated yet"] if thing.pin else []
     return ["charge model 'matrix' cannot be rated yet"] if isinstance(thing.charge, Matrix) else []

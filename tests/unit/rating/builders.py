@@ -62,7 +62,7 @@ class Usage:
         self.rows.append(
             {
                 "node": "n1",
-                "seq": len(self.rows) + 1,
+                "seq": len({row["seq"] for row in self.rows}) + 1,
                 "spec": spec.id,
                 "subject": subject,
                 "time": moment,
@@ -72,6 +72,18 @@ class Usage:
                 "dimensions": dimensions_text(dimensions),
             }
         )
+        return self
+
+    def also(self, path: str, value: str | int | Decimal | None) -> Usage:
+        """What the last event says at another path, as a dynamic price of the meter reads it."""
+        last = self.rows[-1]
+        meter = next(
+            chain.last
+            for chain in self.catalog.meters.values()
+            if chain.last.fact_spec.id == last["spec"]
+        )
+        found = None if value is None else Decimal(value)
+        self.rows.append(last | {"spec": meter.reading(path).id, "value": found, "text": None})
         return self
 
     def source(self, voids: pl.DataFrame | None = None) -> MemoryFactSource:

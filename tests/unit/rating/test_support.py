@@ -8,7 +8,15 @@ from decimal import Decimal
 
 import pytest
 
-from catalog.charges import Dynamic, PerUnit, Stairstep
+from catalog.charges import (
+    Capacity,
+    CapacityTier,
+    Dynamic,
+    Matrix,
+    MatrixRow,
+    Percentage,
+    PerUnit,
+)
 from catalog.contracts import (
     Amendment,
     Commitment,
@@ -17,14 +25,21 @@ from catalog.contracts import (
     Discount,
     Minimum,
 )
-from catalog.ids import ContractId, CustomerId, ProductId
+from catalog.ids import ContractId, CustomerId, MeterId, ProductId
+from catalog.meters import Aggregation, Meter
 from catalog.periods import PeriodSpec
-from catalog.pricebooks import Price, PriceCommitment
+from catalog.pricebooks import Conversion, Price, PriceCommitment
+from catalog.references import Counted
 from rating.plan import Accounted, plan_lines
 from rating.support import UnsupportedTerms, unsupported
 from tests.unit.rating.builders import LATER, catalog_of
 
 ONE = Decimal(1)
+DYNAMIC = Dynamic(amount="data.cost")
+EVENTS = Percentage(percent=ONE, fixed=ONE)
+CAPACITY = Capacity(tiers=(CapacityTier(up_to=None, amount=ONE),))
+MATRIX = Matrix(rows=(MatrixRow(when=(("d", "a"),), charge=PerUnit(unit_price=ONE)),))
+METER = Meter(id=MeterId("m"), event_types=("t",), aggregation=Aggregation.SUM, value="data.v")
 PRICE = Price(product=ProductId("p"), charge=PerUnit(unit_price=ONE))
 CONTRACT = Contract(id=ContractId("k"), customer=CustomerId("c"), start=date(2026, 1, 1))
 
@@ -32,11 +47,24 @@ CONTRACT = Contract(id=ContractId("k"), customer=CustomerId("c"), start=date(202
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"charge": Dynamic(amount="data.cost")}, "charge model dynamic"),
-        ({"charge": Stairstep(tiers=())}, "charge model stairstep"),
-        ({"bucket": "1h"}, "bucket"),
-        ({"hours": ("00:00-06:00",)}, "hours"),
-        ({"tiers_span_months": 12}, "tiers_span"),
+        ({"bucket": "1h", "tiers_span_months": 12}, "bucket with tiers_span"),
+        ({"charge": DYNAMIC, "included": ONE}, "included with a charge of model dynamic"),
+        ({"charge": DYNAMIC, "bucket": "1h"}, "bucket with a charge of model dynamic"),
+        ({"charge": EVENTS, "convert": Conversion()}, "convert with a charge of model percentage"),
+        ({"charge": CAPACITY, "group_by": ("d",)}, "group_by with a charge of model capacity"),
+        ({"charge": MATRIX, "quantity": ONE}, "quantity with a charge of model matrix"),
+        (
+            {"charge": MATRIX, "included": ONE, "tiers_span_months": 12},
+            "included and tiers_span with a charge of model matrix",
+        ),
+        (
+            {"charge": Matrix(rows=(MatrixRow(when=(("d", "a"),), charge=EVENTS),))},
+            "a row with a percentage of each event with a charge of model matrix",
+        ),
+        (
+            {"quantity": ONE, "tiers_span_months": 12},
+            "quantity with tiers_span with a charge of model per_unit",
+        ),
         ({"commitment": PriceCommitment(amount=ONE)}, "commitment"),
     ],
 )
@@ -44,6 +72,45 @@ def test_prices(change, name):
     """Each term and model of the grammar that does not rate yet, alone."""
     assert unsupported(PRICE) == []
     assert unsupported(replace(PRICE, **change)) == [f"{name} cannot be rated yet"]
+
+
+@pytest.mark.parametrize(
+    ("price", "meter", "name"),
+    [
+        (
+            {"charge": EVENTS},
+            {"aggregation": Aggregation.MAX},
+            "a percentage with terms for each event on a max meter",
+        ),
+        (
+            {"charge": EVENTS},
+            {"window": "5m"},
+            "a percentage with terms for each event on a sum meter with a window",
+        ),
+        ({"bucket": "1h"}, {"window": "5m"}, "bucket on a sum meter with a window"),
+        (
+            {"bucket": "1h"},
+            {"aggregation": Aggregation.WEIGHTED_SUM},
+            "bucket on a weighted_sum meter",
+        ),
+        (
+            {"hours": ("00:00-06:00",)},
+            {"aggregation": Aggregation.WEIGHTED_SUM},
+            "hours on a weighted_sum meter",
+        ),
+        (
+            {"tiers_span_months": 12},
+            {"aggregation": Aggregation.LATEST},
+            "tiers_span on a latest meter",
+        ),
+        ({}, {"aggregation": Aggregation.WEIGHTED_SUM, "window": "5m"}, "window of a weighted_sum"),
+    ],
+)
+def test_meters(price, meter, name):
+    """What a price cannot count, though price and meter are fine alone."""
+    counted = Counted(price=replace(PRICE, **price), meter=replace(METER, **meter))
+    assert unsupported(replace(counted, price=PRICE, meter=METER)) == []
+    assert unsupported(counted) == [f"{name} cannot be rated yet"]
 
 
 DISCOUNT = (Discount(percent=ONE),)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import NotFound
@@ -20,6 +20,7 @@ from tests.unit.rating.builders import LATER
 from tests.unit.rating.businesses import catalog_from, source_of
 
 SOME = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+SOME = settings(parent=SOME, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 BILLED = ("usage", "fixed")
 
 
