@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from catalog.grammar import parse_value
@@ -11,6 +11,9 @@ from catalog.history import Kind, Statement
 from catalog.ids import MeterId, ProductId, SpecId
 from catalog.meters import FactSpec, Meter
 from catalog.specs import specs_of_amounts
+
+Specs = Callable[[], Mapping[SpecId, FactSpec]]
+"""Which specs to extract, asked again and again."""
 
 
 class MeterHistory(Protocol):

@@ -156,19 +156,26 @@ def _weighted(
         total, events = totals.get((probe, group, row), (Fraction(0), 0))
         share = Fraction(units * 10**9 + nanos, 10**9 * micros)
         totals[probe, group, row] = total + share, events + count
-    made = [(*key, 0, *_ratio(total), events) for key, (total, events) in totals.items()]
+    made = [
+        (*key, 0, *_ratio(total, plans[asked.probes[key[0]].line]), events)
+        for key, (total, events) in totals.items()
+    ]
     return pl.DataFrame(made, schema=CELLS, orient="row")
 
 
-def _ratio(number: Fraction) -> tuple[Decimal, int]:
+def _ratio(number: Fraction, plan: LinePlan) -> tuple[Decimal, int]:
     """``number`` as a Decimal(38, 9) over an Int64.
 
+    There is room for a level of 10^16 over a year, whatever the microsecond it changed at; for more
+    where it changed on whole seconds.
+
     Raises:
-        OutOfRange: that has no room for it.
+        OutOfRange: there is none for this one.
     """
     scaled = number * 10**9
     if abs(scaled.numerator) >= 10**38 or scaled.denominator >= 2**63:
-        raise OutOfRange("a time-weighted sum has more digits than are kept")
+        named = f"contract {plan.contract}, product {plan.terms.product}"
+        raise OutOfRange(f"{named}: a time-weighted sum has more digits than are kept")
     return from_units(scaled.numerator, 9), scaled.denominator
 
 

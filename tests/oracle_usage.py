@@ -253,9 +253,7 @@ def _amount(catalog: Catalog, customer: Any, terms: Any, events: Any, *, stay: S
     return total
 
 
-def aggregated(
-    meter: Any, events: list[Event], zone: ZoneInfo
-) -> Fraction:
+def aggregated(meter: Any, events: list[Event], zone: ZoneInfo) -> Fraction:
     """The quantity of a group of events; 0 of nothing."""
     if not events:
         return Fraction(0)

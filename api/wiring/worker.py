@@ -19,11 +19,12 @@ from api.readers.ledger import LedgerReader
 from api.readers.sealing import Sealer
 from api.readers.tails import LogTails, nodes_on_disk
 from api.rebuild import Rebuildable
+from api.recent import Recent
 from api.routes import admin, catalog, events, invoices, keys, operations, totals, usage
 from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
-from api.specs import SpecsEver
+from api.specs import Specs, SpecsEver
 from api.totals import RatedTotals
 from api.usage import MeterUsage
 from api.verify import Verification, verify
@@ -98,10 +99,10 @@ def build_worker(settings: Settings) -> Worker:
     database = open_database(sql_url(settings))
     statements = StatementStore(database, clock, settings.zone)
     registry = NodeRegistry(database, clock)
-    specs = SpecsEver(statements)
+    specs = Recent(SpecsEver(statements))
     logs = build_logs(settings, registry)
     grants = GrantStore(database, clock)
-    schedules = CurrentSchedules(statements.current, grants.current)
+    schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
     stores = build_stores(settings, logs, schedules, specs, clock)
     heartbeats = SocketHeartbeats(settings.data / "run")
 
@@ -150,7 +151,7 @@ def build_logs(settings: Settings, registry: NodeRegistry) -> Logs:
 
 
 def build_stores(
-    settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: SpecsEver, clock: Clock
+    settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: Specs, clock: Clock
 ) -> Stores:
     """The derived stores with their readers; nothing is read or started yet."""
     facts = ParquetFacts(settings.data / "facts")
@@ -183,7 +184,7 @@ def clickhouse_address(settings: Settings) -> Address:
 
 
 def verification(
-    logs: Logs, stores: Stores, specs: SpecsEver, *, balances: bool = True
+    logs: Logs, stores: Stores, specs: Specs, *, balances: bool = True
 ) -> Verification:
     """What ``verify`` compares, with followers of its own (a follower belongs to one thread)."""
     own = {

@@ -569,7 +569,7 @@ CONSUMES: dict[str, tuple[dict[str, object], int, str]] = {
 
 @pytest.mark.parametrize("case", CONSUMES)
 def test_a_bad_consume_uses_nothing(service: Service, case: str) -> None:
-    """Bad input is a problem, not a denial, and leaves the balance as it was (the last test looks)."""
+    """Bad input is a problem, not a denial; the last test sees that the balance is untouched."""
     changes, status, code = CONSUMES[case]
     body = {"items": [{"feature": "tokens", "amount": "1"}]} | changes
     answer = service.client.post("/v1/customers/acme/entitlements/consume", json=body)

@@ -96,6 +96,25 @@ def test_a_quantity_of_10_to_the_18_is_out_of_range():
         lines_of("{model: per_unit, unit_price: '0'}", *[NINES] * 11)
 
 
+def level_of(value: str, time: str) -> pl.DataFrame:
+    """January's line of a level that changed once."""
+    text = one_price("{model: per_unit, unit_price: '0'}").replace("sum", "weighted_sum")
+    catalog = catalog_of(text)
+    usage = Usage(catalog).add("m", "s", time, value)
+    spec = PeriodSpec.parse("2026-01")
+    return rate(catalog, period=spec, source=usage.source(), as_of=LATER).lines
+
+
+def test_a_level_is_exact_as_far_as_it_is_kept():
+    """On whole seconds the largest value; at any microsecond 10^16; beyond, an error that says so."""
+    largest = level_of(NINES, "2026-01-16T12:00:00")
+    assert amounts(largest, "quantity") == [("50000000000000000",)]
+    odd = level_of("9999999999999999.999999999", "2026-01-31T23:59:59.999999")
+    assert amounts(odd, "quantity") == [("3733.572281959",)]
+    with pytest.raises(OutOfRange, match="contract k, product p: a time-weighted sum"):
+        level_of(NINES, "2026-01-16T12:00:00.000001")
+
+
 def test_a_negative_price_is_exact_too():
     """Takes back what it says."""
     lines = lines_of("{model: per_unit, unit_price: '-0.005'}", "1", "2")
