@@ -12,6 +12,7 @@ import polars as pl
 
 from catalog.clock import Micros
 from catalog.errors import NotFound
+from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
@@ -61,13 +62,17 @@ class Freshness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which lines are wanted. Null means all; ``as_of`` null means everything acknowledged."""
+    """Which lines are wanted. Null means all; ``as_of`` null means everything acknowledged.
+
+    ``family`` takes the customers below ``customer`` too: those that are billed together.
+    """
 
     period: PeriodSpec
     customer: CustomerId | None = None
     contract: ContractId | None = None
     as_of: Micros | None = None
     zeros: bool = False
+    family: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,8 @@ class RatedTotals:
         """
         settled, catalog = await self._settle(question.as_of)
         customers = _known(catalog.customers, question.customer, "customer")
+        if question.family and question.customer is not None:
+            customers = family_of(catalog, question.customer)
         contracts = _known(catalog.contracts, question.contract, "contract")
         rated = await asyncio.to_thread(
             rate,

@@ -19,7 +19,7 @@ from catalog.durations import window_minutes
 from catalog.errors import FieldError, InvalidRequest, NotFound, OutOfRange
 from catalog.ids import CustomerId, MeterId
 from catalog.meters import Aggregation, Meter
-from catalog.money import plain, round_fraction
+from catalog.money import plain, round_quantity
 from catalog.snapshot import Catalog
 from catalog.subjects import BEGINNING, ENDLESS, SubjectIndex, span
 from catalog.windows import assign, edges
@@ -27,7 +27,6 @@ from rating.aggregations import ADDITIVE, FROM_FACTS
 from rating.dimensions import Selector
 from rating.ports import SPANS, FactSource
 
-QUANTITY_DECIMALS = 9
 VALUE_LIMIT = 10**18
 BY_CUSTOMER, BY_SUBJECT = "customer", "subject"
 WINDOW = ("window_start", "window_end")
@@ -276,7 +275,7 @@ def _text(quantity: Decimal, divisor: int) -> str:
         raise OutOfRange("the usage has over 18 digits")
     if divisor == 1:
         return plain(quantity)
-    return plain(round_fraction(Fraction(quantity) / divisor, QUANTITY_DECIMALS))
+    return plain(round_quantity(Fraction(quantity) / divisor))
 
 
 def moments(settled: Settled) -> Mapping[str, str]:

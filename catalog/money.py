@@ -143,3 +143,15 @@ def round_amount(numerator: int, denominator: int, decimals: int) -> Decimal:
 def round_fraction(amount: Fraction, decimals: int) -> Decimal:
     """:func:`round_amount` of a :class:`~fractions.Fraction`."""
     return round_amount(amount.numerator, amount.denominator, decimals)
+
+
+def round_quantity(quantity: Fraction) -> Decimal:
+    """A quantity as it is shown: with 9 decimals, half away from zero. Nothing is priced by it.
+
+    Raises:
+        OutOfRange: the quantity is not below 10^18.
+    """
+    units = nearest(quantity.numerator * 10**QUANTITY_DECIMALS, quantity.denominator)
+    if abs(units) >= QUANTITY.below * 10**QUANTITY_DECIMALS:
+        raise OutOfRange("a quantity must be below 10^18")
+    return from_units(units, QUANTITY_DECIMALS)

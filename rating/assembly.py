@@ -12,7 +12,7 @@ import polars as pl
 from catalog.charges import Capacity, Charge, Dynamic, Flat, Matrix, Percentage
 from catalog.events import EMPTY_DIMENSIONS
 from catalog.ids import MeterId
-from catalog.money import QUANTITY_DECIMALS, round_fraction
+from catalog.money import round_quantity
 from rating.charges.base import NotCovered
 from rating.charges.capacity import fitting
 from rating.charges.dynamic import priced_by
@@ -81,7 +81,7 @@ def _fractional(cells: pl.DataFrame) -> pl.DataFrame:
         total, events = totals.get((line, group), (Fraction(0), 0))
         totals[line, group] = total + Fraction(quantity) / divisor, events + count
     made = [
-        (line, group, round_fraction(total, QUANTITY_DECIMALS), 1, events)
+        (line, group, round_quantity(total), 1, events)
         for (line, group), (total, events) in totals.items()
     ]
     schema = {("group" if name == "dimensions" else name): t for name, t in USAGE.items()}

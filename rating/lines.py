@@ -13,7 +13,7 @@ import polars as pl
 from catalog.clock import to_datetime
 from catalog.errors import NotFound
 from catalog.ids import ContractId, is_id
-from catalog.money import round_fraction
+from catalog.money import round_quantity
 from catalog.periods import FOREVER
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
 from rating.plan import LinePlan
@@ -102,7 +102,7 @@ def _quantities(priced: pl.DataFrame) -> pl.Series:
     if priced.filter(pl.col("divisor") != 1).is_empty():
         return priced["quantity"]
     shown = [
-        quantity if divisor == 1 else round_fraction(Fraction(quantity) / divisor, QUANTITY.scale)
+        quantity if divisor == 1 else round_quantity(Fraction(quantity) / divisor)
         for quantity, divisor in _columns(priced, "quantity", "divisor")
     ]
     return pl.Series("quantity", shown, dtype=QUANTITY)

@@ -166,7 +166,7 @@ def _weighted(
 def _ratio(number: Fraction, plan: LinePlan) -> tuple[Decimal, int]:
     """``number`` as a Decimal(38, 9) over an Int64.
 
-    There is room for a level of 10^16 over a year, whatever the microsecond it changed at; for more
+    There is room for a level of 10^15 over a year, whatever the microsecond it changed at; for more
     where it changed on whole seconds.
 
     Raises:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -277,7 +278,7 @@ class Book:
         cuts = [resolve(a.effective_from, self.zone) for a in self.contract.amendments]
         bounds = [start, *(c for c in cuts if start < c < end), end]
         held: list[list[Any]] = []
-        for left, right in zip(bounds, bounds[1:], strict=False):
+        for left, right in pairwise(bounds):
             promise = pick(left)
             if promise is None:
                 continue

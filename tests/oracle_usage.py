@@ -79,11 +79,10 @@ def used(
     mine = list(_mine(catalog, customer, terms, terms.meter, events))
     own = [e for e in mine if stay.low <= e.time < stay.high]
     weighted = terms.meter.aggregation is Aggregation.WEIGHTED_SUM
-    counted = mine if weighted else own
+    counted = [e for e in mine if _held(catalog, customer, e, stay)] if weighted else own
     groups: dict[str, list[Event]] = {}
     for event in counted:
-        if not weighted or event.time < stay.high:
-            groups.setdefault(_text(event, terms.price.group_by), []).append(event)
+        groups.setdefault(_text(event, terms.price.group_by), []).append(event)
     if terms.meter.aggregation in ADDITIVE and not groups and not terms.price.group_by:
         groups["{}"] = []
     return [
@@ -97,7 +96,8 @@ def _group(catalog: Catalog, customer: Any, terms: Any, group: Any, stay: Stay) 
     text, inside, mine = group
     price, charge = terms.price, terms.price.charge
     amount = partial(_amount, catalog, customer, terms, stay=stay)
-    count = sum(stay.low <= e.time for e in inside)
+    now = [e for e in inside if stay.low <= e.time < stay.high and _claimed(catalog, customer, e)]
+    count = len(now)
     if price.bucket is not None:
         buckets: dict[int, list[Event]] = {}
         for event in inside:
@@ -119,7 +119,7 @@ def _group(catalog: Catalog, customer: Any, terms: Any, group: Any, stay: Stay) 
                 pieces += [Priced(p.price, p.units, -1) for p in _rows(terms, before, amount)]
         return Used(text, quantity, count, pieces)
     if isinstance(charge, Dynamic):
-        cost = sum((Fraction(e.cost) for e in inside if e.cost is not None), Fraction(0))
+        cost = sum((Fraction(e.cost) for e in now if e.cost is not None), Fraction(0))
         multiplied = partial(charged, PerUnit(unit_price=charge.multiplier))
         return Used(text, quantity, count, [Priced(multiplied, cost)])
     if isinstance(charge, Percentage):
@@ -184,11 +184,7 @@ def _mine(catalog: Catalog, customer: Any, terms: Any, meter: Any, events: Any) 
     for event in events:
         if event.meter != meter.id:
             continue
-        claimed = any(
-            c.subject == event.subject
-            and (weighted or _within(event.time, c.since, c.until, catalog.timezone))
-            for c in customer.subjects
-        )
+        claimed = weighted or _claimed(catalog, customer, event)
         values = dict(event.dimensions)
         open_now = not terms.price.hours or _in_hours(event, terms.price.hours, terms.zone)
         if claimed and open_now and all(_passes(c, values.get(c.path)) for c in own_filter):
@@ -240,17 +236,32 @@ def _amount(catalog: Catalog, customer: Any, terms: Any, events: Any, *, stay: S
     """The quantity of some events of a line."""
     if terms.meter.aggregation is not Aggregation.WEIGHTED_SUM:
         return aggregated(terms.meter, events, stay.zone)
-    total = Fraction(0)
-    for event in events:
-        for claim in customer.subjects:
-            low, high = stay.low, stay.high
-            if claim.since is not None:
-                low = max(low, resolve(claim.since, catalog.timezone))
-            if claim.until is not None:
-                high = min(high, resolve(claim.until, catalog.timezone))
-            if claim.subject == event.subject and event.time < high and low < high:
-                total += Fraction(event.value) * Fraction(high - max(low, event.time), stay.whole)
-    return total
+    held = (
+        Fraction(_held(catalog, customer, e, stay), stay.whole) * Fraction(e.value) for e in events
+    )
+    return sum(held, Fraction(0))
+
+
+def _held(catalog: Catalog, customer: Any, event: Event, stay: Stay) -> int:
+    """How long of a line the customer has what the event brought."""
+    held = 0
+    for claim in customer.subjects:
+        low, high = stay.low, stay.high
+        if claim.since is not None:
+            low = max(low, resolve(claim.since, catalog.timezone))
+        if claim.until is not None:
+            high = min(high, resolve(claim.until, catalog.timezone))
+        if claim.subject == event.subject and low < high:
+            held += max(0, high - max(low, event.time))
+    return held
+
+
+def _claimed(catalog: Catalog, customer: Any, event: Event) -> bool:
+    """Whether the customer pays for the subject when the event happens."""
+    return any(
+        c.subject == event.subject and _within(event.time, c.since, c.until, catalog.timezone)
+        for c in customer.subjects
+    )
 
 
 def aggregated(meter: Any, events: list[Event], zone: ZoneInfo) -> Fraction:

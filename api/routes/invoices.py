@@ -58,6 +58,7 @@ def build_router(*, totals: RatedTotals) -> APIRouter:
             customer=None if customer is None else CustomerId(customer),
             contract=None if contract is None else ContractId(contract),
             as_of=instant(None, settled),
+            family=True,
         )
         answer = await totals.ask(question)
         found = [

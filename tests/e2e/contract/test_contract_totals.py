@@ -134,8 +134,8 @@ def test_accounting_months(service: Service) -> None:
 
 def test_zeros_are_shown_on_demand(service: Service) -> None:
     """A line of nothing is left out unless asked for."""
-    plain = totals(service, period="2026-03", contract="cafe")["items"]
-    zeros = totals(service, period="2026-03", contract="cafe", zeros="true")["items"]
+    plain = totals(service, period="2026-03", contract="beta")["items"]
+    zeros = totals(service, period="2026-03", contract="beta", zeros="true")["items"]
     assert [line for line in zeros if line in plain] == plain
     nothing = [line for line in zeros if line not in plain]
     assert nothing

@@ -70,6 +70,7 @@ CATALOG: dict[str, Any] = {
         "acme": {"name": "Acme", "subjects": ["acme-1", "acme-2"]},
         "beta": {"name": "Beta", "subjects": ["beta-1"]},
         "cafe": {"name": "Café", "subjects": ["cafe-1"]},
+        "dora": {"name": "Dora has no contract", "subjects": ["dora-1"]},
     },
     "contracts": {
         # 15 January to 15 February, as in the design's example of an accounting date

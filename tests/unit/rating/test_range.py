@@ -96,23 +96,24 @@ def test_a_quantity_of_10_to_the_18_is_out_of_range():
         lines_of("{model: per_unit, unit_price: '0'}", *[NINES] * 11)
 
 
-def level_of(value: str, time: str) -> pl.DataFrame:
-    """January's line of a level that changed once."""
+def level_of(value: str, time: str, *, months: int = 1) -> pl.DataFrame:
+    """The first line of a level that changed once."""
     text = one_price("{model: per_unit, unit_price: '0'}").replace("sum", "weighted_sum")
-    catalog = catalog_of(text)
+    catalog = catalog_of(text.replace("every_months: 1", f"every_months: {months}"))
     usage = Usage(catalog).add("m", "s", time, value)
-    spec = PeriodSpec.parse("2026-01")
-    return rate(catalog, period=spec, source=usage.source(), as_of=LATER).lines
+    spec = PeriodSpec.parse("2026")
+    lines = rate(catalog, period=spec, source=usage.source(), as_of=LATER).lines
+    return lines.head(1)
 
 
 def test_a_level_is_exact_as_far_as_it_is_kept():
-    """On whole seconds the largest value; at any microsecond 10^16; beyond, an error that says so."""
+    """The largest value on whole seconds, 10^16 at any microsecond; beyond it an error says so."""
     largest = level_of(NINES, "2026-01-16T12:00:00")
     assert amounts(largest, "quantity") == [("50000000000000000",)]
     odd = level_of("9999999999999999.999999999", "2026-01-31T23:59:59.999999")
     assert amounts(odd, "quantity") == [("3733.572281959",)]
     with pytest.raises(OutOfRange, match="contract k, product p: a time-weighted sum"):
-        level_of(NINES, "2026-01-16T12:00:00.000001")
+        level_of(f"{NINES[:-1]}8", "2026-01-16T12:00:00.000007", months=12)
 
 
 def test_a_negative_price_is_exact_too():

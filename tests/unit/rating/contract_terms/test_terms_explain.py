@@ -1,4 +1,4 @@
-"""Lines of a contract as a whole: found by their id, explained to the cent, the same in any view."""
+"""Lines of a contract as a whole: found by their id, explained, the same in any view."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.rating.agreements import events, trees
 from tests.unit.rating.builders import LATER
 from tests.unit.rating.businesses import catalog_from, source_of
 
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+SOME = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 SOME = settings(parent=SOME, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 BILLED = ("usage", "fixed")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from catalog.clock import to_micros
@@ -16,7 +16,12 @@ from tests.unit.rating.agreements import events, periods, trees
 from tests.unit.rating.builders import LATER
 from tests.unit.rating.businesses import as_ofs, catalog_from, source_of
 
-MANY = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes
+)
 
 
 def told(rated) -> list[Told]:
