@@ -38,7 +38,7 @@ def test_two_integers_hold_any_total(nanos: int) -> None:
 
 @pytest.mark.parametrize("value", ["-1", "1e3", "", " 1", "1.", ".5", "NaN", "٣", True, 1.5, None])
 def test_what_is_not_a_plain_decimal_is_refused(value: object) -> None:
-    """Negative amounts, exponents, floats and other scripts' digits are errors that name a field."""
+    """Negatives, exponents, floats, other scripts' digits: an error that names the field."""
     with pytest.raises(InvalidRequest) as refused:
         parse_amount(value, pointer="/items/0/amount")
     assert refused.value.errors[0].pointer == "/items/0/amount"
