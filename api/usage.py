@@ -23,7 +23,7 @@ from catalog.money import plain, round_quantity
 from catalog.snapshot import Catalog
 from catalog.subjects import BEGINNING, ENDLESS, SubjectIndex, span
 from catalog.windows import assign, edges
-from rating.aggregations import ADDITIVE, FROM_FACTS
+from rating.aggregations import ADDITIVE, FROM_FACTS, percentile_of
 from rating.dimensions import Selector
 from rating.ports import SPANS, FactSource
 
@@ -247,16 +247,9 @@ def _measured(meter: Meter) -> tuple[pl.Expr, pl.Expr]:
         case Aggregation.SUM:
             return pl.col("value").sum(), one
         case Aggregation.PERCENTILE:
-            return _percentile(meter.percentile or Decimal(100)), one
+            return percentile_of(meter.percentile or Decimal(100)), one
         case aggregation:
             return FROM_FACTS[aggregation]
-
-
-def _percentile(percentile: Decimal) -> pl.Expr:
-    """The ⌈p·n/100⌉-th smallest value, p exact."""
-    share = Fraction(percentile) / 100
-    rank = (pl.len().cast(pl.Int64) * share.numerator + share.denominator - 1) // share.denominator
-    return pl.col("value").sort().get(rank - 1)
 
 
 def _row(row: Mapping[str, object]) -> Mapping[str, object]:

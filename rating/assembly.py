@@ -65,7 +65,10 @@ def _counted(answers: pl.DataFrame) -> pl.DataFrame:
 def _bucketed(answers: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     """USAGE of lines priced by the window: what their windows come to together."""
     lines = [i for i, plan in enumerate(plans) if plan.terms.price.bucket is not None]
-    cells = answers.filter(pl.col("line").is_in(lines))
+    rowed = [i for i in lines if isinstance(plans[i].terms.price.charge, Matrix)]
+    windows = pl.when(pl.col("line").is_in(rowed)).then(pl.lit(Role.WINDOWS.value))
+    wanted = pl.col("role") == windows.otherwise(pl.lit(Role.CELLS.value))
+    cells = answers.filter(pl.col("line").is_in(lines) & wanted)
     plain = cells.filter(pl.col("divisor") == 1)
     totals = plain.group_by("line", "group").agg(pl.col("quantity", "event_count").sum())
     if plain.height == cells.height:
@@ -111,9 +114,10 @@ _CHARGED = {"line": pl.Int64(), "row": pl.Int64(), "charge": pl.Int64(), "fee": 
 def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
     """Zeros for spans of tiers in which nothing was used: a fee may be due for that too."""
     additive = [index for index, shape in enumerate(asked.shapes) if shape.additive]
+    plain = [index for index, selector in enumerate(asked.selectors) if selector.rows is None]
     spans = asked.frame.filter(
         pl.col("role").is_in([Role.UP_TO.value, Role.BEFORE.value]),
-        pl.col("whole") & pl.col("shape").is_in(additive),
+        pl.col("whole") & pl.col("shape").is_in(additive) & pl.col("selector").is_in(plain),
     )
     nothing = spans.join(answers, on="probe", how="anti").select(
         "probe",
@@ -130,7 +134,8 @@ def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
 def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -> pl.DataFrame:
     """PIECES of lines whose cells are what is priced."""
     lines = [i for i, p in enumerate(plans) if p.terms.pieced and not p.terms.capacity]
-    own = cells.filter(pl.col("line").is_in(lines), pl.col("role") != Role.USAGE.value)
+    shown = [Role.USAGE.value, Role.WINDOWS.value]
+    own = cells.filter(pl.col("line").is_in(lines), ~pl.col("role").is_in(shown))
     banded = [i for i in lines if plans[i].terms.per_event]
     own = own.filter(~pl.col("line").is_in(banded) | (pl.col("quantity") != 0))
     _covered(own, plans)

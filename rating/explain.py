@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from catalog.charges import Matrix
 from catalog.clock import Micros, to_rfc3339
 from catalog.durations import hours_minutes
 from catalog.events import EMPTY_DIMENSIONS, FACTS
@@ -68,7 +70,7 @@ def explain(
         asked = Asked(line_id=line_id, day=period, contract=contract, as_of=as_of)
         return explained(settled_line(asked, catalog, source), as_of=as_of)
     plan = found.plan
-    steps, priced = _steps(found)
+    steps, priced, pieces = _steps(found)
     decimals = minor_units(plan.terms.currency)
     return Explanation(
         line=_line(line_id, found),
@@ -76,6 +78,7 @@ def explain(
         quantity=number_text(found.quantity),
         event_count=found.event_count,
         steps=steps,
+        pieces=pieces,
         parts=tuple(map(_part, priced.parts)),
         exact_amount=number_text(priced.amount),
         amount=f"{round_fraction(priced.amount, decimals):f}",
@@ -132,20 +135,22 @@ def _find(
             rows = measured.pieces.filter(line=line, dimensions=group)
             pieces = measured.pieces_of(plan.terms, rows) if plan.terms.pieced else None
             exact = Fraction(quantity) / divisor
-            if pieces is not None and plan.terms.price.bucket is not None:
+            windowed = plan.terms.price.bucket is not None
+            if pieces is not None and windowed and not isinstance(plan.terms.price.charge, Matrix):
                 exact = sum((piece.units for piece in pieces), Fraction(0))
             return _Found(plan=plan, group=group, quantity=exact, event_count=events, pieces=pieces)
     return None
 
 
-def _steps(found: _Found) -> tuple[tuple[StepTaken, ...], Priced]:
-    """Every step that the price has, in order, and the line they led to."""
+def _steps(found: _Found) -> tuple[tuple[StepTaken, ...], Priced, tuple[dict[str, Any], ...]]:
+    """Every step that the price has, in order, the line they led to, and its pieces on the way."""
     plan = found.plan
     taken: list[StepTaken] = []
     line = start_of(plan.terms, found.quantity)
     if found.pieces is not None:
         line = replace(line, pieces=found.pieces)
     charged = False
+    forms = [line.pieces]
     for step in STEPS:
         after = step.exact(line, plan.terms, plan.share)
         stated = step.stated(plan.terms, plan.share)
@@ -160,8 +165,23 @@ def _steps(found: _Found) -> tuple[tuple[StepTaken, ...], Priced]:
                     stated=None if stated is None else number_text(stated),
                 )
             )
+        if not charged:
+            forms.append(after.pieces)
         line = after
-    return tuple(taken), line
+    pieced = found.pieces is not None
+    return tuple(taken), line, tuple(map(_piece, *forms)) if pieced else ()
+
+
+def _piece(measured: Piece, converted: Piece, priced: Piece) -> dict[str, str | None]:
+    """One piece as it was measured, converted, and after included units came off."""
+    return {
+        "piece": measured.label,
+        "sign": str(measured.sign),
+        "fee": str(measured.fee).lower(),
+        "quantity": number_text(measured.units),
+        "converted": number_text(converted.units),
+        "units": number_text(priced.units),
+    }
 
 
 def _line(line_id: str, found: _Found) -> dict[str, str | None]:
@@ -198,6 +218,7 @@ def _price(plan: LinePlan) -> dict[str, str | int | None]:
         "revision": plan.origin.revision,
         "model": model_name(price.charge),
         "billing_period": plan.period.index,
+        "tiers_span_months": price.tiers_span_months,
         "prorate": plan.terms.prorate.value,
         "share": number_text(share.terms),
         "convert_round": convert.round.value if convert else None,
@@ -211,6 +232,7 @@ def _part(part: Part) -> dict[str, str | None]:
     """One part of the charge as text; see :class:`rating.charges.base.Part`."""
     return {
         "piece": part.piece,
+        "sign": str(part.sign),
         "tier": None if part.tier is None else str(part.tier),
         "units_from": _decimal(part.units_from),
         "units_to": _decimal(part.units_to),

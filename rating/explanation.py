@@ -30,13 +30,18 @@ class StepTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """One line, explained. Numbers are exact text: a decimal, or a fraction ``n/d``."""
+    """One line, explained. Numbers are exact text: a decimal, or a fraction ``n/d``.
+
+    ``pieces`` are what a line is priced in where that is more than its one quantity: each as it
+    was measured (``quantity``), converted, and after included units came off (``units``).
+    """
 
     line: dict[str, str | None]
     price: dict[str, str | int | None]
     quantity: str
     event_count: int
     steps: tuple[StepTaken, ...]
+    pieces: tuple[dict[str, str | None], ...] = ()
     parts: tuple[dict[str, str | None], ...]
     exact_amount: str
     amount: str
@@ -55,6 +60,7 @@ class Explanation:
                 {name: getattr(step, name) for name in StepTaken.__dataclass_fields__}
                 for step in self.steps
             ],
+            "pieces": list(self.pieces),
             "parts": list(self.parts),
             "exact_amount": self.exact_amount,
             "amount": self.amount,

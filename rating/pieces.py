@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import polars as pl
 
-from catalog.charges import Capacity, Charge, Matrix
+from catalog.charges import Capacity, Charge, Flat, Matrix
 from catalog.clock import to_rfc3339
 from rating.charges.events import BANDS
 from rating.charges.matrix import row_text
@@ -58,6 +58,11 @@ class Piece:
     units: Fraction
     sign: int = 1
     label: str | None = None
+
+    @property
+    def fee(self) -> bool:
+        """Whether it is a fee that is due or not, which no term acts on as on units."""
+        return isinstance(self.charge, Flat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

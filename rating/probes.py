@@ -30,6 +30,7 @@ class Role(StrEnum):
 
     USAGE = "usage"
     CELLS = "cells"
+    WINDOWS = "windows"
     UP_TO = "up_to"
     BEFORE = "before"
     COST = "cost"
@@ -246,6 +247,8 @@ def _wanted(terms: Terms) -> Iterator[tuple[Role, Meter, FactSpec, Selector, Sha
     if price.bucket is not None:
         bucketed = replace(shape, bucket=window_minutes(price.bucket))
         yield Role.CELLS, counted, reads, fine, bucketed
+        if fine is not plain:
+            yield Role.WINDOWS, counted, reads, plain, bucketed
         return
     yield Role.USAGE, counted, reads, plain, shape
     if price.tiers_span_months is not None:

@@ -39,8 +39,9 @@ class Priced:
     parts: tuple[Part, ...] = ()
 
     def repieced(self, pieces: tuple[Piece, ...]) -> Priced:
-        """The same with other pieces, whose units are now the line's."""
-        units = sum((piece.sign * piece.units for piece in pieces), Fraction(0))
+        """The same with other pieces, whose units are now the line's (fees have none)."""
+        counted = (piece.sign * piece.units for piece in pieces if not piece.fee)
+        units = sum(counted, Fraction(0))
         return replace(self, pieces=pieces, units=units)
 
 
@@ -76,7 +77,7 @@ def _convert(line: Priced, terms: Terms, share: Share) -> Priced:
     if conversion is None:
         return line
     return line.repieced(
-        tuple(replace(p, units=converted(p.units, conversion)) for p in line.pieces)
+        tuple(p if p.fee else replace(p, units=converted(p.units, conversion)) for p in line.pieces)
     )
 
 
@@ -127,7 +128,7 @@ def _include(line: Priced, terms: Terms, share: Share) -> Priced:
         return line
     pieces, whole = [], left
     for piece in line.pieces:
-        taken = max(Fraction(0), min(left, piece.units))
+        taken = Fraction(0) if piece.fee else max(Fraction(0), min(left, piece.units))
         pieces.append(replace(piece, units=piece.units - taken))
         left = whole if terms.price.tiers_span_months is not None else left - taken
     return line.repieced(tuple(pieces))
@@ -164,7 +165,9 @@ def _parts(piece: Piece) -> tuple[Part, ...]:
     parts = MODELS[type(piece.charge)].exact(piece.charge, piece.units)
     if piece.label is None and piece.sign == 1:
         return parts
-    return tuple(replace(p, amount=piece.sign * p.amount, piece=piece.label) for p in parts)
+    return tuple(
+        replace(p, amount=piece.sign * p.amount, piece=piece.label, sign=piece.sign) for p in parts
+    )
 
 
 # 4 commitment: what each piece costs at least, and at which rate beyond

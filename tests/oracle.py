@@ -268,6 +268,9 @@ def amount_of(
     included = Fraction(price.included or 0) * (1 if terms.fixed or spanned else terms_share)
     amount, left = Fraction(0), included
     for piece in pieces:
+        if piece.fee:
+            amount += piece.sign * piece.price(piece.units)
+            continue
         units = piece.units if price.convert is None else converted(price.convert, piece.units)
         taken = max(Fraction(0), min(left, units))
         left = included if spanned else left - taken

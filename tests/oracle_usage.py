@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -43,6 +43,7 @@ class Priced:
     price: Callable[[Fraction], Fraction]
     units: Fraction
     sign: int = 1
+    fee: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,11 @@ def _group(catalog: Catalog, customer: Any, terms: Any, group: Any, stay: Stay) 
         for since, until in (span for span in stay.spans if span[1] > stay.low):
             upto = [e for e in same if since <= e.time < min(until, stay.high)]
             before = [e for e in same if since <= e.time < stay.low]
-            pieces += _rows(terms, upto, amount)
-            if since < stay.low:
-                pieces += [Priced(p.price, p.units, -1) for p in _rows(terms, before, amount)]
+            always = terms.meter.aggregation in ADDITIVE and not price.group_by
+            if upto or always:
+                pieces += _rows(terms, upto, amount)
+            if since < stay.low and (before or always):
+                pieces += [replace(p, sign=-1) for p in _rows(terms, before, amount)]
         return Used(text, quantity, count, pieces)
     if isinstance(charge, Dynamic):
         cost = sum((Fraction(e.cost) for e in now if e.cost is not None), Fraction(0))
@@ -147,11 +150,9 @@ def _rows(terms: Any, events: list[Event], amount: Callable[..., Fraction]) -> l
 
 def _row(charge: Any, units: Fraction) -> Priced:
     """A fee of a row is due once where anything was used in it."""
-    return Priced(partial(charged, charge), Fraction(bool(units)) if _is_fee(charge) else units)
-
-
-def _is_fee(charge: Any) -> bool:
-    return isinstance(charge, Flat)
+    if isinstance(charge, Flat):
+        return Priced(partial(charged, charge), Fraction(bool(units)), fee=True)
+    return Priced(partial(charged, charge), units)
 
 
 def _planned(catalog: Catalog, customer: Any, terms: Any, events: list[Event], stay: Stay) -> Used:

@@ -207,9 +207,9 @@ def show_explanation(to: Console, explained: dict[str, Any]) -> None:
 
 
 def _part_row(part: dict[str, Any]) -> Sequence[str]:
-    bounds = ""
+    bounds = f"{part['piece']} " if part.get("piece") else ""
     if part["tier"] is not None:
-        bounds = f"{part['tier']}: over {part['units_from']} up to {part['units_to'] or 'any'}"
+        bounds += f"{part['tier']}: over {part['units_from']} up to {part['units_to'] or 'any'}"
     units = part["units"]
     if part["package_size"]:
         units = f"{units} in {part['priced']} × {part['package_size']}"

@@ -39,10 +39,10 @@ class NotCovered(DomainError):
 class Part:
     """One step of a charge as it is explained: what was priced, how, and what it came to.
 
-    ``amount`` = min(``priced`` × ``unit_price`` + ``flat_fee``, ``maximum``). ``priced`` is
-    ``units``, or whole packages of ``package_size`` of them. Bounds are null outside tiers.
-    ``piece`` says which piece of a line this is of, where it is priced in pieces; what is taken
-    off again (units that were priced before) has its ``amount`` turned round.
+    ``amount`` = ``sign`` × min(``priced`` × ``unit_price`` + ``flat_fee``, ``maximum``).
+    ``priced`` is ``units``, or whole packages of ``package_size`` of them. Bounds are null outside
+    tiers. ``piece`` says which piece of a line this is of, where it is priced in pieces; ``sign``
+    is -1 for what is taken off again (units that were priced before).
     """
 
     units: Fraction
@@ -56,6 +56,7 @@ class Part:
     units_from: Decimal | None = None
     units_to: Decimal | None = None
     piece: str | None = None
+    sign: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

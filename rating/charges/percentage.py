@@ -30,9 +30,13 @@ def _columns(lines: pl.DataFrame, shares: pl.DataFrame) -> pl.DataFrame:
 
 def _exact(charge: Percentage, units: Fraction) -> tuple[Part, ...]:
     free = Fraction(charge.free_units or 0)
-    priced = max(ZERO, units - free) if units > 0 else units
-    share = hundredth(charge.percent)
-    return (Part(units=units, priced=priced, unit_price=share, amount=priced * Fraction(share)),)
+    taken = max(ZERO, min(free, units))
+    parts = [_part(units - taken, hundredth(charge.percent))]
+    return tuple([*parts, _part(taken, Decimal(0))] if taken else parts)
+
+
+def _part(units: Fraction, share: Decimal) -> Part:
+    return Part(units=units, priced=units, unit_price=share, amount=units * Fraction(share))
 
 
 def _bound(charge: Percentage) -> Bound:

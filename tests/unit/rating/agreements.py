@@ -18,7 +18,8 @@ PRODUCTS = ("api", "fee", "store")
 
 days = st.integers(0, 300).map(lambda n: (START + timedelta(days=n)).isoformat())
 starts = st.integers(0, 60).map(lambda n: (START + timedelta(days=n)).isoformat())
-money = st.one_of(decimals(0, 60, 2), decimals(0, 400, 0), decimals(0, 9, 5))
+unit_prices = st.one_of(decimals(1, 9, 3), decimals(1, 40, 2), st.sampled_from(["-0.75", "0.3333"]))
+money = st.one_of(decimals(5, 60, 2), decimals(50, 900, 0), decimals(0, 9, 5))
 scoped = maybe(products=st.lists(st.sampled_from(PRODUCTS), min_size=1, max_size=2, unique=True))
 months = st.sampled_from([1, 1, 2, 3, 5, 12])
 
@@ -39,7 +40,7 @@ def discounts(draw: Any) -> list[Tree]:
     for _ in range(draw(st.integers(1, 3))):
         body = draw(
             st.one_of(
-                st.fixed_dictionaries({"percent": decimals(0, 99, 2)}),
+                st.fixed_dictionaries({"percent": decimals(1, 99, 2)}),
                 st.fixed_dictionaries({"amount": money}),
             )
         )
@@ -117,7 +118,7 @@ def trees(draw: Any) -> Tree:
     more = st.lists(st.sampled_from(PRODUCTS), min_size=1, max_size=3)
     for product in ("api", *draw(more)):
         price: Tree = {"product": product, "id": f"p{len(prices)}"}
-        amount = draw(st.one_of(decimals(0, 9, 3), decimals(-1, 9, 2)))
+        amount = draw(unit_prices)
         if product == "fee":
             price["charge"] = {"model": "flat", "amount": amount}
             price["invoicing"] = draw(cadences(*TIMINGS, *TIMINGS, "once"))
@@ -143,6 +144,9 @@ def trees(draw: Any) -> Tree:
     }
 
 
+values = st.one_of(st.integers(1_000, 60_000), st.integers(1_000, 9_999), st.integers(-2_000, 0))
+
+
 @st.composite
 def events(draw: Any) -> list[Event]:
     """Usage of both meters over a year and a half."""
@@ -150,7 +154,7 @@ def events(draw: Any) -> list[Event]:
     for n in range(draw(st.integers(8, 20))):
         start = datetime(START.year, START.month, START.day, tzinfo=UTC)
         micros = to_micros(start) + draw(st.integers(0, 300 * 86_400)) * 1_000_000
-        value = Decimal(draw(st.integers(-2_000, 60_000))).scaleb(-3)
+        value = Decimal(draw(values)).scaleb(-3)
         meter = draw(st.sampled_from(["api", "store"]))
         found.append(
             Event(meter=meter, subject="c", time=micros, received_at=micros + 1 + n, value=value)

@@ -15,6 +15,7 @@ from catalog.clock import to_datetime, to_micros
 from catalog.events import FACTS
 from catalog.grammar import parse_document
 from catalog.ids import MeterId
+from catalog.money import plain
 from catalog.snapshot import Catalog
 from storage.memory.facts import MemoryFactSource
 from tests.oracle import Event
@@ -410,7 +411,7 @@ def facts_of(catalog: Catalog, found: list[Event]) -> pl.DataFrame:
             "time": to_datetime(event.time),
             "received_at": to_datetime(event.received_at),
             "value": None if spec.as_text else event.value,
-            "text": None if not spec.as_text else str(event.value),
+            "text": None if not spec.as_text else plain(event.value),
             "dimensions": dimensions_text(dict(event.dimensions)),
         }
         cost = {"spec": meter.reading("data.cost").id, "value": event.cost, "text": None}

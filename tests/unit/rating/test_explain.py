@@ -35,11 +35,16 @@ def recomputed(told: dict) -> str:
 
 def _taken(step: str, value: Fraction, stated: Fraction | None, told: dict) -> Fraction:
     match step:
+        case "convert" if told["pieces"]:
+            return _converted(told, stated)
+        case "included" if told["pieces"]:
+            return _included(told, stated)
         case "convert":
             return _rounded(value * stated, told["price"])
         case "included":
             return max(Fraction(0), value - stated) if value > 0 else value
         case "charge":
+            _check_pieces(told)
             return sum((_part(part) for part in told["parts"]), Fraction(0))
         case "maximum":
             return min(value, stated)
@@ -47,6 +52,38 @@ def _taken(step: str, value: Fraction, stated: Fraction | None, told: dict) -> F
             return max(value, stated)
         case _:
             return value * stated
+
+
+def _converted(told: dict, factor: Fraction) -> Fraction:
+    """Every piece converted by itself; fees are not."""
+    total = Fraction(0)
+    for piece in told["pieces"]:
+        if piece["fee"] == "false":
+            found = _rounded(Fraction(piece["quantity"]) * factor, told["price"])
+            assert Fraction(piece["converted"]) == found
+            total += int(piece["sign"]) * found
+    return total
+
+
+def _included(told: dict, stated: Fraction) -> Fraction:
+    """Taken off one piece after the other; where tiers accumulate, off each."""
+    total, left = Fraction(0), stated
+    for piece in told["pieces"]:
+        if piece["fee"] == "true":
+            continue
+        units = Fraction(piece["converted"])
+        taken = max(Fraction(0), min(left, units))
+        left = stated if told["price"]["tiers_span_months"] else left - taken
+        assert Fraction(piece["units"]) == units - taken
+        total += int(piece["sign"]) * (units - taken)
+    return total
+
+
+def _check_pieces(told: dict) -> None:
+    """Every part is of a piece there is, and the parts of a line have the units of its pieces."""
+    pieces = {(piece["piece"], piece["sign"]) for piece in told["pieces"]}
+    if pieces:
+        assert {(part["piece"], part["sign"]) for part in told["parts"]} <= pieces
 
 
 def _rounded(value: Fraction, price: dict) -> Fraction:
@@ -65,8 +102,8 @@ def _part(part: dict) -> Fraction:
     assert priced == Fraction(part["priced"])
     amount = priced * Fraction(part["unit_price"]) + Fraction(part["flat_fee"])
     amount = amount if part["maximum"] is None else min(amount, Fraction(part["maximum"]))
-    assert amount == Fraction(part["amount"])
-    return amount
+    assert int(part["sign"]) * amount == Fraction(part["amount"])
+    return int(part["sign"]) * amount
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

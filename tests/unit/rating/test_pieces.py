@@ -159,6 +159,8 @@ def test_a_capacity_beyond_its_last_plan_is_refused():
             [50, 100, 250, 400],
             "11.15",
         ),
+        ("percent: '1.3', fixed: '2', free_units: '250'", [100, 150, 50], "2.65"),
+        ("percent: '10', event_minimum: '5', event_maximum: '5'", [1, 50, 100], "15"),
         ("percent: '1.3', fixed: '2'", [50, 100, 250, 400], "18.4"),
         ("percent: '0', fixed: '2'", [50, 100, 250, 400], "8"),
         ("percent: '2.99', event_minimum: '1.75', event_maximum: '12'", [10, 80, 10000], "16.14"),

@@ -153,29 +153,28 @@ def test_an_amended_commitment_holds_for_the_whole_window_it_ends():
 YEARLY = {"every_months": "12"}
 
 
-def test_credits_burn_by_priority_then_expiry_then_age():
-    """Of four: the low priority number, then what expires, then the older, then the rest."""
-    catalog = business(
-        credits=[
-            {"id": "young", "amount": "10", "effective_at": "2026-01-20"},
-            {"id": "old", "amount": "10", "effective_at": "2026-01-10"},
-            {"id": "soon", "amount": "10", "expires_at": "2026-06-01"},
-            {"id": "first", "amount": "10", "priority": "-1"},
-        ]
-    )
-    usage = Usage(catalog).add("api", "s", "2026-01-25T00:00:00", "33")
-    spec = PeriodSpec.parse("2026-01")
-    lines = rate(catalog, period=spec, source=usage.source(), as_of=LATER).lines
-    credits_ = lines.filter(kind="credit")
-    assert sorted(map(float, credits_["amount"])) == [-10, -10, -10, -3]
-    versions = dict(credits_.select("amount", "price_version").rows())
-    younger = rate(
-        business(credits=[{"id": "young", "amount": "10", "effective_at": "2026-01-20"}]),
-        period=spec,
-        source=usage.source(),
-        as_of=LATER,
-    ).lines.filter(kind="credit")
-    assert younger["price_version"][0] == versions[min(versions, key=abs)]
+CREDITS = [
+    {"id": "young", "amount": "1", "effective_at": "2026-01-20"},
+    {"id": "old", "amount": "2", "effective_at": "2026-01-10"},
+    {"id": "soon", "amount": "4", "expires_at": "2026-06-01"},
+    {"id": "first", "amount": "8", "priority": "-1"},
+]
+
+
+@pytest.mark.parametrize(
+    ("used", "burned"),
+    [
+        ("7", ["-7"]),
+        ("9", ["-8", "-1"]),
+        ("12.5", ["-8", "-4", "-0.5"]),
+        ("14.1", ["-8", "-4", "-2", "-0.1"]),
+        ("99", ["-8", "-4", "-2", "-1"]),
+    ],
+)
+def test_credits_burn_by_priority_then_expiry_then_age(used, burned):
+    """The low priority number, then what expires, then the older, then the rest."""
+    rows = billed(business(credits=CREDITS), "2026-01", ("2026-01-25", used))
+    assert sorted((a for _, kind, a in rows if kind == "credit"), key=float) == burned
 
 
 def test_a_credit_is_carried_until_it_is_used_up_and_never_pays_below_zero():
@@ -184,6 +183,22 @@ def test_a_credit_is_carried_until_it_is_used_up_and_never_pays_below_zero():
     used = [("2026-01-05", "70"), ("2026-02-05", "70"), ("2026-03-05", "70")]
     found = [dict(row[1:] for row in billed(catalog, f"2026-0{m}", *used)) for m in (1, 2, 3)]
     assert [rows.get("credit") for rows in found] == ["-70", "-30", None]
+
+
+@pytest.mark.parametrize(
+    ("credit", "paid"),
+    [
+        ({"expires_at": "2026-01-20"}, None),
+        ({"expires_at": "2026-02-01"}, "-20"),
+        ({"effective_at": "2026-01-20"}, "-20"),
+        ({"effective_at": "2026-02-01"}, None),
+    ],
+)
+def test_a_credit_pays_what_falls_due_while_it_is_in_force(credit, paid):
+    """Usage in arrears falls due in the last instant of its month."""
+    catalog = business(credits=[{"id": "c", "amount": "50"} | credit])
+    rows = billed(catalog, "2026-01", ("2026-01-05", "20"))
+    assert {kind: amount for _, kind, amount in rows}.get("credit") == paid
 
 
 def test_a_credit_on_a_product_pays_for_that_alone():

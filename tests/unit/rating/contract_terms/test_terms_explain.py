@@ -101,6 +101,7 @@ def test_an_amendment_that_repeats_what_stands_changes_nothing(tree, found, day)
     """Restating the discounts and commitments at any time gives the same amounts."""
     contract = tree["contracts"]["k"]
     contract.pop("amendments", None)
+    contract["end"] = "2026-09-01"
     source = source_of(catalog_from(tree), found)
     spec = PeriodSpec.parse("2026")
     before = rate(catalog_from(tree), period=spec, source=source, as_of=LATER).lines
