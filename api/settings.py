@@ -2,7 +2,7 @@
 
 The only module that reads the environment. The supervisor hands its children the whole tree as
 environment variables (:meth:`Settings.environment`), so that what the command line changed holds
-for them too. Lower packages never see this: they are handed plain values by ``api/wiring.py``.
+for them too. Lower packages never see this: they are handed plain values by ``api/wiring``.
 """
 
 from __future__ import annotations

@@ -162,5 +162,3 @@ class Pricebook:
     prices: tuple[Price, ...]
     prorate: Prorate = Prorate.NO
     entitlements: tuple[Entitlement, ...] = field(default=())
-    effective_from: Moment | None = None
-    effective_until: Moment | None = None

@@ -94,11 +94,6 @@ class Ingestor:
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fsync")
 
-    @property
-    def queued(self) -> tuple[int, int]:
-        """Events and bytes that wait, those of the running group included."""
-        return self._events, self._size_bytes
-
     def check_room(self) -> None:
         """Refuse early, before a body is read.
 

@@ -60,10 +60,6 @@ class Step:
     stated: Callable[[Terms, Share], Fraction | None]
 
 
-def _fraction(number: Decimal | None) -> Fraction | None:
-    return None if number is None else Fraction(number)
-
-
 def _scaled(number: Decimal | None, share: Fraction) -> Fraction | None:
     return None if number is None else Fraction(number) * share
 

@@ -195,7 +195,7 @@ class Timelines:
             return None, {}
         chain = self._pricebook(contract.pricebook)
         version = version_at(chain, instant, zone)
-        if version is None or not in_force(version.value, instant, zone):
+        if version is None:
             return chain.versions[0].value, {}
         book = version.value
         live = [price for price in book.prices if in_force(price, instant, zone)]
@@ -269,13 +269,8 @@ class Timelines:
         key = (book, zone.key)
         if key not in self._cuts:
             versions = self._pricebook(book).versions
-            values = [version.value for version in versions]
-            prices = [price for value in values for price in value.prices]
-            self._cuts[key] = [
-                *bounds(versions, zone),
-                *bounds(values, zone),
-                *bounds(prices, zone),
-            ]
+            prices = [price for version in versions for price in version.value.prices]
+            self._cuts[key] = [*bounds(versions, zone), *bounds(prices, zone)]
         return self._cuts[key]
 
     def _cuts_of_products(self) -> list[Micros]:

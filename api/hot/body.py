@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
-from api.models.page import LIMIT_DEFAULT, LIMIT_MAX
+from api.paging import LIMIT_DEFAULT, LIMIT_MAX
+from api.parameters import UnknownParameter
 from api.relay import ClientGone
 from catalog.errors import DomainError, FieldError, InvalidRequest
 from ingest.batch import BodyTooLarge, IngestLimits
@@ -20,12 +21,6 @@ class RequestTimeout(DomainError):
     """The body did not arrive in time."""
 
     code = "request_timeout"
-
-
-class UnknownParameter(InvalidRequest):
-    """A query parameter is not one of the route's: a typo would silently change the answer."""
-
-    code = "unknown_parameter"
 
 
 class Budget:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.models.page import LIMIT_DEFAULT, LIMIT_MAX
+from api.paging import LIMIT_DEFAULT, LIMIT_MAX
 
 _EVENT_TYPES = (
     "application/json",

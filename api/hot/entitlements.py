@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags, read_page
 from api.hot.dispatch import respond_json
-from api.models.page import paginate
+from api.paging import slice_page
 from catalog.clock import Clock, to_rfc3339
 from catalog.errors import FieldError, InvalidRequest
 from catalog.ids import CustomerId, FeatureId
@@ -155,8 +155,9 @@ class ReadEntitlements:
         cursor = None
         if named is None:
             limit, after = read_page(scope)
-            page = paginate(features_of(self._schedules(), customer), limit, after, key=str)
-            wanted, cursor = list(page.items), page.next_cursor
+            filed = features_of(self._schedules(), customer)
+            page, cursor = slice_page(filed, limit, after, key=str)
+            wanted = list(page)
         else:
             read_flags(scope, ())
             wanted = [FeatureId(named)]

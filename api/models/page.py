@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
-from catalog.errors import FieldError, InvalidRequest
+from api.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX, slice_page
 
 T = TypeVar("T")
-
-LIMIT_DEFAULT = 100
-LIMIT_MAX = 1_000
-CURSOR_CHARS_MAX = 2_048
 
 Limit = Annotated[
     int, Query(ge=1, le=LIMIT_MAX, description="Items a page, at most 1,000.", examples=[100])
@@ -28,14 +22,6 @@ Cursor = Annotated[
     Query(max_length=CURSOR_CHARS_MAX, description="next_cursor of the page before, as it was."),
 ]
 """A ``cursor`` parameter: ``cursor: Cursor = None``."""
-
-
-class InvalidCursor(InvalidRequest):
-    """The cursor is not one this list handed out."""
-
-    def __init__(self) -> None:
-        error = FieldError(pointer="?cursor", detail="not a cursor of this list")
-        super().__init__("the cursor cannot be read", errors=[error])
 
 
 class Page(BaseModel, Generic[T]):
@@ -54,72 +40,10 @@ def paginate(
     *,
     key: Callable[[T], str] | None = None,
 ) -> Page[T]:
-    """The page of ``items`` that follows ``cursor``.
-
-    With ``key``, items must be sorted by it and it must be unique: the cursor then names the last
-    item seen, so insertions and deletions between two calls neither repeat nor skip the others.
-    Without, the cursor is a position.
+    """One page of ``items``: see :func:`api.paging.slice_page`.
 
     Raises:
         InvalidCursor: the cursor was not made here.
     """
-    after = None if cursor is None else decode_cursor(cursor)
-    start = _start(items, after, key)
-    chosen = items[start : start + limit]
-    if start + limit >= len(items):
-        return Page(items=chosen)
-    last = str(start + limit) if key is None else key(chosen[-1])
-    return Page(items=chosen, next_cursor=encode_cursor(last))
-
-
-def encode_cursor(position: str) -> str:
-    """``position`` as an opaque token, for lists that page inside their store."""
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> str:
-    """What :func:`encode_cursor` was given.
-
-    Raises:
-        InvalidCursor: it is no such token.
-    """
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-        raise InvalidCursor from error
-
-
-def encode_place(as_of: int, start: int) -> str:
-    """A cursor of a list that is computed for every page: where, and as of which instant.
-
-    So all pages are pages of one list, whatever happened in between.
-    """
-    return encode_cursor(f"{as_of}/{start}")
-
-
-def decode_place(cursor: str | None) -> tuple[int, int | None]:
-    """Where a page begins, and the instant its list was made at (None on the first page).
-
-    Raises:
-        InvalidCursor: :func:`encode_place` did not make it.
-    """
-    if cursor is None:
-        return 0, None
-    as_of, _, start = decode_cursor(cursor).partition("/")
-    if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (as_of, start)):
-        raise InvalidCursor
-    return int(start), int(as_of)
-
-
-def _start(items: Sequence[T], after: str | None, key: Callable[[T], str] | None) -> int:
-    if after is None:
-        return 0
-    if key is None:
-        if not after.isascii() or not after.isdecimal() or len(after) > 18:
-            raise InvalidCursor
-        return int(after)
-    for index, item in enumerate(items):
-        if key(item) > after:
-            return index
-    return len(items)
+    chosen, following = slice_page(items, limit, cursor, key=key)
+    return Page(items=chosen, next_cursor=following)

@@ -15,7 +15,8 @@ from api.editing import Editor, LinesToRerate, version_view
 from api.freshness import AsOfInFuture
 from api.models.catalog import ApplyRequest, read_apply_request
 from api.models.instants import Instant
-from api.models.page import LIMIT_DEFAULT, Cursor, Limit, paginate
+from api.models.page import Cursor, Limit, paginate
+from api.paging import LIMIT_DEFAULT
 from api.routes.bodies import read_json
 from api.routes.principal import require
 from api.routes.strict import StrictRoute

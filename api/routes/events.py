@@ -14,13 +14,12 @@ from starlette.responses import Response
 
 from api.eventlog import EventLog, EventPage, place_of, place_text
 from api.models.instants import Instant
-from api.models.page import (
+from api.models.page import Cursor, Limit
+from api.paging import (
     CURSOR_CHARS_MAX,
     LIMIT_DEFAULT,
     LIMIT_MAX,
-    Cursor,
     InvalidCursor,
-    Limit,
     decode_cursor,
     encode_cursor,
 )

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.auth import Principal
-from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
+from api.models.page import Cursor, Limit, Page, paginate
+from api.paging import LIMIT_DEFAULT
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from catalog.clock import Clock, Micros, to_micros, to_rfc3339

@@ -7,7 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, decode_place, encode_place
+from api.models.page import Cursor, Limit, Page
+from api.paging import LIMIT_DEFAULT, decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.routes.totals import Period, instant, items_of

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.models.instants import Instant
-from api.models.page import LIMIT_DEFAULT, Cursor, Limit, Page, paginate
+from api.models.page import Cursor, Limit, Page, paginate
+from api.paging import LIMIT_DEFAULT
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from catalog.clock import Clock, to_micros, to_rfc3339

@@ -12,14 +12,9 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.parameters import UnknownParameter
 from api.routes.bodies import read_json
 from catalog.errors import FieldError, InvalidRequest
-
-
-class UnknownParameter(InvalidRequest):
-    """A query parameter is not one of the route's: a typo would silently change the answer."""
-
-    code = "unknown_parameter"
 
 
 class StrictRoute(APIRoute):

@@ -13,14 +13,8 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from api.models.instants import Instant
-from api.models.page import (
-    LIMIT_DEFAULT,
-    Cursor,
-    Limit,
-    decode_place,
-    encode_place,
-    paginate,
-)
+from api.models.page import Cursor, Limit, paginate
+from api.paging import LIMIT_DEFAULT, decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.totals import Question, RatedTotals, Totals

@@ -12,13 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.models.instants import Instant
-from api.models.page import (
-    CURSOR_CHARS_MAX,
-    LIMIT_DEFAULT,
-    LIMIT_MAX,
-    decode_place,
-    encode_place,
-)
+from api.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX, decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.usage import MeterUsage, UsageQuery, moments

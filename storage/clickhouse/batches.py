@@ -29,15 +29,6 @@ EVENTS = pl.Schema(
 """One row an event: RECORDS of kind event with their node."""
 
 SCHEMAS = {Table.EVENTS: EVENTS, Table.FACTS: FACTS, Table.VOIDS: VOIDS}
-MARKER = pl.Schema(
-    {
-        "marker": pl.Boolean(),
-        "first_seq": pl.Int64(),
-        "last_seq": pl.Int64(),
-        "batch_rows": pl.Int64(),
-        "specs": pl.List(pl.String()),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

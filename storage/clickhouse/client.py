@@ -117,13 +117,6 @@ class ClickHouse:
         with self._client() as client:
             client.raw_insert(table, list(rows.columns), _once(rows), settings, "Arrow")
 
-    def ping(self) -> bool:
-        """Whether it answers."""
-        try:
-            return self.query("SELECT 1 AS one").height == 1
-        except Unavailable:
-            return False
-
     def close(self) -> None:
         """Close the idle clients. Call it when nothing is under way."""
         with self._lock:

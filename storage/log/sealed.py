@@ -21,7 +21,8 @@ from catalog.ids import NodeId, Seq
 from storage.log.files import Files
 from storage.log.frames import FORMAT_VERSION, LogCorrupt, LogTooNew
 from storage.log.hot import HotFile
-from storage.log.layout import PARTIAL_SUFFIX, SegmentRange, segment_name
+from storage.log.layout import SegmentRange, segment_name
+from storage.log.replace import replace_file
 
 ROW_GROUP_ROWS = 1 << 16
 _READ_BYTES = 8 << 20
@@ -177,30 +178,16 @@ def seal(directory: Path, hot: HotFile, *, node: NodeId, files: Files) -> Manife
     content = buffer.getvalue()
     path = directory / f"{segment_name(hot.first_seq, hot.next_seq - 1)}.parquet"
     manifest = describe(records, node=node, content=content, path=path)
-    _write(path, content, files=files)
+    replace_file(path, content, files=files)
     check_digest(manifest, files=files)
     _compare(records, manifest, files=files)
-    _write(path.with_suffix(".json"), encode_manifest(manifest), files=files)
+    replace_file(path.with_suffix(".json"), encode_manifest(manifest), files=files)
     segment = SegmentRange(first_seq=manifest.first_seq, last_seq=manifest.last_seq)
     if read_manifest(directory, segment, node=node, files=files) != manifest:
         raise LogCorrupt("it reads back otherwise", file=str(path.with_suffix(".json")), offset=0)
     files.unlink(hot.path)
     files.fsync_dir(directory)
     return manifest
-
-
-def _write(path: Path, content: bytes, *, files: Files) -> None:
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    if partial.name in files.names(path.parent):
-        files.unlink(partial)
-    file = files.create(partial)
-    try:
-        file.write_at([content], 0)
-        file.fdatasync()
-    finally:
-        file.close()
-    files.rename(partial, path)
-    files.fsync_dir(path.parent)
 
 
 def _compare(records: pl.DataFrame, manifest: Manifest, *, files: Files) -> None:

@@ -20,6 +20,7 @@ PACKAGES = (
     "rating",
     "entitlements",
     "catalog",
+    "clients/python/tallyman_client",
 )
 FUNCTION_LINES_MAX = 40
 FILE_LINES_MAX = 500

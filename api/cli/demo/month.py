@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 
 MONTH_START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
-MONTH_END_US = 1_769_904_000_000_000  # 2026-02-01T00:00:00Z
 MODELS = ("small", "medium", "large")
 REGIONS = ("eu", "us", "ap")
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from storage.log.files import Files
 from storage.log.identity.run import RunRange
-from storage.log.layout import PARTIAL_SUFFIX
+from storage.log.replace import replace_file
 
 CHECKPOINT_VERSION = 1
 CHECKPOINT_NAME = "checkpoint"
@@ -57,21 +57,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, files: Files) -
         "voids_crc32c": google_crc32c.value(voids),
     }
     head = json.dumps({**document, "digest": _digest(document)}).encode()
-    _replace(directory / CHECKPOINT_NAME, head + b"\n" + voids, files=files)
-
-
-def _replace(path: Path, content: bytes, *, files: Files) -> None:
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    if partial.name in files.names(path.parent):
-        files.unlink(partial)
-    file = files.create(partial)
-    try:
-        file.write_at([content], 0)
-        file.fdatasync()
-    finally:
-        file.close()
-    files.rename(partial, path)
-    files.fsync_dir(path.parent)
+    replace_file(directory / CHECKPOINT_NAME, head + b"\n" + voids, files=files)
 
 
 def read_checkpoint(directory: Path, *, node: str, files: Files) -> Checkpoint:

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.models.page import (
-    InvalidCursor,
-    decode_cursor,
-    decode_place,
-    encode_cursor,
-    encode_place,
-    paginate,
-)
+from api.models.page import paginate
+from api.paging import InvalidCursor, decode_cursor, decode_place, encode_cursor, encode_place
 
 
 def identity(item: str) -> str:
