@@ -15,6 +15,8 @@ FROM python:3.11-slim
 RUN useradd --system --uid 10001 tallyman && install -d -o tallyman /data
 COPY --from=build /opt/tallyman /opt/tallyman
 USER tallyman
+# Compiled kernels are kept with the data: nothing else is written to.
+ENV NUMBA_CACHE_DIR=/data/compiled
 VOLUME /data
 EXPOSE 8080
 ENTRYPOINT ["/opt/tallyman/bin/tallyman", "serve", "--data", "/data", "--host", "0.0.0.0"]

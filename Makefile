@@ -21,6 +21,7 @@ $(BIN)/python:
 
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m ingest.warm
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python

@@ -27,7 +27,9 @@ from entitlements.schedules import CurrentSchedules
 from ingest.batch import Checked, Columns, IngestLimits
 from ingest.commit import Ingestor
 from ingest.group import Outcome
+from ingest.scan import BodyReader
 from ingest.values import IngestRules
+from ingest.warm import warm_up
 from storage.log.home import LogLimits
 from storage.log.identity_index import DiskIdentityIndex
 from storage.log.node_log import NodeLog
@@ -79,6 +81,7 @@ def open_node(context: NodeContext) -> Callable[[], Awaitable[OpenNode]]:
         NodeTaken: the node's name belongs to another data directory.
     """
     settings = context.settings
+    warm_up()
     context.registry.register(context.name, f"{instance_of(settings.data)}/{context.name}")
     log = NodeLog.open(
         settings.data / "nodes" / context.name,
@@ -105,7 +108,20 @@ def open_node(context: NodeContext) -> Callable[[], Awaitable[OpenNode]]:
 
 def _make(context: NodeContext, log: NodeLog, index: DiskIdentityIndex) -> OpenNode:
     limits = ingest_limits(context.settings)
-    ingestor = Ingestor(log=log, index=index, reader=log, limits=limits, between=log.roll_if_due)
+    rules = CurrentRules()
+    context.snapshots.subscribe(rules.follow)
+
+    def body_reader() -> BodyReader:
+        return BodyReader(limits=limits, rules=rules, clock=context.clock)
+
+    ingestor = Ingestor(
+        log=log,
+        index=index,
+        reader=log,
+        bodies=body_reader(),
+        limits=limits,
+        between=log.roll_if_due,
+    )
 
     async def close() -> None:
         await ingestor.close()
@@ -115,19 +131,20 @@ def _make(context: NodeContext, log: NodeLog, index: DiskIdentityIndex) -> OpenN
     return OpenNode(
         pipeline=ingestor,
         last_received_at=lambda: log.last_received_at,
-        handlers=_handlers(context, ingestor, limits),
+        handlers=_handlers(context, ingestor, limits, body_reader),
         close=close,
     )
 
 
 def _handlers(
-    context: NodeContext, ingestor: Ingestor, limits: IngestLimits
+    context: NodeContext,
+    ingestor: Ingestor,
+    limits: IngestLimits,
+    body_reader: Callable[[], BodyReader],
 ) -> dict[tuple[str, str], ASGIApp]:
     route = IngestRoute.build(ingestor, limits)
-    rules = CurrentRules()
-    context.snapshots.subscribe(rules.follow)
     return {
-        EVENTS: IngestEvents(route, clock=context.clock, rules=rules),
+        EVENTS: IngestEvents(route, body_reader),
         VOID: VoidEvents(route),
         **_entitlement_handlers(context, ingestor),
     }
@@ -166,7 +183,12 @@ def _submit_usage(ingestor: Ingestor) -> Callable[[pl.DataFrame], Awaitable[Outc
 
     async def submit(events: pl.DataFrame) -> Outcome:
         size_bytes = events.height * _USAGE_BYTES
-        checked = Checked(events=Columns.of(events), rejected=[], size_bytes=size_bytes)
+        checked = Checked(
+            records=Columns.of(events).records(),
+            index=range(events.height),
+            rejected=[],
+            size_bytes=size_bytes,
+        )
         return await ingestor.submit(checked)
 
     return submit

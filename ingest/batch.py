@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import SECOND_US
 from catalog.errors import DomainError
@@ -35,6 +37,18 @@ APPENDED = pl.Schema(
     {name: kind for name, kind in RECORDS.items() if name not in {"seq", "received_at"}}
 )
 """RECORDS as they are before the log numbers them."""
+
+_ARROW_TYPES = {
+    pl.UInt8(): pa.uint8(),
+    pl.String(): pa.string(),
+    INSTANT: pa.timestamp("us", tz="UTC"),
+    pl.Boolean(): pa.bool_(),
+    pl.Int64(): pa.int64(),
+}
+APPENDED_ARROW = pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in APPENDED.items()])
+"""APPENDED as the log stores it: events are never anything but Arrow on their way there."""
+
+_EVENT_KIND = np.full(1 << 16, RecordKind.EVENT.value, np.uint8)
 
 
 class UnreadableBody(DomainError):
@@ -130,21 +144,13 @@ class Columns:
     def __len__(self) -> int:
         return len(self.source)
 
-    def records(self) -> pl.DataFrame:
-        """The same as APPENDED records, once validated."""
-        given = [time is not None for time in self.time]
-        return pl.DataFrame(
-            [
-                pl.Series("kind", np.full(len(self), RecordKind.EVENT.value, np.uint8)),
-                pl.Series("source", self.source, pl.String),
-                pl.Series("id", self.id, pl.String),
-                pl.Series("type", self.type, pl.String),
-                pl.Series("subject", self.subject, pl.String),
-                pl.Series("time", self.time, pl.Int64).cast(INSTANT),
-                pl.Series("time_given", given, pl.Boolean),
-                pl.Series("data", self.data, pl.String),
-                pl.Series("target", [None], pl.Int64).new_from_index(0, len(self)),
-            ]
+    def records(self) -> pa.RecordBatch:
+        """The same as APPENDED_ARROW events, once validated."""
+        given = np.array([time is not None for time in self.time], np.bool_)
+        micros = np.array([0 if time is None else time for time in self.time], np.int64)
+        texts = (self.source, self.id, self.type, self.subject, self.data)
+        return event_records(
+            [pa.array(column, pa.string()) for column in texts], micros=micros, given=given
         )
 
     @classmethod
@@ -174,26 +180,63 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A body that was validated: what may be accepted, and every rejection so far, by index."""
+    """A body that was validated: what may be accepted, and every rejection so far, by index.
 
-    events: Columns
+    ``records`` are APPENDED_ARROW events, ``index`` their places in the body.
+    """
+
+    records: pa.RecordBatch
+    index: Sequence[int]
     rejected: list[Rejection]
     size_bytes: int = 0
 
     def __len__(self) -> int:
-        return len(self.events)
+        return int(self.records.num_rows)
 
 
-def joined(many: Sequence[Columns]) -> Columns:
-    """Several bodies' events as one, in the order given."""
-    if len(many) == 1:
-        return many[0]
-    return Columns(
-        index=[index for one in many for index in one.index],
-        source=[text for one in many for text in one.source],
-        id=[text for one in many for text in one.id],
-        type=[text for one in many for text in one.type],
-        subject=[text for one in many for text in one.subject],
-        time=[time for one in many for time in one.time],
-        data=[text for one in many for text in one.data],
-    )
+def event_records(
+    texts: Sequence[pa.StringArray],
+    *,
+    micros: npt.NDArray[np.int64],
+    given: npt.NDArray[np.bool_],
+) -> pa.RecordBatch:
+    """APPENDED_ARROW events.
+
+    Args:
+        texts: source, id, type, subject and data.
+        micros: their times, which must not be changed afterwards; anything where none was given.
+        given: whether there is a time.
+    """
+    rows = len(given)
+    source, identity, kind, subject, data = texts
+    bits = pa.py_buffer(np.packbits(given, bitorder="little"))
+    ones = _EVENT_KIND[:rows] if rows <= len(_EVENT_KIND) else np.full(rows, _EVENT_KIND[0])
+    columns = [
+        pa.UInt8Array.from_buffers(pa.uint8(), rows, [None, pa.py_buffer(ones)]),
+        source,
+        identity,
+        kind,
+        subject,
+        pa.Array.from_buffers(
+            APPENDED_ARROW.field("time").type, rows, [bits, pa.py_buffer(micros)]
+        ),
+        pa.BooleanArray.from_buffers(pa.bool_(), rows, [None, bits]),
+        data,
+        pa.nulls(rows, pa.int64()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=APPENDED_ARROW)
+
+
+def to_records(frame: pl.DataFrame) -> pa.RecordBatch:
+    """An APPENDED frame as APPENDED_ARROW."""
+    table = frame.select(APPENDED.names()).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return one_batch(table.cast(APPENDED_ARROW).to_batches())
+
+
+def one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Several APPENDED_ARROW batches as one, in the order given."""
+    if len(batches) == 1:
+        return batches[0]
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=APPENDED_ARROW)
+    return pa.concat_batches(batches)

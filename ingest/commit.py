@@ -20,10 +20,14 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.errors import DomainError, Unavailable
 from catalog.events import RecordKind
-from ingest.batch import APPENDED, Checked, Columns, IngestLimits
+from ingest.batch import APPENDED, Checked, IngestLimits
 from ingest.group import AtomicRejected, EventsJob, Group, Job, Outcome, RecordsJob, VoidsJob
 from ingest.ports import Appended, IdentityIndex, LogUnavailable, RecordLog, RecordReader
+from ingest.scan import BodyReader, Plain
 from ingest.voids import VoidItem, VoidOutcome
+
+_EVENT_BYTES = 200
+"""What an event counts for where a body's events are not known yet."""
 
 _RECORD_BYTES = 512
 """What a record counts for in the queue where its bytes are not known."""
@@ -77,12 +81,14 @@ class Ingestor:
         log: RecordLog,
         index: IdentityIndex,
         reader: RecordReader,
+        bodies: BodyReader | None = None,
         limits: IngestLimits | None = None,
         between: Callable[[], object] | None = None,
     ) -> None:
         self._log = log
         self._index = index
         self._reader = reader
+        self._bodies = bodies
         self._limits = limits or IngestLimits()
         self._between = between
         self._queue: deque[_Waiting] = deque()
@@ -107,29 +113,32 @@ class Ingestor:
             raise Backpressure("too many events wait to be written")
 
     async def submit(
-        self, checked: Checked | pl.DataFrame, *, atomic: bool = False, dry_run: bool = False
+        self, body: Checked | Plain, *, atomic: bool = False, dry_run: bool = False
     ) -> Outcome:
         """Accept a body's events, and return once what was accepted is durable.
 
         Args:
-            checked: the validated body; or an INCOMING frame of events that are known to be valid.
+            body: validated; or plain, to be read with the others of its group.
             atomic: keep nothing unless all events are accepted or duplicates.
             dry_run: keep nothing, and tell what would have become of it.
 
         Raises:
             AtomicRejected: see ``atomic``.
+            EmptyBody, UnreadableBody, TooManyEvents: a plain body was none; nothing of it stands.
             Backpressure: the queue is full; nothing was taken.
             LogUnavailable: whether any of it is durable is unknown. Sending it again is safe.
         """
         self._check_open()
-        if isinstance(checked, pl.DataFrame):
-            checked = Checked(events=Columns.of(checked), rejected=[])
-        if atomic and checked.rejected:
-            raise AtomicRejected(checked.rejected)
-        if not len(checked):
-            return Outcome(accepted=0, duplicates=0, rejected=checked.rejected)
-        job = EventsJob(checked=checked, atomic=atomic, dry_run=dry_run)
-        outcome: Outcome = await self._enqueue(job, len(checked), checked.size_bytes)
+        if isinstance(body, Plain):
+            job = EventsJob(plain=body, atomic=atomic, dry_run=dry_run)
+            events = 1 + body.size_bytes // _EVENT_BYTES
+        else:
+            if atomic and body.rejected:
+                raise AtomicRejected(body.rejected)
+            if not len(body):
+                return Outcome(accepted=0, duplicates=0, rejected=body.rejected)
+            job, events = EventsJob(checked=body, atomic=atomic, dry_run=dry_run), len(body)
+        outcome: Outcome = await self._enqueue(job, events, body.size_bytes)
         return outcome
 
     async def append_records(self, records: pl.DataFrame) -> Appended:
@@ -221,7 +230,7 @@ class Ingestor:
 
     async def _commit(self, waiting: list[_Waiting]) -> None:
         """Commit a group and answer it, whatever happens: this task must outlive any error."""
-        group = Group(index=self._index, reader=self._reader)
+        group = Group(index=self._index, reader=self._reader, bodies=self._bodies)
         try:
             group.add([each.job for each in waiting])
             await self._write(group)
@@ -247,7 +256,7 @@ class Ingestor:
         """
         records = group.records
         try:
-            if records.height:
+            if records.num_rows:
                 appended = self._log.append(records)
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._thread, self._log.sync)

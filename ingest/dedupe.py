@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+import pyarrow as pa
 
-from ingest.identity import identities
+from ingest.identity import Identities, digest, identify
 from ingest.jsontext import canonical_json
 from ingest.ports import IdentityIndex, RecordReader
 
 _COMPARED = ("type", "subject", "time", "time_given", "data")
-_KEY_HASH = pl.col("source").hash(0x1D01) ^ pl.col("id").hash(0x1D02)
 
 Event = Mapping[str, Any]
 
@@ -34,16 +33,16 @@ class Sorted:
     """``copies`` holds a :class:`Copy` a row; ``identities`` is what the index is to remember."""
 
     copies: npt.NDArray[np.int8]
-    identities: pl.DataFrame
+    identities: Identities
 
 
-def sort_copies(events: pl.DataFrame, *, index: IdentityIndex, reader: RecordReader) -> Sorted:
+def sort_copies(events: pa.RecordBatch, *, index: IdentityIndex, reader: RecordReader) -> Sorted:
     """Compare events, in row order, with those accepted before and with each other.
 
     Of copies within ``events`` the first that is not known yet is NEW. A copy is a DUPLICATE if it
     says the same (:func:`same_content`), else a CONFLICT.
     """
-    ids = identities(events)
+    ids = identities_of(events, key=index.key)
     probed = index.probe(ids)
     known = probed.seq > 0
     copies = np.where(known, Copy.DUPLICATE, Copy.NEW).astype(np.int8)
@@ -56,13 +55,20 @@ def sort_copies(events: pl.DataFrame, *, index: IdentityIndex, reader: RecordRea
         for row, seq in zip(doubtful.tolist(), seqs.tolist(), strict=True):
             if not same_content(_event(events, row), originals[seq]):
                 copies[row] = Copy.CONFLICT
-    for row, leader in _followers(ids):
-        if not known[row]:
-            same = ids["content"][row] == ids["content"][leader] or same_content(
-                _event(events, row), _event(events, leader)
-            )
-            copies[row] = Copy.DUPLICATE if same else Copy.CONFLICT
+    first = ids.first()
+    for row in np.flatnonzero((first != np.arange(len(first))) & ~known).tolist():
+        leader = int(first[row])
+        same = ids.content[row] == ids.content[leader] or same_content(
+            _event(events, row), _event(events, leader)
+        )
+        copies[row] = Copy.DUPLICATE if same else Copy.CONFLICT
     return Sorted(copies=copies, identities=ids)
+
+
+def identities_of(events: pa.RecordBatch, *, key: npt.NDArray[np.uint64]) -> Identities:
+    """The identities of APPENDED_ARROW events, under an index's key."""
+    halves = identify(events.column("source"), events.column("id"), key=key)
+    return Identities(*halves, digest(events))
 
 
 def same_content(one: Event, other: Event) -> bool:
@@ -82,24 +88,5 @@ def same_content(one: Event, other: Event) -> bool:
     )
 
 
-def _event(events: pl.DataFrame, row: int) -> Event:
-    return events.select(_COMPARED).row(row, named=True)
-
-
-def _followers(ids: pl.DataFrame) -> list[tuple[int, int]]:
-    """(row, first row with that identity) of every copy within the frame.
-
-    A hash shows first that there are none, which is usual and cheap; equal hashes prove nothing.
-    """
-    if ids.height < 2:
-        return []
-    hashes = ids.select_seq(_KEY_HASH).to_series()
-    if hashes.n_unique() == ids.height:
-        return []
-    leaders: dict[tuple[str, str], int] = {}
-    followers = []
-    for row, identity in enumerate(ids.select("source", "id").iter_rows()):
-        leader = leaders.setdefault(identity, row)
-        if leader != row:
-            followers.append((row, leader))
-    return followers
+def _event(events: pa.RecordBatch, row: int) -> Event:
+    return {name: events.column(name)[row].as_py() for name in _COMPARED}

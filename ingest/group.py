@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import Micros
 from catalog.errors import DomainError
 from catalog.events import RecordKind, RejectCode
 from catalog.ids import Seq
-from ingest.batch import APPENDED, Checked, Rejection, joined
-from ingest.dedupe import Copy, Sorted, sort_copies
-from ingest.identity import identities
+from ingest.batch import APPENDED, Checked, Rejection, one_batch, to_records
+from ingest.dedupe import Copy, Sorted, identities_of, sort_copies
+from ingest.identity import Identities
+from ingest.kernels.json_events import CAREFUL
 from ingest.ports import Appended, IdentityIndex, RecordReader
+from ingest.scan import BodyReader, Plain
 from ingest.voids import VoidItem, VoidOutcome, sort_voids
 
+_ALL_NEW = np.zeros(0, np.int8)
 _CONFLICT = "the identity was accepted before with other content"
 
 
@@ -49,12 +53,23 @@ class Outcome:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class EventsJob:
-    """A validated body. ``dry_run`` keeps nothing; ``atomic`` keeps all or nothing."""
+    """A body: validated, or plain and to be read with its group.
 
-    checked: Checked
+    ``dry_run`` keeps nothing; ``atomic`` keeps all or nothing. ``rows`` is how many events of it
+    are in the group.
+    """
+
+    checked: Checked | None = None
+    plain: Plain | None = None
     atomic: bool = False
     dry_run: bool = False
+    rows: int = 0
     outcome: Outcome | DomainError | None = None
+
+    @property
+    def rejected(self) -> list[Rejection]:
+        """What was refused before the events of the group were compared."""
+        return self.checked.rejected if self.checked else []
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -83,21 +98,22 @@ class Group:
     depend on where records go: :meth:`settle` sets these, once they are durable.
     """
 
-    def __init__(self, *, index: IdentityIndex, reader: RecordReader) -> None:
+    def __init__(
+        self, *, index: IdentityIndex, reader: RecordReader, bodies: BodyReader | None = None
+    ) -> None:
         self._index = index
         self._reader = reader
-        self._parts: list[pl.DataFrame] = []
+        self._bodies = bodies
+        self._parts: list[pa.RecordBatch] = []
         self._height = 0
-        self._runs: list[tuple[int, pl.DataFrame]] = []
+        self._runs: list[tuple[int, Identities]] = []
         self._placed: list[tuple[RecordsJob, int, int]] = []
         self._voided: list[int] = []
 
     @property
-    def records(self) -> pl.DataFrame:
-        """APPENDED rows to write. May be empty: then nothing need be written or settled."""
-        if len(self._parts) == 1:
-            return self._parts[0]
-        return pl.concat(self._parts) if self._parts else APPENDED.to_frame()
+    def records(self) -> pa.RecordBatch:
+        """APPENDED_ARROW rows to write. May be empty: then nothing need be written or settled."""
+        return one_batch(self._parts)
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Decide what becomes of the jobs. A ``dry_run`` job must be alone in its group."""
@@ -113,7 +129,7 @@ class Group:
     def settle(self, appended: Appended) -> None:
         """Remember what has become durable, and say where it is."""
         for offset, ids in self._runs:
-            at = _behind(appended, offset, count=ids.height)
+            at = _behind(appended, offset, count=len(ids))
             self._index.insert(ids, first_seq=at.first_seq, received_at=at.received_at)
         if self._voided:
             self._index.void(self._voided)
@@ -121,30 +137,60 @@ class Group:
             job.outcome = _behind(appended, offset, count=count)
 
     def _add_events(self, jobs: list[EventsJob]) -> None:
+        events, jobs = self._read(jobs)
         while jobs:
-            events = joined([job.checked.events for job in jobs]).records()
             found = sort_copies(events, index=self._index, reader=self._reader)
-            bounds = np.cumsum([0, *(len(job.checked) for job in jobs)]).tolist()
-            spans = list(pairwise(bounds))
-            if not found.copies.any():
-                for job in jobs:
-                    job.outcome = _outcome(job.checked, found.copies[:0])
-                break
+            spans = list(pairwise(accumulate((job.rows for job in jobs), initial=0)))
+            copies = found.copies if found.copies.any() else _ALL_NEW
             for job, (start, end) in zip(jobs, spans, strict=True):
-                job.outcome = _outcome(job.checked, found.copies[start:end], atomic=job.atomic)
-            kept = [job for job in jobs if isinstance(job.outcome, Outcome)]
-            if len(kept) == len(jobs):
-                break
-            jobs = kept  # without them, a copy of what they brought may be the first one
-        if jobs and not jobs[0].dry_run:
-            self._keep_new(events, found)
+                job.outcome = _outcome(job, copies[start:end], events=events, start=start)
+            kept = [isinstance(job.outcome, Outcome) for job in jobs]
+            if all(kept):
+                if not jobs[0].dry_run:
+                    self._keep_new(events, found)
+                return
+            # Without the others, a copy of what they brought may be the first one.
+            events = events.filter(pa.array(np.repeat(kept, [job.rows for job in jobs])))
+            jobs = [job for job, keep in zip(jobs, kept, strict=True) if keep]
 
-    def _keep_new(self, events: pl.DataFrame, found: Sorted) -> None:
+    def _read(self, jobs: list[EventsJob]) -> tuple[pa.RecordBatch, list[EventsJob]]:
+        """The events of all bodies that can be read, and their jobs in the events' order."""
+        plain = [job for job in jobs if job.plain is not None]
+        batches: list[pa.RecordBatch] = []
+        if plain:
+            batches.append(self._scan(plain))
+        scanned = [job for job in plain if job.checked is None and job.outcome is None]
+        checked = [job for job in jobs if job.checked is not None and job.outcome is None]
+        for job in checked:
+            assert job.checked is not None
+            job.rows = len(job.checked)
+            batches.append(job.checked.records)
+        return one_batch([batch for batch in batches if batch.num_rows]), scanned + checked
+
+    def _scan(self, jobs: list[EventsJob]) -> pa.RecordBatch:
+        """The events of plain bodies. One that turns out not to be plain is read carefully."""
+        assert self._bodies is not None
+        bodies = [job.plain for job in jobs if job.plain is not None]
+        scanned = self._bodies.scan(bodies)
+        for job, plain, count in zip(jobs, bodies, scanned.counts, strict=True):
+            if count != CAREFUL:
+                job.rows = count
+                continue
+            try:
+                job.checked = self._bodies.read_carefully(plain.body)
+            except DomainError as error:
+                job.outcome = error
+            else:
+                if job.atomic and job.checked.rejected:
+                    job.outcome = AtomicRejected(job.checked.rejected)
+        return scanned.records
+
+    def _keep_new(self, events: pa.RecordBatch, found: Sorted) -> None:
         ids = found.identities
         if found.copies.any():
-            new = pl.Series(found.copies == Copy.NEW)
-            events, ids = events.filter(new), ids.filter(new)
-        if events.height:
+            new = found.copies == Copy.NEW
+            events, ids = events.filter(pa.array(new)), ids.keep(new)
+        if len(ids):
             self._runs.append((self._height, ids))
             self._extend(events)
 
@@ -154,48 +200,62 @@ class Group:
         is_event = records["kind"] == RecordKind.EVENT.value
         known = np.zeros(records.height, np.int64)
         if is_event.any():
-            known[is_event.to_numpy()] = self._index.probe(identities(records.filter(is_event))).seq
+            known[is_event.to_numpy()] = self._index.probe(self._identify(records, is_event)).seq
         fresh = records.filter(pl.Series(known == 0))
         if fresh.is_empty() and known.any():
             job.outcome = _found_again(self._reader.read([int(known.max())]))
             return
         start = self._height
-        self._extend(fresh)
+        self._extend(to_records(fresh))
         self._placed.append((job, start, fresh.height))
-        for place in (fresh["kind"] == RecordKind.EVENT.value).arg_true():
-            self._runs.append((start + place, identities(fresh[place])))
+        places = (fresh["kind"] == RecordKind.EVENT.value).arg_true()
+        if len(places):
+            ids = self._identify(fresh, fresh["kind"] == RecordKind.EVENT.value)
+            for row, place in enumerate(places):
+                self._runs.append((start + place, ids.keep(slice(row, row + 1))))
+
+    def _identify(self, records: pl.DataFrame, which: pl.Series) -> Identities:
+        return identities_of(to_records(records.filter(which)), key=self._index.key)
 
     def _add_voids(self, job: VoidsJob) -> None:
         found = sort_voids(job.items, index=self._index, before=self._voided)
         job.outcome = found.outcome
         self._voided.extend(found.seqs)
-        self._extend(found.records)
+        self._extend(to_records(found.records))
 
-    def _extend(self, records: pl.DataFrame) -> None:
-        if records.height:
+    def _extend(self, records: pa.RecordBatch) -> None:
+        if records.num_rows:
             self._parts.append(records)
-            self._height += records.height
+            self._height += records.num_rows
 
 
 def _outcome(
-    checked: Checked, copies: npt.NDArray[np.int8], *, atomic: bool = False
+    job: EventsJob, copies: npt.NDArray[np.int8], *, events: pa.RecordBatch, start: int
 ) -> Outcome | AtomicRejected:
-    """What becomes of a body whose events are ``copies`` (all new, if there are none)."""
+    """What becomes of a body whose events are ``copies`` (none: all are new).
+
+    Its events begin at ``start`` of the group's ``events``.
+    """
+    if not len(copies) and not job.rejected:
+        return Outcome(accepted=job.rows, duplicates=0, rejected=[])
     conflicts = np.flatnonzero(copies == Copy.CONFLICT).tolist()
-    rejected = checked.rejected
+    rejected = job.rejected
     if conflicts:
-        rejected = rejected + [_conflict(checked, row) for row in conflicts]
+        rejected = rejected + [
+            Rejection(
+                index=job.checked.index[row] if job.checked else row,
+                id=events.column("id")[start + row].as_py(),
+                code=RejectCode.CONFLICT,
+                detail=_CONFLICT,
+            )
+            for row in conflicts
+        ]
         rejected.sort(key=lambda rejection: rejection.index)
-    if atomic and rejected:
+    if job.atomic and rejected:
         return AtomicRejected(rejected)
     duplicates = int((copies == Copy.DUPLICATE).sum())
-    accepted = len(checked) - duplicates - len(conflicts)
+    accepted = job.rows - duplicates - len(conflicts)
     return Outcome(accepted=accepted, duplicates=duplicates, rejected=rejected)
-
-
-def _conflict(checked: Checked, row: int) -> Rejection:
-    index, identity = checked.events.index[row], checked.events.id[row]
-    return Rejection(index=index, id=identity, code=RejectCode.CONFLICT, detail=_CONFLICT)
 
 
 def _behind(appended: Appended, offset: int, *, count: int) -> Appended:

@@ -9,10 +9,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import Micros
 from catalog.errors import DomainError
 from catalog.ids import NodeId, Seq
+from ingest.identity import Identities
 
 
 class LogUnavailable(DomainError):
@@ -38,12 +40,11 @@ class RecordLog(Protocol):
         """The node that owns this log."""
         ...
 
-    def append(self, records: pl.DataFrame) -> Appended:
+    def append(self, records: pa.RecordBatch) -> Appended:
         """Write one frame holding ``records`` and number them. Not durable before :meth:`sync`.
 
         Args:
-            records: RECORDS without ``seq`` and ``received_at``; null ``time`` of an event is
-                filled with its ``received_at``.
+            records: APPENDED_ARROW; null ``time`` of an event is filled with its ``received_at``.
 
         Raises:
             LogUnavailable: nothing of it will be acknowledged; the log is poisoned.
@@ -77,17 +78,17 @@ class IdentityIndex(Protocol):
     Derived from the log: after a crash it is rebuilt from its last checkpoint plus the log's tail.
     """
 
-    def probe(self, identities: pl.DataFrame) -> Probed:
-        """Look up a batch.
-
-        Args:
-            identities: columns ``source``, ``id`` (String) and ``content`` (UInt64 digest of what
-                must be equal for a duplicate: type, subject, time if given, raw data).
-        """
+    @property
+    def key(self) -> npt.NDArray[np.uint64]:
+        """The two secret words that :func:`ingest.identity.identify` takes."""
         ...
 
-    def insert(self, identities: pl.DataFrame, *, first_seq: Seq, received_at: Micros) -> None:
-        """Remember new identities (same columns), numbered from ``first_seq`` in row order."""
+    def probe(self, identities: Identities) -> Probed:
+        """Look up a batch."""
+        ...
+
+    def insert(self, identities: Identities, *, first_seq: Seq, received_at: Micros) -> None:
+        """Remember new identities, all different, numbered from ``first_seq`` in row order."""
         ...
 
     def void(self, seqs: Sequence[int]) -> None:

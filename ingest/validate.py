@@ -51,14 +51,23 @@ def validate(decoded: Decoded, standard: Standard) -> Checked:
             times[row] = judged
     events = replace(events, time=times)
     if not reasons and not decoded.rejected:
-        return Checked(events=events, rejected=[], size_bytes=decoded.size_bytes)
+        return _checked(events, [], decoded)
     rejected = decoded.rejected + [
         Rejection(index=events.index[row], id=events.id[row], code=code, detail=detail)
         for row, (code, detail) in reasons.items()
     ]
     rejected.sort(key=lambda rejection: rejection.index)
     kept = events.keep([row for row in range(len(events)) if row not in reasons])
-    return Checked(events=kept, rejected=rejected, size_bytes=decoded.size_bytes)
+    return _checked(kept, rejected, decoded)
+
+
+def _checked(events: Columns, rejected: list[Rejection], decoded: Decoded) -> Checked:
+    return Checked(
+        records=events.records(),
+        index=events.index,
+        rejected=rejected,
+        size_bytes=decoded.size_bytes,
+    )
 
 
 def judge(events: Columns, row: int, standard: Standard) -> Micros | Reason | None:

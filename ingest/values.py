@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from catalog.events import RejectCode
@@ -89,6 +91,15 @@ def unsure_values(events: Columns, rules: IngestRules) -> list[int]:
             odd = (~tokens.select(sure).to_series()).arg_true().to_list()
             unsure.extend(rows[place] for place in odd)
     return unsure
+
+
+def measured_keys(rules: IngestRules) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The keys of data under which a meter of any type reads: their bytes, and where each ends."""
+    specs = (spec for several in rules.specs.values() for spec in several)
+    paths = dict.fromkeys(spec.value for spec in specs if spec.value is not None)
+    keys = [_keys(path)[0].encode() for path in paths]
+    words = np.frombuffer(b"".join(keys) + b"\0", np.uint8)
+    return words, np.cumsum([len(key) for key in keys], dtype=np.int64)
 
 
 def _rows_of(kind: str, kinds: list[str]) -> Sequence[int]:

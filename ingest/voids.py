@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from catalog.events import RecordKind
 from ingest.batch import APPENDED
+from ingest.identity import Identities, identify
 from ingest.jsontext import dump
 from ingest.ports import IdentityIndex
 
 UNKNOWN_EVENT = "unknown_event"
-_ANY_CONTENT = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +76,10 @@ def sort_voids(
 def _seqs_of(items: Sequence[VoidItem], index: IdentityIndex) -> list[int]:
     if not items:
         return []
-    identities = pl.DataFrame(
-        {
-            "source": [item.source for item in items],
-            "id": [item.id for item in items],
-            "content": pl.Series([_ANY_CONTENT] * len(items), dtype=pl.UInt64),
-        }
-    )
+    source = pa.array([item.source for item in items], pa.string())
+    id_ = pa.array([item.id for item in items], pa.string())
+    any_content = np.zeros(len(items), np.uint64)
+    identities = Identities(*identify(source, id_, key=index.key), any_content)
     return [int(seq) for seq in index.probe(identities).seq]
 
 

@@ -9,9 +9,12 @@ import polars as pl
 from catalog.clock import Clock, FixedClock
 from catalog.events import RecordKind
 from catalog.ids import NodeId
+from ingest.batch import APPENDED, to_records
+from ingest.dedupe import identities_of
+from ingest.identity import Identities
+from ingest.ports import IdentityIndex
 from storage.log.files import Files
 from storage.log.follower import LogFollower
-from storage.log.frames import STORED
 from storage.log.home import LogLimits
 from storage.log.node_log import NodeLog
 
@@ -35,18 +38,18 @@ def events(count: int, *, start: int = 0, data: str = '{"tokens":"1"}', time: ob
         }
         for i in range(count)
     ]
-    return pl.DataFrame(rows, schema=STORED)
+    return pl.DataFrame(rows, schema=APPENDED)
 
 
 def heartbeat() -> pl.DataFrame:
     """One heartbeat record."""
-    return pl.DataFrame([{"kind": RecordKind.HEARTBEAT}], schema=STORED)
+    return pl.DataFrame([{"kind": RecordKind.HEARTBEAT}], schema=APPENDED)
 
 
 def void(target: int, *, id: str) -> pl.DataFrame:  # noqa: A002
     """The void of the event at ``target``."""
     row = {"kind": RecordKind.VOID, "source": "gateway", "id": id, "target": target, "data": "{}"}
-    return pl.DataFrame([row], schema=STORED)
+    return pl.DataFrame([row], schema=APPENDED)
 
 
 def open_log(
@@ -69,7 +72,7 @@ def follow(directory: Path = HOME, *, files: Files | None = None) -> LogFollower
 def put(log: NodeLog, *groups: pl.DataFrame) -> None:
     """Append and sync each group."""
     for group in groups:
-        log.append(group)
+        log.append(to_records(group))
         log.sync()
 
 
@@ -84,3 +87,8 @@ def everything(reader: NodeLog | LogFollower, *, rows_max: int = 1_000) -> pl.Da
 def ids(records: pl.DataFrame) -> list[str]:
     """The ids of the events in ``records``."""
     return records.filter(pl.col("kind") == RecordKind.EVENT)["id"].to_list()
+
+
+def identified(index: IdentityIndex, records: pl.DataFrame) -> Identities:
+    """The identities of event records, as this index knows them."""
+    return identities_of(to_records(records), key=index.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 
 from api.hot.body import Budget, headers_of, read_body, read_flags
 from api.hot.dispatch import respond_json
-from catalog.clock import Clock
 from catalog.errors import FieldError, InvalidRequest
 from ingest.batch import (
     Body,
@@ -23,11 +23,9 @@ from ingest.batch import (
     UnsupportedMediaType,
 )
 from ingest.commit import Ingestor
-from ingest.decode import decode
 from ingest.inflate import inflate
 from ingest.jsontext import NotStrictJson, parse_strict
-from ingest.validate import Standard, validate
-from ingest.values import IngestRules
+from ingest.scan import BodyReader, Plain, plain_body
 from ingest.voids import VoidItem
 
 INLINE_BYTES_MAX = 256 * 1024
@@ -52,16 +50,14 @@ class IngestEvents:
     """POST /v1/events: take a body of events, answer 200 with what became of each.
 
     The answer means durable: ``submit`` returns once the group these events joined has been
-    fsynced. ``?atomic=true`` keeps all or nothing, ``?dry_run=true`` keeps nothing. ``rules`` is
-    asked at every body, so that a meter counts as soon as it is in the catalog.
+    fsynced. ``?atomic=true`` keeps all or nothing, ``?dry_run=true`` keeps nothing. A body that is
+    not read together with its group is read by a reader of ``body_reader``'s, one a thread.
     """
 
-    def __init__(
-        self, route: IngestRoute, *, clock: Clock, rules: Callable[[], IngestRules]
-    ) -> None:
+    def __init__(self, route: IngestRoute, body_reader: Callable[[], BodyReader]) -> None:
         self._route = route
-        self._clock = clock
-        self._rules = rules
+        self._body_reader = body_reader
+        self._readers = threading.local()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -75,9 +71,9 @@ class IngestEvents:
         headers = headers_of(scope)
         with route.budget.share() as share:
             content = await read_body(receive, headers, limits=route.limits, share=share)
-            checked = await self._check(content, headers)
+            body = await self._body(content, headers)
             outcome = await route.ingestor.submit(
-                checked, atomic="atomic" in flags, dry_run="dry_run" in flags
+                body, atomic="atomic" in flags, dry_run="dry_run" in flags
             )
         answer = {
             "accepted": outcome.accepted,
@@ -86,17 +82,23 @@ class IngestEvents:
         }
         await respond_json(send, answer)
 
-    async def _check(self, content: bytes, headers: dict[str, str]) -> Checked:
-        if len(content) <= INLINE_BYTES_MAX and "content-encoding" not in headers:
-            return self._read(content, headers)
-        return await asyncio.to_thread(self._read, content, headers)
+    async def _body(self, content: bytes, headers: dict[str, str]) -> Checked | Plain:
+        if len(content) > INLINE_BYTES_MAX or "content-encoding" in headers:
+            return await asyncio.to_thread(self._read, content, headers)
+        body = Body(content=content, content_type=headers.get("content-type", ""), headers=headers)
+        return plain_body(body) or self._reader().read_carefully(body)
 
     def _read(self, content: bytes, headers: dict[str, str]) -> Checked:
-        limits = self._route.limits
-        inflated = inflate(content, headers.get("content-encoding", ""), limits)
+        inflated = inflate(content, headers.get("content-encoding", ""), self._route.limits)
         body = Body(content=inflated, content_type=headers.get("content-type", ""), headers=headers)
-        standard = Standard(rules=self._rules(), limits=limits, now_us=self._clock.now_us())
-        return validate(decode(body, limits), standard)
+        return self._reader().read(body)
+
+    def _reader(self) -> BodyReader:
+        """This thread's own: a reader keeps what it fills from one body to the next."""
+        reader: BodyReader | None = getattr(self._readers, "reader", None)
+        if reader is None:
+            reader = self._readers.reader = self._body_reader()
+        return reader
 
 
 class _Void(msgspec.Struct, forbid_unknown_fields=True):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from io import BytesIO
 from typing import NamedTuple
 
 import google_crc32c
@@ -26,6 +25,7 @@ import pyarrow as pa
 
 from catalog.errors import DomainError
 from catalog.events import RECORDS, RecordKind
+from ingest.batch import APPENDED_ARROW
 
 FORMAT_VERSION = 1
 FILE_MAGIC = b"TALLYLOG"
@@ -40,9 +40,6 @@ _FRAME = struct.Struct("<II4sIqqqII")  # length, crc, then the payload's own hea
 _PREFIX_BYTES = 8
 _FRAME_BYTES = _FRAME.size
 _END_OF_STREAM = struct.pack("<Ii", 0xFFFFFFFF, 0)
-
-STORED = pl.Schema({n: t for n, t in RECORDS.items() if n not in {"seq", "received_at"}})
-"""The columns a frame holds; ``seq`` and ``received_at`` follow from its header."""
 
 
 class LogCorrupt(DomainError):
@@ -100,18 +97,6 @@ class Encoded(NamedTuple):
     kinds: int
 
 
-def _stream(records: pl.DataFrame) -> bytes:
-    buffer = BytesIO()
-    records.write_ipc_stream(buffer)
-    return buffer.getvalue()
-
-
-def _schema_message() -> bytes:
-    stream = _stream(STORED.to_frame())
-    (metadata_bytes,) = struct.unpack_from("<i", stream, 4)
-    return stream[: 8 + metadata_bytes]
-
-
 _RECEIVED = pl.col("received_at").cast(RECORDS["received_at"])
 _UNTIMED = (pl.col("kind") == RecordKind.EVENT) & pl.col("time").is_null()
 _COMPLETED = [
@@ -122,8 +107,8 @@ _COMPLETED = [
     for name in RECORDS
 ]
 
-SCHEMA_MESSAGE = _schema_message()
-"""What precedes the record batch in the IPC stream of this release of Polars."""
+SCHEMA_MESSAGE: bytes = APPENDED_ARROW.serialize().to_pybytes()
+"""What precedes the record batches in the IPC stream of this release of Arrow."""
 
 
 def encode_header(node: str, first_seq: int) -> bytes:
@@ -160,40 +145,35 @@ def decode_header(data: bytes, *, file: str) -> Header:
     return Header(data[_FILE.size : schema_at].decode(), first_seq, schema, size)
 
 
-def kinds_of(records: pl.DataFrame) -> int:
+def kinds_of(records: pa.RecordBatch) -> int:
     """A bit set of the kinds in ``records``."""
-    kinds = records.get_column("kind").to_numpy()
+    kinds = records.column("kind").to_numpy()
     return int(np.bitwise_or.reduce(np.left_shift(1, kinds, dtype=np.uint32)))
 
 
 def encode_frame(
-    records: pl.DataFrame, *, first_seq: int, received_at: int, synced: int
+    records: pa.RecordBatch, *, first_seq: int, received_at: int, synced: int
 ) -> Encoded:
-    """One frame of ``records`` (columns STORED, at least one row).
+    """One frame of ``records`` (APPENDED_ARROW, at least one row).
 
     Raises:
-        TypeError: other columns than STORED.
+        TypeError: other columns than those.
         ValueError: more bytes than a frame may hold.
     """
+    if not records.schema.equals(APPENDED_ARROW):
+        raise TypeError(f"records must be {APPENDED_ARROW}, not {records.schema}")
+    rows = records.num_rows
     batches = [
-        _batch(records.slice(at, BATCH_ROWS_MAX)) for at in range(0, records.height, BATCH_ROWS_MAX)
+        records.slice(at, BATCH_ROWS_MAX).serialize() for at in range(0, rows, BATCH_ROWS_MAX)
     ]
     length = _FRAME_BYTES - _PREFIX_BYTES + sum(batch.size for batch in batches)
     if length > PAYLOAD_BYTES_MAX:
         raise ValueError(f"a frame of {length} bytes; split the group")
     kinds = kinds_of(records)
-    fields = (FRAME_MAGIC, records.height, first_seq, received_at, synced, kinds, 0)
+    fields = (FRAME_MAGIC, rows, first_seq, received_at, synced, kinds, 0)
     checksum = _checksum(_FRAME.pack(length, 0, *fields), batches)
     header = _FRAME.pack(length, checksum, *fields)
     return Encoded((header, *batches), _PREFIX_BYTES + length, kinds)
-
-
-def _batch(records: pl.DataFrame) -> pa.Buffer:
-    stream = _stream(records)
-    if not stream.startswith(SCHEMA_MESSAGE):
-        raise TypeError(f"records must have the columns {STORED}, not {records.schema}")
-    body_bytes = len(stream) - len(SCHEMA_MESSAGE) - len(_END_OF_STREAM)
-    return pa.py_buffer(stream).slice(len(SCHEMA_MESSAGE), body_bytes)
 
 
 def _checksum(header: bytes, batches: Sequence[bytes | pa.Buffer]) -> int:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from storage.log.files import File, Files
 from storage.log.frames import (
@@ -83,13 +84,15 @@ class HotFile:
         """The length of the file, known frames or not."""
         return self._file.size()
 
-    def append(self, records: pl.DataFrame, *, received_at: int, synced: int) -> None:
+    def append(self, records: pa.RecordBatch, *, received_at: int, synced: int) -> None:
         """Write one frame behind the last. ``end`` moves only if all of it was written."""
         first_seq = self.next_seq
         frame = encode_frame(records, first_seq=first_seq, received_at=received_at, synced=synced)
         self._file.write_at(frame.parts, self.end)
         end = self.end + frame.size
-        self._add(Frame(self.end, end, first_seq, received_at, records.height, frame.kinds, synced))
+        self._add(
+            Frame(self.end, end, first_seq, received_at, records.num_rows, frame.kinds, synced)
+        )
 
     def sync(self) -> None:
         """Make what was appended durable."""

@@ -20,7 +20,9 @@ import polars as pl
 
 from catalog.clock import SECOND_US, Micros
 from catalog.ids import NodeId, Seq
-from ingest.identity import identities as identities_of
+from ingest.batch import to_records
+from ingest.dedupe import identities_of
+from ingest.identity import Identities
 from ingest.ports import LogUnavailable, Probed
 from storage.log.files import Files, OsFiles
 from storage.log.identity.background import Background
@@ -32,7 +34,7 @@ from storage.log.identity.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from storage.log.identity.keys import SEED_BITS, Entries, Found, KeyHash
+from storage.log.identity.keys import I64, Entries, Found, Keys
 from storage.log.identity.replay import ReplayedLog, replayed
 from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
 from storage.log.identity.runs import RunSet, covering
@@ -82,8 +84,7 @@ class DiskIdentityIndex:
 
     def __init__(self, home: _Home, checkpoint: Checkpoint) -> None:
         self._home = home
-        self._seeds = checkpoint.seeds
-        self._hash = KeyHash(checkpoint.seeds)
+        self.key = np.array(checkpoint.key, np.uint64)
         self._covered = checkpoint.seq
         self._voids = set(checkpoint.voids)
         runs = [
@@ -143,14 +144,13 @@ class DiskIdentityIndex:
             index = cls(home, checkpoint)
         except (NoCheckpoint, RunDamaged):
             drop_others(directory, frozenset(), files=files)
-            seeds = tuple(secrets.randbits(SEED_BITS) for _ in range(4))
             return cls(
                 home,
                 Checkpoint(
                     node=home.node,
                     window_us=home.window_us,
                     seq=log.seq_before(log.last_received_at - home.window_us),
-                    seeds=seeds,
+                    key=(secrets.randbits(64), secrets.randbits(64)),
                     runs=(),
                     voids=frozenset(),
                 ),
@@ -173,18 +173,15 @@ class DiskIdentityIndex:
 
     def _replay_events(self, events: pl.DataFrame) -> None:
         """Add the identities of ``events`` that are not known: the first copy is the one kept."""
-        identities = identities_of(events)
-        keys = self._hash(identities)
+        identities = identities_of(to_records(events), key=self.key)
         found = self._find(identities)
-        twins = pl.DataFrame({"low": keys.low, "high": keys.high})
-        first = twins.select(pl.struct("low", "high").is_first_distinct()).to_series().to_numpy()
+        first = identities.first() == np.arange(len(identities))
         new = np.flatnonzero(first & (found.seq == 0))
-        content = identities["content"].to_numpy()
-        entries = Entries(keys, content, events["seq"].to_numpy()).take(new)
+        entries = _entries(identities, events["seq"].to_numpy()).take(new)
         received = events["received_at"].dt.epoch("us")
         self._add(entries, (int(received[0]), int(received[-1])))
 
-    def probe(self, identities: pl.DataFrame) -> Probed:
+    def probe(self, identities: Identities) -> Probed:
         """Look up a batch; see :class:`ingest.ports.IdentityIndex`.
 
         A probe begins a group, so all groups before it are settled: what they appended has been
@@ -192,12 +189,12 @@ class DiskIdentityIndex:
         """
         self._settled = self._last_seq
         found = self._find(identities)
-        content = identities.get_column("content").to_numpy()
-        return Probed(seq=found.seq, same=(found.seq != 0) & (found.content == content))
+        same = (found.seq != 0) & (found.content == identities.content)
+        return Probed(seq=found.seq, same=same)
 
-    def _find(self, identities: pl.DataFrame) -> Found:
-        keys = self._hash(identities)
-        found = Found.nothing(identities.height)
+    def _find(self, identities: Identities) -> Found:
+        keys = Keys(identities.low, identities.high)
+        found = Found.nothing(len(identities))
         older = self._older
         self._active.probe(keys, found)
         for table in older.frozen:
@@ -205,16 +202,14 @@ class DiskIdentityIndex:
         older.runs.probe(keys, found)
         return found
 
-    def insert(self, identities: pl.DataFrame, *, first_seq: Seq, received_at: Micros) -> None:
+    def insert(self, identities: Identities, *, first_seq: Seq, received_at: Micros) -> None:
         """Remember new identities, all different; see :class:`ingest.ports.IdentityIndex`.
 
         Raises:
             LogUnavailable: tables cannot be written, and no more may wait in memory.
         """
-        rows = identities.height
-        seq = np.arange(first_seq, first_seq + rows)
-        content = identities.get_column("content").to_numpy()
-        entries = Entries(self._hash(identities), content, seq)
+        rows = len(identities)
+        entries = _entries(identities, np.arange(first_seq, first_seq + rows))
         self._add(entries, (received_at, received_at + rows - 1))
 
     def _add(self, entries: Entries, received: tuple[int, int]) -> None:
@@ -307,7 +302,7 @@ class DiskIdentityIndex:
             node=self._home.node,
             window_us=self._home.window_us,
             seq=self._covered,
-            seeds=self._seeds,
+            key=(int(self.key[0]), int(self.key[1])),
             runs=tuple(run.covers for run in runs.runs),
             voids=frozenset(self._voids),
         )
@@ -323,3 +318,7 @@ class DiskIdentityIndex:
         """Stop the background thread. What is not in a run is read from the log next time."""
         if self._background is not None:
             self._background.stop()
+
+
+def _entries(identities: Identities, seq: I64) -> Entries:
+    return Entries(Keys(identities.low, identities.high), identities.content, seq)

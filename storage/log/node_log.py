@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import Clock, Micros
 from catalog.events import RecordKind
@@ -139,7 +140,7 @@ class NodeLog:
         """How far the log is durable."""
         return self._durable
 
-    def append(self, records: pl.DataFrame) -> Appended:
+    def append(self, records: pa.RecordBatch) -> Appended:
         """Write one frame; see :class:`ingest.ports.RecordLog`. No rows: nothing is written.
 
         Raises:
@@ -148,15 +149,15 @@ class NodeLog:
         """
         self._check()
         first_seq, received_at = self._hot.next_seq, self._home.next_received_at()
-        if records.height:
+        if records.num_rows:
             try:
                 self._hot.append(records, received_at=received_at, synced=self._durable.offset)
             except OSError as error:
                 self._failed_write(error)
-            self._home.last_received_at = received_at + records.height - 1
+            self._home.last_received_at = received_at + records.num_rows - 1
             self._appended = self._home.mark_of(self._hot)
         return Appended(
-            first_seq=Seq(first_seq), received_at=Micros(received_at), count=records.height
+            first_seq=Seq(first_seq), received_at=Micros(received_at), count=records.num_rows
         )
 
     def sync(self) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import Clock, Micros
 from catalog.events import RECORDS, RecordKind
 from catalog.ids import NodeId, Seq
+from ingest.identity import Identities
 from ingest.ports import Appended, Probed
 
 
@@ -38,12 +40,13 @@ class MemoryLog:
         """The ``received_at`` of the last record, 0 when there is none."""
         return Micros(self._last_received_at)
 
-    def append(self, records: pl.DataFrame) -> Appended:
+    def append(self, records: pa.RecordBatch) -> Appended:
         """See :class:`ingest.ports.RecordLog`."""
+        appended = pl.DataFrame(pl.from_arrow(records))
         seq = self.next_seq
         received_at = max(self._clock.now_us(), self._last_received_at + 1)
         row = pl.int_range(pl.len(), dtype=pl.Int64)
-        numbered = records.with_columns(
+        numbered = appended.with_columns(
             seq=row + seq, received_at=(row + received_at).cast(RECORDS["received_at"])
         )
         untimed = (pl.col("kind") == RecordKind.EVENT) & pl.col("time").is_null()
@@ -51,9 +54,9 @@ class MemoryLog:
             time=pl.when(untimed).then("received_at").otherwise("time")
         ).select(RECORDS.names())
         self._records = pl.concat([self._records, timed])
-        if records.height:
-            self._last_received_at = received_at + records.height - 1
-        return Appended(first_seq=seq, received_at=Micros(received_at), count=records.height)
+        if records.num_rows:
+            self._last_received_at = received_at + records.num_rows - 1
+        return Appended(first_seq=seq, received_at=Micros(received_at), count=records.num_rows)
 
     def sync(self) -> None:
         """See :class:`ingest.ports.RecordLog`."""
@@ -78,26 +81,28 @@ class MemoryIdentityIndex:
     """An IdentityIndex that is a dictionary and forgets nothing."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[int, int]] = {}
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}
         self._voids: set[int] = set()
+        self.key = np.array([1, 2], np.uint64)
 
-    def probe(self, identities: pl.DataFrame) -> Probed:
+    def probe(self, identities: Identities) -> Probed:
         """See :class:`ingest.ports.IdentityIndex`."""
-        rows = identities.select("source", "id", "content").rows()
-        known = [
-            (*self._known.get((source, id_), (0, 0)), content) for source, id_, content in rows
-        ]
+        known = [self._known.get(pair, (0, 0)) for pair in _pairs(identities)]
+        content = identities.content.tolist()
         return Probed(
-            seq=np.array([seq for seq, _, _ in known], np.int64),
-            same=np.array([bool(seq) and old == new for seq, old, new in known], np.bool_),
+            seq=np.array([seq for seq, _ in known], np.int64),
+            same=np.array(
+                [bool(seq) and old == new for (seq, old), new in zip(known, content, strict=True)],
+                np.bool_,
+            ),
         )
 
-    def insert(self, identities: pl.DataFrame, *, first_seq: Seq, received_at: Micros) -> None:
+    def insert(self, identities: Identities, *, first_seq: Seq, received_at: Micros) -> None:
         """See :class:`ingest.ports.IdentityIndex`."""
         del received_at  # nothing is forgotten
-        rows = identities.select("source", "id", "content").rows()
-        for seq, (source, id_, content) in enumerate(rows, first_seq):
-            self._known[source, id_] = (seq, content)
+        rows = zip(_pairs(identities), identities.content.tolist(), strict=True)
+        for seq, (pair, content) in enumerate(rows, first_seq):
+            self._known[pair] = (seq, content)
 
     def void(self, seqs: Sequence[int]) -> None:
         """See :class:`ingest.ports.IdentityIndex`."""
@@ -106,3 +111,7 @@ class MemoryIdentityIndex:
     def is_void(self, seqs: Sequence[int]) -> list[bool]:
         """See :class:`ingest.ports.IdentityIndex`."""
         return [seq in self._voids for seq in seqs]
+
+
+def _pairs(identities: Identities) -> list[tuple[int, int]]:
+    return list(zip(identities.low.tolist(), identities.high.tolist(), strict=True))

@@ -18,6 +18,7 @@ from api.hot.dispatch import Dispatcher, Hot, Routes
 from api.hot.events import IngestEvents, IngestRoute, VoidEvents
 from ingest.batch import IngestLimits
 from ingest.commit import Ingestor
+from ingest.scan import BodyReader
 from ingest.values import IngestRules
 from tests.unit.ingest.fakes import MemoryIndex, MemoryLog, event
 
@@ -30,9 +31,15 @@ class Edge:
 
     def __init__(self) -> None:
         self.log = MemoryLog()
-        self.ingestor = Ingestor(log=self.log, index=MemoryIndex(), reader=self.log, limits=LIMITS)
+        self.ingestor = Ingestor(
+            log=self.log,
+            index=MemoryIndex(),
+            reader=self.log,
+            bodies=self.bodies(),
+            limits=LIMITS,
+        )
         self.route = IngestRoute.build(self.ingestor, LIMITS)
-        ingest = IngestEvents(self.route, clock=self.log.clock, rules=IngestRules)
+        ingest = IngestEvents(self.route, self.bodies)
         hot = [("POST", EVENTS, ingest), ("POST", VOID, VoidEvents(self.route))]
         self.app = Dispatcher(
             routes=Routes(
@@ -46,6 +53,10 @@ class Edge:
         )
         transport = httpx.ASGITransport(app=self.app)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+    def bodies(self) -> BodyReader:
+        """A reader without meters."""
+        return BodyReader(limits=LIMITS, rules=IngestRules, clock=self.log.clock)
 
     async def post(self, path: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
         """Post JSON (or bytes as they are); answers status and document."""

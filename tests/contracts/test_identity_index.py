@@ -8,19 +8,20 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from catalog.clock import FixedClock, Micros
 from catalog.ids import Seq
-from ingest.identity import identities as identities_of
+from ingest.batch import to_records
+from ingest.identity import Identities, identify
 from ingest.ports import IdentityIndex
 from storage.log.identity_index import DAY_US, DiskIdentityIndex, IndexLimits
 from storage.memory.files import PowerCut, SimFiles
 from storage.memory.log import MemoryIdentityIndex, MemoryLog
-from tests.log_samples import NODE, T0_US, events, void
+from tests.log_samples import NODE, T0_US, events, identified, void
 
 INDEX = Path("/log/index")
 LIMITS = IndexLimits(table_rows=16, backlog_max=3)
@@ -45,29 +46,35 @@ def index(request: pytest.FixtureRequest) -> IdentityIndex:
     return OPENERS[request.param]()
 
 
-def batch(*rows: tuple[str, str, int]) -> pl.DataFrame:
+def batch(index: IdentityIndex, *rows: tuple[str, str, int]) -> Identities:
     """Identities with their contents."""
-    schema = {"source": pl.String, "id": pl.String, "content": pl.UInt64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    source, id_, content = zip(*rows, strict=True)
+    halves = identify(pa.array(source), pa.array(id_), key=index.key)
+    return Identities(*halves, np.array(content, np.uint64))
 
 
-def numbered(start: int, stop: int) -> pl.DataFrame:
+def numbered(index: IdentityIndex, start: int, stop: int) -> Identities:
     """The identities of the events numbered so."""
-    return batch(*(("gateway", f"request-{i}", i) for i in range(start, stop)))
+    return batch(index, *(("gateway", f"request-{i}", i) for i in range(start, stop)))
 
 
 def test_a_new_identity_has_no_seq(index: IdentityIndex) -> None:
     """Zero is no record's seq."""
-    probed = index.probe(numbered(0, 3))
+    probed = index.probe(numbered(index, 0, 3))
     assert probed.seq.tolist() == [0, 0, 0]
     assert probed.same.tolist() == [False, False, False]
 
 
 def test_a_copy_is_found_with_its_first_seq(index: IdentityIndex) -> None:
     """And it is the same only when the content's digest is."""
-    index.insert(numbered(0, 3), first_seq=Seq(7), received_at=Micros(T0_US))
+    index.insert(numbered(index, 0, 3), first_seq=Seq(7), received_at=Micros(T0_US))
     probed = index.probe(
-        batch(("gateway", "request-2", 2), ("gateway", "request-1", 99), ("gateway", "other", 1))
+        batch(
+            index,
+            ("gateway", "request-2", 2),
+            ("gateway", "request-1", 99),
+            ("gateway", "other", 1),
+        )
     )
     assert probed.seq.tolist() == [9, 8, 0]
     assert probed.same.tolist() == [True, False, False]
@@ -75,27 +82,29 @@ def test_a_copy_is_found_with_its_first_seq(index: IdentityIndex) -> None:
 
 def test_source_and_id_do_not_run_into_each_other(index: IdentityIndex) -> None:
     """("ab", "c") and ("a", "bc") are two identities, and so are mirror images."""
-    index.insert(batch(("ab", "c", 1)), first_seq=Seq(1), received_at=Micros(T0_US))
-    others = batch(("a", "bc", 1), ("c", "ab", 1), ("abc", "", 1), ("", "abc", 1), ("ab", "C", 1))
+    index.insert(batch(index, ("ab", "c", 1)), first_seq=Seq(1), received_at=Micros(T0_US))
+    others = batch(
+        index, ("a", "bc", 1), ("c", "ab", 1), ("abc", "", 1), ("", "abc", 1), ("ab", "C", 1)
+    )
     assert index.probe(others).seq.tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 500, 9_000])
 def test_batches_of_every_size_are_found_again(index: IdentityIndex, rows: int) -> None:
     """Within a table, over its edge, over many, and past a chunk of the vector code."""
-    index.insert(numbered(0, rows), first_seq=Seq(1), received_at=Micros(T0_US))
-    probed = index.probe(numbered(0, rows + 50))
+    index.insert(numbered(index, 0, rows), first_seq=Seq(1), received_at=Micros(T0_US))
+    probed = index.probe(numbered(index, 0, rows + 50))
     assert probed.seq.tolist() == [*range(1, rows + 1), *[0] * 50]
     assert probed.same[:rows].all()
 
 
 def test_void_marks_are_by_seq_and_idempotent(index: IdentityIndex) -> None:
     """A void identity stays known: a resend of it is a copy."""
-    index.insert(numbered(0, 3), first_seq=Seq(1), received_at=Micros(T0_US))
+    index.insert(numbered(index, 0, 3), first_seq=Seq(1), received_at=Micros(T0_US))
     index.void([2])
     index.void([2])
     assert index.is_void([1, 2, 3]) == [False, True, False]
-    assert index.probe(numbered(1, 2)).seq.tolist() == [2]
+    assert index.probe(numbered(index, 1, 2)).seq.tolist() == [2]
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -114,17 +123,17 @@ class IndexMachine(RuleBasedStateMachine):
     def submit(self, start: int, count: int, content: int) -> None:
         """Probe a group, append and insert what is new of it."""
         group = events(count, start=start, data=f'{{"x":{content}}}')
-        identities = identities_of(group)
-        probed, expected = self.index.probe(identities), self.model.probe(identities)
+        probed = self.index.probe(identified(self.index, group))
+        expected = self.model.probe(identified(self.model, group))
         assert probed.seq.tolist() == expected.seq.tolist()
         assert probed.same.tolist() == expected.same.tolist()
         fresh = np.flatnonzero(probed.seq == 0).tolist()
         if fresh:
-            appended = self.log.append(group[fresh])
+            appended = self.log.append(to_records(group[fresh]))
             self.log.sync()
             for index in (self.index, self.model):
                 index.insert(
-                    identities[fresh],
+                    identified(index, group[fresh]),
                     first_seq=appended.first_seq,
                     received_at=appended.received_at,
                 )
@@ -134,7 +143,7 @@ class IndexMachine(RuleBasedStateMachine):
     def void(self, data: st.DataObject) -> None:
         """Void a record."""
         seq = data.draw(st.integers(1, self.log.next_seq - 1))
-        self.log.append(void(seq, id="any"))
+        self.log.append(to_records(void(seq, id="any")))
         self.log.sync()
         self.index.void([seq])
         self.model.void([seq])
@@ -166,8 +175,11 @@ class IndexMachine(RuleBasedStateMachine):
     @rule()
     def compare_everything(self) -> None:
         """Ask about everything there could be."""
-        probe = identities_of(events(360))
-        assert self.index.probe(probe).seq.tolist() == self.model.probe(probe).seq.tolist()
+        found, expected = (
+            index.probe(identified(index, events(360))).seq.tolist()
+            for index in (self.index, self.model)
+        )
+        assert found == expected
         seqs = range(1, self.log.next_seq)
         assert self.index.is_void(seqs) == self.model.is_void(seqs)
 
@@ -179,10 +191,10 @@ TestIndexAgainstADictionary = IndexMachine.TestCase
 def fill(log: MemoryLog, index: DiskIdentityIndex, start: int, stop: int) -> None:
     """Append and insert events, as a gateway would."""
     group = events(stop - start, start=start)
-    appended = log.append(group)
+    appended = log.append(to_records(group))
     log.sync()
     index.insert(
-        identities_of(group), first_seq=appended.first_seq, received_at=appended.received_at
+        identified(index, group), first_seq=appended.first_seq, received_at=appended.received_at
     )
 
 
@@ -195,12 +207,14 @@ def test_identities_leave_with_the_window_and_not_before() -> None:
         clock.set(T0_US + day * DAY_US)
         fill(log, index, 20 * day, 20 * day + 20)
         index.maintain()
-        young = index.probe(identities_of(events(20 * min(day + 1, 8), start=20 * max(0, day - 7))))
+        young = index.probe(
+            identified(index, events(20 * min(day + 1, 8), start=20 * max(0, day - 7)))
+        )
         assert (young.seq > 0).all()
-        old = index.probe(identities_of(events(20 * max(0, day - 12))))
+        old = index.probe(identified(index, events(20 * max(0, day - 12))))
         assert (old.seq == 0).all()
     again = on_disk(log, files, window_days=8)
-    assert (again.probe(identities_of(events(160, start=640))).seq > 0).all()
+    assert (again.probe(identified(again, events(160, start=640))).seq > 0).all()
     assert len(files.names(INDEX)) < 16
 
 
@@ -213,28 +227,27 @@ def test_a_longer_window_reads_the_log_again() -> None:
         clock.set(T0_US + day * DAY_US)
         fill(log, index, 20 * day, 20 * day + 20)
         index.maintain()
-    assert (index.probe(identities_of(events(20))).seq == 0).all()
+    assert (index.probe(identified(index, events(20))).seq == 0).all()
     longer = on_disk(log, files, window_days=10)
-    assert (longer.probe(identities_of(events(120))).seq > 0).all()
+    assert (longer.probe(identified(longer, events(120))).seq > 0).all()
 
 
-def test_another_version_of_polars_means_reading_the_log_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its hashes may differ, so none of ours is believed."""
+def test_another_format_means_reading_the_log_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hashes may differ, so none of it is believed."""
     files, log = SimFiles(), MemoryLog(NODE, FixedClock(T0_US))
     index = on_disk(log, files)
     fill(log, index, 0, 100)
     index.maintain()
     checkpoint = files.read(INDEX / "checkpoint")
-    assert on_disk(log, files).probe(identities_of(events(100))).seq.all()
+    again = on_disk(log, files)
+    assert again.probe(identified(again, events(100))).seq.all()
     assert files.read(INDEX / "checkpoint") == checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(pl, "__version__", "99.0")
+        patch.setattr("storage.log.identity.checkpoint.CHECKPOINT_VERSION", 99)
         again = on_disk(log, files)
         again.maintain()
-        assert (again.probe(identities_of(events(100))).seq == np.arange(1, 101)).all()
-        assert b'"polars": "99.0"' in files.read(INDEX / "checkpoint")
+        assert (again.probe(identified(again, events(100))).seq == np.arange(1, 101)).all()
+        assert b'"format": 99' in files.read(INDEX / "checkpoint")
 
 
 def test_a_crash_in_any_call_of_maintenance_loses_no_identity() -> None:
@@ -251,11 +264,11 @@ def test_a_crash_in_any_call_of_maintenance_loses_no_identity() -> None:
                 index.void([1])
                 index.maintain()
             finished = True
-        log.append(void(1, id="request-0"))
+        log.append(to_records(void(1, id="request-0")))
         log.sync()
         files.restart(power_cut=call % 2 == 0)
         again = on_disk(log, files)
-        known = again.probe(identities_of(events(120))).seq
+        known = again.probe(identified(again, events(120))).seq
         assert np.flatnonzero(known == 0).size == 121 - (log.next_seq - 1)
         assert again.is_void([1, 2]) == [True, False]
     assert call > 40
@@ -268,13 +281,13 @@ def test_it_stays_small_on_disk(tmp_path: Path) -> None:
     index = DiskIdentityIndex.open(tmp_path, log, limits=limits)
     count = 100_000
     for start in range(0, count, 5_000):
-        identities = numbered(start, start + 5_000)
+        identities = numbered(index, start, start + 5_000)
         index.insert(identities, first_seq=Seq(start + 1), received_at=Micros(T0_US + start))
     index.maintain()
     index.close()
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert size <= 32 * count
     assert len(list(tmp_path.glob("run-*"))) < 10
-    probed = index.probe(numbered(0, count + 1_000))
+    probed = index.probe(numbered(index, 0, count + 1_000))
     assert (probed.seq[:count] == np.arange(1, count + 1)).all()
     assert not probed.seq[count:].any()

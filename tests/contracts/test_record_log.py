@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from catalog.clock import Clock, FixedClock, to_datetime
 from catalog.events import RECORDS
-from storage.log.frames import STORED
+from ingest.batch import APPENDED, to_records
 from storage.log.node_log import NodeLog
 from storage.memory.files import SimFiles
 from storage.memory.log import MemoryLog
@@ -38,11 +38,11 @@ def test_groups_are_numbered_in_order(opened: Open) -> None:
     """Seqs are 1, 2, 3, … and receipts increase, whatever the clock does."""
     clock = FixedClock(T0_US)
     log = opened(clock)
-    first = log.append(events(3))
+    first = log.append(to_records(events(3)))
     clock.set(T0_US - 60)
-    second = log.append(events(2, start=3))
+    second = log.append(to_records(events(2, start=3)))
     clock.set(T0_US + 60)
-    third = log.append(heartbeat())
+    third = log.append(to_records(heartbeat()))
     log.sync()
     assert (first.first_seq, second.first_seq, third.first_seq) == (1, 4, 6)
     assert (first.received_at, second.received_at, third.received_at) == (
@@ -57,8 +57,8 @@ def test_groups_are_numbered_in_order(opened: Open) -> None:
 def test_reading_gives_what_was_asked_for_in_order(opened: Open) -> None:
     """Ascending, once each, and nothing for what is not there."""
     log = opened(FixedClock(T0_US))
-    log.append(events(5))
-    log.append(void(2, id="request-1"))
+    log.append(to_records(events(5)))
+    log.append(to_records(void(2, id="request-1")))
     log.sync()
     assert log.read([6, 2, 4, 2])["seq"].to_list() == [2, 4, 6]
     assert log.read([6])["target"].to_list() == [2]
@@ -69,7 +69,7 @@ def test_reading_gives_what_was_asked_for_in_order(opened: Open) -> None:
 def test_what_is_not_synced_is_not_read(opened: Open) -> None:
     """Reading it would be to rely on what a crash may take."""
     log = opened(FixedClock(T0_US))
-    log.append(events(2))
+    log.append(to_records(events(2)))
     assert log.read([1, 2]).height == 0
     assert log.read_after(0, rows_max=9).height == 0
     log.sync()
@@ -79,8 +79,8 @@ def test_what_is_not_synced_is_not_read(opened: Open) -> None:
 def test_an_empty_group_is_nothing(opened: Open) -> None:
     """It takes no seq."""
     log = opened(FixedClock(T0_US))
-    assert log.append(events(0)).count == 0
-    log.append(events(1))
+    assert log.append(to_records(events(0))).count == 0
+    log.append(to_records(events(1)))
     log.sync()
     assert log.read_after(0, rows_max=9)["seq"].to_list() == [1]
 
@@ -111,8 +111,8 @@ def test_the_disk_keeps_what_memory_keeps(groups: list[list[dict]], late_us: int
     memory, disk = MemoryLog(NODE, clock), open_log(clock=clock, files=files)
     for group in groups:
         clock.set(clock.now_us() + late_us)
-        records = pl.DataFrame(group, schema=STORED)
-        assert memory.append(records) == disk.append(records)
+        records = pl.DataFrame(group, schema=APPENDED)
+        assert memory.append(to_records(records)) == disk.append(to_records(records))
     memory.sync()
     disk.sync()
     expected = memory.read_after(0, rows_max=99)
@@ -125,8 +125,8 @@ def test_a_slice_of_a_large_frame_is_stored_alone(tmp_path: Path) -> None:
     """Columns share buffers with what they were cut from; the log must not store those."""
     many = events(20_000, time=to_datetime(T0_US) - timedelta(days=1), data='{"x":"a long value"}')
     log = open_log(tmp_path)
-    log.append(many.slice(7, 2))
-    log.append(many.filter(pl.col("id") == "request-9"))
+    log.append(to_records(many.slice(7, 2)))
+    log.append(to_records(many.filter(pl.col("id") == "request-9")))
     log.sync()
     assert ids(log.read([1, 2, 3])) == ["request-7", "request-8", "request-9"]
     assert (tmp_path / "hot-00000000000000000001.log").stat().st_size < 6_000

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import google_crc32c
 import numpy as np
-import polars as pl
 
 from storage.log.files import Files
 from storage.log.identity.run import RunRange
 from storage.log.replace import replace_file
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 CHECKPOINT_NAME = "checkpoint"
 
 
@@ -28,13 +27,13 @@ class Checkpoint:
     """Runs and ``voids`` hold whatever the log says up to the record ``seq``, and maybe more.
 
     Identities older than ``window_us`` may be missing.
-    ``seeds`` are the hash seeds the runs were made with, under this version of Polars.
+    ``key`` is the secret the identities were hashed with.
     """
 
     node: str
     window_us: int
     seq: int
-    seeds: tuple[int, ...]
+    key: tuple[int, int]
     runs: tuple[RunRange, ...]
     voids: frozenset[int]
 
@@ -48,11 +47,10 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, *, files: Files) -
     voids = np.array(sorted(checkpoint.voids), "<i8").tobytes()
     document: dict[str, object] = {
         "format": CHECKPOINT_VERSION,
-        "polars": pl.__version__,
         "node": checkpoint.node,
         "window_us": checkpoint.window_us,
         "seq": checkpoint.seq,
-        "seeds": list(checkpoint.seeds),
+        "key": list(checkpoint.key),
         "runs": [asdict(run) for run in checkpoint.runs],
         "voids_crc32c": google_crc32c.value(voids),
     }
@@ -64,7 +62,7 @@ def read_checkpoint(directory: Path, *, node: str, files: Files) -> Checkpoint:
     """Read the checkpoint in ``directory``.
 
     Raises:
-        NoCheckpoint: there is none, it is damaged, or of another release or version of Polars.
+        NoCheckpoint: there is none, it is damaged, or of another format.
     """
     try:
         content = bytes(files.view(directory / CHECKPOINT_NAME))
@@ -75,14 +73,14 @@ def read_checkpoint(directory: Path, *, node: str, files: Files) -> Checkpoint:
             raise NoCheckpoint("damaged")
     except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise NoCheckpoint(str(error)) from error
-    made_by = (document["format"], document["polars"], document["node"])
-    if made_by != (CHECKPOINT_VERSION, pl.__version__, node):
+    made_by = (document["format"], document["node"])
+    if made_by != (CHECKPOINT_VERSION, node):
         raise NoCheckpoint(f"made by {made_by}")
     return Checkpoint(
         node=node,
         window_us=document["window_us"],
         seq=document["seq"],
-        seeds=tuple(document["seeds"]),
+        key=tuple(document["key"]),
         runs=tuple(RunRange(**run) for run in document["runs"]),
         voids=frozenset(np.frombuffer(voids, "<i8").tolist()),
     )

@@ -19,6 +19,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from ingest.kernels import identities as kernels
 from storage.log.files import File, Files
 from storage.log.identity.keys import U64, Entries, Found, Keys, Rows
 from storage.log.layout import PARTIAL_SUFFIX
@@ -32,10 +33,11 @@ _HEADER = struct.Struct("<8sIIqqqqqII6I")
 _HEADER_BYTES = 128
 _KEYS_PER_WORD = 4.5
 _KEYS_PER_FENCE = 16
-_FEW_ROWS = 8
 _HALF = np.uint64(32)
 _TWELVE = np.uint64(4095)
-_PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64)
+PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64)
+"""Two bits of a Bloom word for every 12 bits of a key."""
+
 _COLUMNS = ("low", "high", "content", "seq", "filter", "fence")
 _TYPES = tuple(map(np.dtype, ("<u8", "<u8", "<u8", "<u4", "<u8", "<u4")))
 
@@ -66,8 +68,8 @@ def place(low: U64, parts: int) -> Rows:
 
 def filter_bits(high: U64) -> U64:
     """The bits of a Bloom word that stand for each key: up to four, two from each 12 bits."""
-    first = np.take(_PAIRS, (high & _TWELVE).astype(np.intp))
-    return first | np.take(_PAIRS, (high >> np.uint64(12) & _TWELVE).astype(np.intp))
+    first = np.take(PAIRS, (high & _TWELVE).astype(np.intp))
+    return first | np.take(PAIRS, (high >> np.uint64(12) & _TWELVE).astype(np.intp))
 
 
 def _groups(places: Rows) -> Rows:
@@ -108,43 +110,9 @@ class Run:
 
     def probe(self, keys: Keys, found: Found, rows: Rows) -> None:
         """Fill ``found`` for those of ``rows`` that are in the run."""
-        low = keys.low[rows]
-        part = place(low, len(self._fence) - 1)
-        start, end = self._fence[part], self._fence[part + 1]
-        if rows.size <= _FEW_ROWS:
-            bounds = zip(start.tolist(), end.tolist(), low, strict=True)
-            at = np.array([a + self._low[a:b].searchsorted(value) for a, b, value in bounds])
-        else:
-            at = self._search(low, start, end)
-        self._match(keys, found, rows, at)
-
-    def _search(self, low: U64, at: Rows, end: Rows) -> Rows:
-        """The first row in ``[at, end)`` that is not less than ``low``, for all at once."""
-        last = self.count - 1
-        while (open_ := at < end).any():
-            middle = (at + end) >> 1
-            less = open_ & (np.take(self._low, np.minimum(middle, last)) < low)
-            at = np.where(less, middle + 1, at)
-            end = np.where(open_ & ~less, middle, end)
-        return at
-
-    def _match(
-        self,
-        keys: Keys,
-        found: Found,
-        rows: Rows,
-        at: Rows,
-    ) -> None:
-        while rows.size:
-            inside = at < self.count
-            rows, at = rows[inside], at[inside]
-            alike = self._low[at] == keys.low[rows]
-            rows, at = rows[alike], at[alike]
-            whole = self._high[at] == keys.high[rows]
-            found.seq[rows[whole]] = self._seq[at[whole]].astype(np.int64) + self.covers.first_seq
-            found.content[rows[whole]] = self._content[at[whole]]
-            # The same low half under another high one: the key may be right behind it.
-            rows, at = rows[~whole], at[~whole] + 1
+        run = (self._low, self._high, self._content, self._seq, self._fence)
+        first_seq = self.covers.first_seq
+        kernels.find_sorted(keys.low, keys.high, rows, found.seq, found.content, run, first_seq)
 
     def entries(self, start: int, stop: int) -> Entries:
         """The entries of rows ``[start, stop)``."""

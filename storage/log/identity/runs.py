@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ingest.kernels import identities as kernels
 from storage.log.identity.keys import Found, Keys
-from storage.log.identity.run import SEQ_SPAN_MAX, Run, RunRange, filter_bits
-
-_CHUNK_CELLS = 1 << 15  # rows × runs looked at together: stays in the cache
-_HALF = np.uint64(32)
+from storage.log.identity.run import PAIRS, SEQ_SPAN_MAX, Run, RunRange
 
 FAN_IN = 4
 RUN_ROWS_MAX = 1 << 26
@@ -20,8 +18,8 @@ class RunSet:
     def __init__(self, runs: tuple[Run, ...] = ()) -> None:
         self.runs = runs
         sizes = [len(run.filter) for run in runs]
-        self._words = np.array(sizes, np.uint64)[:, None]
-        self._offsets = np.cumsum([0, *sizes])[:-1, None]
+        self._words = np.array(sizes, np.uint64)
+        self._starts = np.cumsum([0, *sizes], dtype=np.int64)[:-1]
         self._filters = (
             np.concatenate([run.filter for run in runs]) if runs else np.zeros(0, np.uint64)
         )
@@ -30,18 +28,12 @@ class RunSet:
         """Fill ``found`` for the rows that have nothing yet and are in a run."""
         if not self.runs:
             return
-        rows = np.flatnonzero(found.seq == 0)
-        bits = filter_bits(keys.high)
-        step = max(1, _CHUNK_CELLS // len(self.runs))
-        for at in range(0, rows.size, step):
-            part = rows[at : at + step]
-            words = (((keys.low[part] >> _HALF) * self._words) >> _HALF).astype(
-                np.intp
-            ) + self._offsets
-            wanted = bits[part]
-            maybe = (np.take(self._filters, words) & wanted) == wanted
-            for number in np.flatnonzero(maybe.any(axis=1)):
-                self.runs[number].probe(keys, found, part[np.flatnonzero(maybe[number])])
+        room = len(keys.low) * len(self.runs) + 1
+        rows, runs = np.empty(room, np.int64), np.empty(room, np.int64)
+        filters = (self._filters, self._words, self._starts)
+        hits = kernels.bloom_hits(keys.low, keys.high, found.seq, *filters, PAIRS, rows, runs)
+        for number in np.unique(runs[:hits]).tolist():
+            self.runs[number].probe(keys, found, rows[:hits][runs[:hits] == number])
 
     def without(self, gone: tuple[Run, ...], *, instead: tuple[Run, ...] = ()) -> RunSet:
         """The set with ``gone`` replaced by ``instead``."""

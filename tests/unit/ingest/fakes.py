@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import FixedClock, Micros, to_micros
 from catalog.events import INSTANT, RECORDS, RecordKind
 from catalog.ids import NodeId, Seq
 from ingest.batch import Body, Checked, IngestLimits
 from ingest.decode import decode
+from ingest.identity import Identities
 from ingest.ports import Appended, LogUnavailable, Probed
 from ingest.validate import Standard, validate
 from ingest.values import IngestRules
@@ -35,8 +37,9 @@ class MemoryLog:
         self.fail = False
         self._last = 0
 
-    def append(self, records: pl.DataFrame) -> Appended:
-        """Number and keep ``records``."""
+    def append(self, batch: pa.RecordBatch) -> Appended:
+        """Number and keep ``batch``."""
+        records = pl.DataFrame(pl.from_arrow(batch))
         first, at = self.records.height + 1, max(self._last + 1, self.clock.now_us())
         numbered = records.with_columns(
             seq=pl.int_range(first, first + pl.len(), dtype=pl.Int64),
@@ -65,26 +68,29 @@ class MemoryIndex:
     """IdentityIndex as a dictionary."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, str], tuple[int, int]] = {}
+        self.known: dict[tuple[int, int], tuple[int, int]] = {}
         self.voids: set[int] = set()
+        self.key = np.array([7, 8], np.uint64)
 
-    def probe(self, identities: pl.DataFrame) -> Probed:
+    def probe(self, identities: Identities) -> Probed:
         """Look up."""
-        found = [
-            (*self.known.get((source, identity), (0, 0)), content)
-            for source, identity, content in identities.iter_rows()
-        ]
+        rows = zip(identities.low.tolist(), identities.high.tolist(), strict=True)
+        found = [self.known.get(pair, (0, 0)) for pair in rows]
+        said = identities.content.tolist()
+        same = [bool(seq) and held == now for (seq, held), now in zip(found, said, strict=True)]
         return Probed(
-            seq=np.array([seq for seq, _, _ in found], np.int64),
-            same=np.array([bool(seq) and held == said for seq, held, said in found], np.bool_),
+            seq=np.array([seq for seq, _ in found], np.int64), same=np.array(same, np.bool_)
         )
 
-    def insert(self, identities: pl.DataFrame, *, first_seq: Seq, received_at: Micros) -> None:
+    def insert(self, identities: Identities, *, first_seq: Seq, received_at: Micros) -> None:
         """Remember; a known identity would be a bug."""
         assert received_at
-        for place, (source, identity, content) in enumerate(identities.iter_rows()):
-            assert (source, identity) not in self.known
-            self.known[source, identity] = (first_seq + place, content)
+        rows = zip(identities.low.tolist(), identities.high.tolist(), strict=True)
+        for seq, (pair, content) in enumerate(
+            zip(rows, identities.content.tolist(), strict=True), first_seq
+        ):
+            assert pair not in self.known
+            self.known[pair] = (seq, content)
 
     def void(self, seqs: Sequence[int]) -> None:
         """Mark."""
@@ -118,3 +124,9 @@ def checked(*events: Mapping[str, Any]) -> Checked:
     """A validated JSON body of events."""
     body = Body(content=json.dumps(events).encode(), content_type="application/json")
     return validate(decode(body), standard())
+
+
+def rows_of(checked: Checked) -> list[dict[str, Any]]:
+    """The events that may be accepted, one dictionary each, with their ``index``."""
+    rows = checked.records.to_pylist()
+    return [row | {"index": index} for row, index in zip(rows, checked.index, strict=True)]

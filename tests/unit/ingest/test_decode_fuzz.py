@@ -25,7 +25,7 @@ from ingest.batch import (
 from ingest.decode import decode
 from ingest.inflate import inflate
 from ingest.validate import validate
-from tests.unit.ingest.fakes import event, standard
+from tests.unit.ingest.fakes import event, rows_of, standard
 
 ROWS = [event(id=f"e{n}", data={"model": "é", "tokens": n, "o": {"p": [1.5]}}) for n in range(4)]
 FRAME = pl.DataFrame(ROWS)
@@ -67,11 +67,10 @@ def answers(media: str, content: bytes) -> Decoded | None:
     except (UnreadableBody, EmptyBody, TooManyEvents):
         return None
     checked = validate(decoded, standard())
-    indexes = [*checked.events.index, *(rejection.index for rejection in checked.rejected)]
+    indexes = [*checked.index, *(rejection.index for rejection in checked.rejected)]
     assert sorted(indexes) == list(range(decoded.received))
-    for text in checked.events.data:
-        assert isinstance(json.loads(text), dict)
-    checked.events.records()
+    for row in rows_of(checked):
+        assert isinstance(json.loads(row["data"]), dict)
     return decoded
 
 

@@ -20,7 +20,7 @@ from ingest.decode import decode
 from ingest.times import parse_time, parse_times
 from ingest.validate import validate
 from ingest.values import IngestRules
-from tests.unit.ingest.fakes import NOW, TIME, event, standard
+from tests.unit.ingest.fakes import NOW, TIME, event, rows_of, standard
 from tests.unit.ingest.json_texts import objects
 
 TOKENS = Meter(
@@ -192,11 +192,7 @@ def columns(draw: st.DrawFn) -> Columns:
 def told(checked: Checked) -> dict[int, Any]:
     """What validation made of each event, by index."""
     found = {each.index: (each.code, each.detail) for each in checked.rejected}
-    kept = checked.events
-    return found | {
-        index: (kept.id[row], kept.time[row], kept.data[row])
-        for row, index in enumerate(kept.index)
-    }
+    return found | {row["index"]: (row["id"], row["time"], row["data"]) for row in rows_of(checked)}
 
 
 @settings(max_examples=80, deadline=None)

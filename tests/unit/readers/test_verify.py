@@ -24,6 +24,7 @@ from api.verify import Verification, verify
 from catalog.clock import FixedClock, to_micros
 from catalog.events import RECORDS, RecordKind
 from catalog.ids import NodeId
+from ingest.batch import to_records
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.store import ClickHouseStore
 from storage.log.home import LogLimits
@@ -67,7 +68,7 @@ class World:
     def append(self, *rows: dict) -> None:
         """One frame a call, durable; the next call is in another segment."""
         full = [dict.fromkeys(INPUT) | {"time_given": False} | row for row in rows]
-        self.log.append(pl.DataFrame(full, schema=INPUT))
+        self.log.append(to_records(pl.DataFrame(full, schema=INPUT)))
         self.log.sync()
         self.log.roll_if_due()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from catalog.clock import FixedClock
+from ingest.batch import to_records
 from ingest.ports import LogUnavailable
 from storage.log.home import LogLimits
 from storage.log.verify import verify_segments
@@ -47,12 +48,12 @@ class Story:
             self.clock.set(T0_US - number)  # a clock that only ever steps back
             for part in (events(3, start=4 * number), events(1, start=4 * number + 3)):
                 self.sent += ids(part)
-                log.append(part)
+                log.append(to_records(part))
             log.sync()
             self.acknowledged = list(self.sent)
             seen = ids(everything(follower))
             assert seen == self.acknowledged, "a follower sees what is durable, and nothing else"
-            log.append(heartbeat() if number % 2 else void(1, id="request-0"))
+            log.append(to_records(heartbeat() if number % 2 else void(1, id="request-0")))
             log.roll_if_due()
             follower.seal_closed()
         log.close()
@@ -65,7 +66,7 @@ class Story:
         assert ids(found)[: len(self.acknowledged)] == self.acknowledged
         assert found["seq"].to_list() == list(range(1, found.height + 1))
         assert (found["received_at"].diff().drop_nulls().dt.total_microseconds() > 0).all()
-        log.append(events(1, start=1_000))
+        log.append(to_records(events(1, start=1_000)))
         log.sync()
         follower = follow(files=self.files)
         follower.seal_closed()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pytest
 
-from storage.log.identity.keys import Entries, Found, KeyHash, Keys
+from ingest.identity import identify
+from storage.log.identity.keys import Entries, Found, Keys
 from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
 from storage.log.identity.runs import RunSet, covering
 from storage.log.identity.table import RecentTable
@@ -120,21 +121,68 @@ def test_every_flipped_byte_of_a_run_is_detected() -> None:
         Run(HOME, run.covers, files=files, check=True)
 
 
-def test_keys_depend_on_each_part_and_on_the_seeds() -> None:
+def hashed(source: list[str], id_: list[str], *, key: tuple[int, int] = (1, 2)) -> Keys:
+    """The keys of identities."""
+    return Keys(*identify(pa.array(source), pa.array(id_), key=np.array(key, np.uint64)))
+
+
+def test_keys_depend_on_each_part_and_on_the_secret() -> None:
     """No two of these look alike, in either half."""
-    rows = pl.DataFrame(
-        {"source": ["ab", "a", "", "abc", "c", "é"], "id": ["c", "bc", "abc", "", "ab", "\0"]}
-    )
-    made = [KeyHash(seeds)(rows) for seeds in ((1, 2, 3, 4), (5, 2, 3, 4), (1, 2, 3, 5))]
-    assert len(set(made[0].low.tolist())) == len(set(made[0].high.tolist())) == 6
-    assert not set(made[0].low.tolist()) & set(made[1].low.tolist())
-    assert not set(made[0].high.tolist()) & set(made[2].high.tolist())
+    rows = (["ab", "a", "", "abc", "c", "é"], ["c", "bc", "abc", "", "ab", "\0"])
+    made = [hashed(*rows, key=key) for key in ((1, 2), (5, 2), (1, 3))]
+    for half in ("low", "high"):
+        assert len({value for keys_ in made for value in getattr(keys_, half).tolist()}) == 18
 
 
 def test_keys_do_not_depend_on_the_batch() -> None:
-    """A row's key is the same alone and among many, where Polars uses its threads."""
-    many = pl.DataFrame({"source": ["s"] * 30_000, "id": [str(i) for i in range(30_000)]})
-    hashed = KeyHash((1, 2, 3, 4))
-    alone = hashed(many[29_000:29_001])
-    among = hashed(many)
-    assert (alone.low[0], alone.high[0]) == (among.low[29_000], among.high[29_000])
+    """A row's key is the same alone, among many, and in a slice."""
+    sources, ids = ["s"] * 3_000, [str(i) * (i % 9) for i in range(3_000)]
+    among = hashed(sources, ids)
+    alone = hashed(sources[2_900:2_901], ids[2_900:2_901])
+    assert (alone.low[0], alone.high[0]) == (among.low[2_900], among.high[2_900])
+    table = [pa.array(sources).slice(2_900, 1), pa.array(ids).slice(2_900, 1)]
+    sliced = identify(*table, key=np.array([1, 2], np.uint64))
+    assert (sliced[0][0], sliced[1][0]) == (among.low[2_900], among.high[2_900])
+
+
+def test_the_hash_is_siphash() -> None:
+    """SipHash-1-3-128 in plain Python, over the words that two strings make."""
+    random = np.random.default_rng(5)
+    for size in range(40):
+        text = random.integers(97, 122, 2 * size, np.uint8).tobytes().decode()
+        found = hashed([text[:size]], [text[size:]], key=(size, 2**64 - 1 - size))
+        expected = siphash([text[:size].encode(), text[size:].encode()], size, 2**64 - 1 - size)
+        assert (int(found.low[0]), int(found.high[0])) == expected
+
+
+def siphash(strings: list[bytes], low: int, high: int) -> tuple[int, int]:
+    """By the paper: one round a word, three to finish, each string padded with its length."""
+    full = 2**64 - 1
+    v = [low ^ 0x736F6D6570736575, high ^ 0x646F72616E646F6D ^ 0xEE]
+    v += [low ^ 0x6C7967656E657261, high ^ 0x7465646279746573]
+
+    def turned(word: int, bits: int) -> int:
+        return (word << bits | word >> (64 - bits)) & full
+
+    def turn() -> None:
+        v[0], v[2] = (v[0] + v[1]) & full, (v[2] + v[3]) & full
+        v[1], v[3] = turned(v[1], 13) ^ v[0], turned(v[3], 16) ^ v[2]
+        v[0] = turned(v[0], 32)
+        v[2], v[0] = (v[2] + v[1]) & full, (v[0] + v[3]) & full
+        v[1], v[3] = turned(v[1], 17) ^ v[2], turned(v[3], 21) ^ v[0]
+        v[2] = turned(v[2], 32)
+
+    for string in strings:
+        padded = string.ljust(len(string) // 8 * 8 + 7, b"\0") + bytes([len(string) % 256])
+        for at in range(0, len(padded), 8):
+            word = int.from_bytes(padded[at : at + 8], "little")
+            v[3] ^= word
+            turn()
+            v[0] ^= word
+    halves = []
+    for place, mark in ((2, 0xEE), (1, 0xDD)):
+        v[place] ^= mark
+        for _ in range(3):
+            turn()
+        halves.append(v[0] ^ v[1] ^ v[2] ^ v[3])
+    return halves[0], halves[1]

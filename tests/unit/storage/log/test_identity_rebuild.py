@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from catalog.clock import FixedClock
-from ingest.identity import identities as identities_of
+from ingest.batch import to_records
 from ingest.ports import LogUnavailable
 from storage.log.identity_index import DAY_US, DiskIdentityIndex, IndexLimits
 from storage.log.node_log import NodeLog
 from storage.memory.files import SimFiles
-from tests.log_samples import HOME, T0_US, events, follow, open_log, put, void
+from tests.log_samples import HOME, T0_US, events, follow, identified, open_log, put, void
 
 LIMITS = IndexLimits(table_rows=64, backlog_max=1)
 
@@ -49,7 +49,7 @@ def test_every_identity_and_void_of_the_log_is_known_again() -> None:
     log = written(files, clock)
     put(log, void(3, id="request-2"), void(200, id="request-199"))
     index = opened(log, files)
-    probed = index.probe(identities_of(events(220)))
+    probed = index.probe(identified(index, events(220)))
     assert probed.seq[:200].tolist() == list(range(1, 201))
     assert probed.same[:200].all()
     assert not probed.seq[200:].any()
@@ -63,7 +63,8 @@ def test_what_is_older_than_the_window_is_not_even_read() -> None:
     for day in range(5):
         stem = f"segment-{20 * day + 1:020d}-{20 * day + 20:020d}"
         files.unlink(HOME / f"{stem}.parquet")
-    probed = opened(log, files, window_days=4).probe(identities_of(events(200)))
+    index = opened(log, files, window_days=4)
+    probed = index.probe(identified(index, events(200)))
     assert (probed.seq[100:] > 0).all()
     assert not probed.seq[:80].any()
 
@@ -71,9 +72,9 @@ def test_what_is_older_than_the_window_is_not_even_read() -> None:
 def submit(log: NodeLog, index: DiskIdentityIndex, start: int, stop: int) -> None:
     """Probe, append and insert a group, as a gateway does."""
     group = events(stop - start, start=start)
-    identities = identities_of(group)
+    identities = identified(index, group)
     assert not index.probe(identities).seq.any()
-    appended = log.append(group)
+    appended = log.append(to_records(group))
     log.sync()
     index.insert(identities, first_seq=appended.first_seq, received_at=appended.received_at)
 
@@ -93,7 +94,7 @@ def test_a_checkpoint_leaves_only_the_tail_to_read() -> None:
         if name.endswith(".parquet"):
             files.unlink(HOME / name)
     again = opened(log, files)
-    assert again.probe(identities_of(events(200))).seq.tolist() == list(range(1, 201))
+    assert again.probe(identified(again, events(200))).seq.tolist() == list(range(1, 201))
 
 
 def test_a_checkpoint_before_the_voids_of_its_group_does_not_lose_them() -> None:
@@ -103,16 +104,16 @@ def test_a_checkpoint_before_the_voids_of_its_group_does_not_lose_them() -> None
     index = opened(log, files)
     submit(log, index, 0, 60)
     group = events(10, start=60)
-    identities = identities_of(group)
+    identities = identified(index, group)
     index.probe(identities)
-    log.append(pl.concat([void(3, id="request-2"), group]))
+    log.append(to_records(pl.concat([void(3, id="request-2"), group])))
     log.sync()
     index.insert(identities, first_seq=62, received_at=T0_US + 61)
     index.maintain()
     assert any(name.startswith("run-") for name in files.names(log.index_directory))
     again = opened(log, files)
     assert again.is_void([2, 3]) == [False, True]
-    assert again.probe(identities).seq.tolist() == list(range(62, 72))
+    assert again.probe(identified(again, group)).seq.tolist() == list(range(62, 72))
 
 
 def test_an_index_ahead_of_its_log_is_not_believed() -> None:
@@ -127,7 +128,8 @@ def test_an_index_ahead_of_its_log_is_not_believed() -> None:
         path = log.index_directory / name
         younger.create(path)
         younger.overwrite(path, files.read(path))
-    probed = opened(log, younger).probe(identities_of(events(200)))
+    index = opened(log, younger)
+    probed = index.probe(identified(index, events(200)))
     assert probed.seq.tolist() == [*range(1, 6), *[0] * 195]
 
 
@@ -137,10 +139,10 @@ def test_a_disk_that_takes_no_runs_is_told_before_memory_runs_out() -> None:
     log = open_log(files=files, clock=clock)
     index = opened(log, files)
     put(log, events(128))
-    index.insert(identities_of(events(64)), first_seq=1, received_at=T0_US)
+    index.insert(identified(index, events(64)), first_seq=1, received_at=T0_US)
     files.fail_at(1, errno.EIO)
     with pytest.raises(LogUnavailable):
-        index.insert(identities_of(events(64, start=64)), first_seq=65, received_at=T0_US + 64)
-    assert (index.probe(identities_of(events(128))).seq > 0).all()
+        index.insert(identified(index, events(64, start=64)), first_seq=65, received_at=T0_US + 64)
+    assert (index.probe(identified(index, events(128))).seq > 0).all()
     index.maintain()
-    assert (index.probe(identities_of(events(128))).seq > 0).all()
+    assert (index.probe(identified(index, events(128))).seq > 0).all()

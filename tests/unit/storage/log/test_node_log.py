@@ -13,6 +13,7 @@ import pytest
 
 from catalog.clock import FixedClock, to_datetime
 from catalog.events import RECORDS
+from ingest.batch import to_records
 from ingest.ports import LogUnavailable
 from storage.log.files import LogLocked
 from storage.log.frames import LogCorrupt, LogTooNew
@@ -37,7 +38,7 @@ from tests.log_samples import (
 def test_records_come_back_numbered_and_dated(tmp_path: Path) -> None:
     """Record i of a group has first_seq + i and received_at + i microseconds."""
     log = open_log(tmp_path)
-    given = log.append(events(3, time=to_datetime(T0_US - 5)))
+    given = log.append(to_records(events(3, time=to_datetime(T0_US - 5))))
     log.sync()
     records = log.read([1, 3])
     assert (given.first_seq, given.received_at, given.count) == (1, T0_US, 3)
@@ -75,7 +76,7 @@ def test_received_at_increases_when_the_clock_steps_back(tmp_path: Path) -> None
 def test_an_empty_group_writes_nothing(tmp_path: Path) -> None:
     """It has no records to number."""
     log = open_log(tmp_path)
-    assert log.append(events(0)).count == 0
+    assert log.append(to_records(events(0))).count == 0
     assert log.next_seq == 1
 
 
@@ -83,7 +84,7 @@ def test_other_columns_are_refused_and_harm_nothing(tmp_path: Path) -> None:
     """A frame with the wrong schema is a bug of the caller, not a state of the log."""
     log = open_log(tmp_path)
     with pytest.raises(TypeError):
-        log.append(events(1).drop("target"))
+        log.append(to_records(events(1)).drop_columns(["target"]))
     put(log, events(1))
     assert everything(log).height == 1
 
@@ -166,7 +167,7 @@ def test_an_io_error_poisons_the_log(call: int) -> None:
     files.fail_at(call)
     with pytest.raises(LogUnavailable):
         put(log, events(2, start=2))
-    for call_again in (lambda: log.append(events(1)), log.sync, lambda: log.read([1])):
+    for call_again in (lambda: log.append(to_records(events(1))), log.sync, lambda: log.read([1])):
         with pytest.raises(LogUnavailable):
             call_again()
     assert not log.roll_if_due()
@@ -180,7 +181,7 @@ def test_a_failed_sync_is_not_believed_after_a_restart() -> None:
     files = SimFiles()
     log = open_log(files=files)
     put(log, events(2))
-    log.append(events(3, start=2))
+    log.append(to_records(events(3, start=2)))
     files.fail_at(1)
     with pytest.raises(LogUnavailable):
         log.sync()
@@ -200,7 +201,7 @@ def test_a_full_disk_refuses_and_the_log_goes_on(seed: int) -> None:
     put(log, events(2))
     files.fail_at(1, errno.ENOSPC)
     with pytest.raises(LogFull):
-        log.append(events(90, start=50))
+        log.append(to_records(events(90, start=50)))
     put(log, events(2, start=2))
     assert ids(everything(log)) == [f"request-{i}" for i in range(4)]
     files.restart(power_cut=True)
@@ -227,7 +228,7 @@ def test_a_closed_log_answers_nothing(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.close()
     with pytest.raises(LogUnavailable):
-        log.append(events(1))
+        log.append(to_records(events(1)))
     open_log(tmp_path).close()
 
 
@@ -235,7 +236,7 @@ def test_an_appended_group_is_not_visible_before_its_sync(tmp_path: Path) -> Non
     """Neither to the node's own reader nor to a follower."""
     log, follower = open_log(tmp_path), follow(tmp_path)
     put(log, events(1))
-    log.append(events(1, start=1))
+    log.append(to_records(events(1, start=1)))
     assert everything(log).height == everything(follower).height == 1
     log.sync()
     assert everything(log).height == everything(follower).height == 2

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from ingest.batch import to_records
 from storage.log.frames import LogCorrupt, LogTooNew
 from storage.log.layout import MARK_NAME
 from storage.memory.files import SimFiles
@@ -23,7 +24,7 @@ def written(*, unsynced: int = 0, groups: int = 4) -> tuple[SimFiles, list[int]]
     log = open_log(files=files)
     ends = [len(files.read(HOT))]
     for number in range(groups):
-        log.append(events(2, start=2 * number))
+        log.append(to_records(events(2, start=2 * number)))
         if number < groups - unsynced:
             log.sync()
         ends.append(len(files.read(HOT)))

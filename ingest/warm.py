@@ -1,0 +1,44 @@
+"""Compile the kernels before they are needed: the first event must not wait for a compiler.
+
+    python -m ingest.warm
+
+Compiled code is kept beside the modules (or where ``NUMBA_CACHE_DIR`` says), so this takes half a
+minute once and a fraction of a second from then on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from catalog.clock import FixedClock
+from ingest.batch import Body, IngestLimits
+from ingest.dedupe import identities_of
+from ingest.kernels import identities as tables
+from ingest.scan import BodyReader, Plain
+from ingest.values import IngestRules
+
+_EVENT = b'{"id":"i","source":"s","type":"t","subject":"s","data":{"n":[1]}}'
+
+
+def warm_up() -> None:
+    """Call every kernel once, with arguments of the types it is always called with."""
+    reader = BodyReader(limits=IngestLimits(), rules=IngestRules, clock=FixedClock(0))
+    body = Body(content=_EVENT, content_type="application/json")
+    records = reader.scan([Plain(body=body, lines=False)]).records
+    ids = identities_of(records, key=np.array([1, 2], np.uint64))
+    ids.first()
+    seq, content = np.zeros(1, np.int64), np.zeros(1, np.uint64)
+    table = (*(np.zeros(4, np.uint64) for _ in range(3)), np.zeros(4, np.int64))
+    tables.add(ids.low, ids.high, np.ones(1, np.int64), ids.content, table)
+    tables.find(ids.low, ids.high, seq, content, table)
+    rows, run = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    filters = (np.zeros(4, np.uint64), np.ones(1, np.uint64), np.zeros(1, np.int64))
+    pairs = np.zeros(1 << 12, np.uint64)
+    tables.bloom_hits(ids.low, ids.high, seq, *filters, pairs, rows, run)
+    mapped = [np.frombuffer(bytes(8), kind) for kind in ("<u8", "<u8", "<u8", "<u4")]
+    fence = np.zeros(2, np.intp)
+    tables.find_sorted(ids.low, ids.high, rows[:1], seq, content, (*mapped, fence), 1)
+
+
+if __name__ == "__main__":
+    warm_up()
