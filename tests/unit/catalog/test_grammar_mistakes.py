@@ -266,6 +266,11 @@ def test_charges(charge: Any, pointer: str, reason: str):
             "whole number",
         ),
         ({"invoicing": INVOICING | {"anchor": "start"}}, "/invoicing/anchor", "contract, calendar"),
+        (
+            {"invoicing": {"timing": "arrears", "every_days": "9", "anchor": "month"}},
+            "/invoicing/every_days",
+            "'every_months'",
+        ),
         ({"convert": {"round": "up"}}, "/convert", "exactly one of 'divide'"),
         ({"convert": {"divide": "0"}}, "/convert/divide", "above 0"),
         ({"convert": {"divide": "2", "digits": 3}}, "/convert/digits", "'round' is none"),
