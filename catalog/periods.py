@@ -64,9 +64,10 @@ def billing_periods(
 
     Anchored on the contract, every boundary is counted from the original day (31 January, 28
     February, 31 March). Anchored on a month, every boundary is the first day of one, counted from
-    the month of ``start`` or ``after_months`` later; only the contract cuts. On the calendar, boundaries are first days of months (Mondays,
-    days), every n of them counted from January 2000 (Monday 3 January, 1 January), and the first
-    and last period may be partial. The work depends on the range asked for, not on ``start``.
+    the month of ``start`` or ``after_months`` later. Anchored on the calendar, boundaries are first
+    days of months (Mondays, days), every n of them counted from January 2000 (Monday 3 January, 1
+    January). On a month or the calendar the first and last period may be partial. The work depends
+    on the range asked for, not on ``start``.
     """
     last = FOREVER if end is None else end
     first = _first(start, invoicing, timezone)

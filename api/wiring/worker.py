@@ -33,7 +33,9 @@ from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
 from catalog.ids import NodeId
 from entitlements.schedules import CurrentSchedules
+from catalog.snapshot import Catalog
 from rating.ports import FactSource
+from rating.rerated import lines_rerated
 from rating.support import unsupported
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.events import ClickHouseEvents
@@ -106,6 +108,9 @@ def build_worker(settings: Settings) -> Worker:
     stores = build_stores(settings, logs, schedules, specs, clock)
     heartbeats = SocketHeartbeats(settings.data / "run")
 
+    def rerated(before: Catalog, after: Catalog) -> int:
+        return lines_rerated(before, after, as_of=clock.now_us())
+
     def verified() -> Report:
         return verify(verification(logs, stores, specs))
 
@@ -117,7 +122,11 @@ def build_worker(settings: Settings) -> Worker:
                 clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
             ),
             catalog.build_router(
-                store=statements, clock=clock, unsupported=unsupported, answered=logs.newest
+                store=statements,
+                clock=clock,
+                unsupported=unsupported,
+                lines_to_rerate=rerated,
+                answered=logs.newest,
             ),
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
             *_reading_routers(settings, statements, logs, stores, heartbeats),

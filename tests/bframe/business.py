@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -177,10 +178,14 @@ class Maker:
             "invoice_delivery": self.draw.choice([ARREARS, ARREARS, ADVANCED]),
             "invoice_schedule": self.draw.choice([1, 1, 2, 3, 12]),
         }
-        listed = [self.list_price(f"{durable}.{n}", defaults) for n in range(self.draw.randint(1, 3))]
+        listed = [
+            self.list_price(f"{durable}.{n}", defaults) for n in range(self.draw.randint(1, 3))
+        ]
         cut = text(self.day(date(2023, 3, 1), date(2024, 12, 1))) if self.chance(0.35) else None
         for since, until in [(None, cut), (cut, None)] if cut else [(None, None)]:
-            book = self.add("pricebooks", defaults | {"effective_at": since, "ineffective_at": until})
+            book = self.add(
+                "pricebooks", defaults | {"effective_at": since, "ineffective_at": until}
+            )
             for price in listed:
                 stated = dict(price)
                 if since and self.chance(0.7):
@@ -226,7 +231,7 @@ class Maker:
         book, customer = self.draw.choice(books), self.draw.choice([0, 0, 1])
         own: list[Row] = []
         changed: dict[str, Row] = {}
-        for since, until in zip(edges, edges[1:], strict=False):
+        for since, until in pairwise(edges):
             last = until == ended
             row = {
                 "durable_id": durable,
@@ -236,7 +241,9 @@ class Maker:
                 "started_at": text(started),
                 "ended_at": None if open_ended else text(ended),
                 "effective_at": text(since),
-                "ineffective_at": None if last and (open_ended or self.chance(0.5)) else text(until),
+                "ineffective_at": None
+                if last and (open_ended or self.chance(0.5))
+                else text(until),
                 "void": False,
                 "voided_at": None,
             }
@@ -247,7 +254,9 @@ class Maker:
     def contract_prices(self, uid: int, row: Row, own: list[Row], changed: dict[str, Row]) -> None:
         """What this iteration says about list prices, and prices of its own."""
         books = {
-            b["id"] for b in self.made.tables["pricebooks"] if b["durable_id"] == row["pricebook_id"]
+            b["id"]
+            for b in self.made.tables["pricebooks"]
+            if b["durable_id"] == row["pricebook_id"]
         }
         for price in self.made.known("list_prices", EARLY):
             if price["pricebook_uid"] in books and self.chance(0.3):
@@ -257,7 +266,9 @@ class Maker:
                 held = changed[slot] | {"contract_uid": uid, "list_price_uid": price["id"]}
                 self.add("contract_prices", held | {"product_uid": price["product_uid"]})
         if not own or self.chance(0.3):
-            own[:] = [self.own_price(f"own{n}", row) for n in range(self.draw.choice([0, 0, 1, 1, 2]))]
+            own[:] = [
+                self.own_price(f"own{n}", row) for n in range(self.draw.choice([0, 0, 1, 1, 2]))
+            ]
         for price in own:
             later = {"price": self.decimal(0, 20, 3)} if self.chance(0.1) else {}
             self.add("contract_prices", price | {"contract_uid": uid}, **later)
@@ -312,7 +323,9 @@ class Maker:
                 {
                     "transaction_id": f"{self.made.number}-{number}",
                     "customer_id": f"{name}-{self.draw.randint(0, 1)}" if direct else None,
-                    "customer_alias": None if direct else f"{name}-{self.draw.choice(['x', 'y', 'moves'])}",
+                    "customer_alias": None
+                    if direct
+                    else f"{name}-{self.draw.choice(['x', 'y', 'moves'])}",
                     "properties": _json(properties),
                     "metered_at": f"{day.isoformat()}T{clock}+00:00",
                     "received_at": self.draw.choice([EARLY, EARLY, EARLY, LATE]),
@@ -327,4 +340,3 @@ def _json(value: Any) -> str:
 def business(seed: int) -> Business:
     """The business of a seed."""
     return Maker(seed).business()
-

@@ -30,10 +30,9 @@ class Report:
 
     def __str__(self) -> str:
         """The counts, the most common departures first."""
-        told = [
-            f"{self.businesses} businesses, {self.invoices} invoices: {self.same} the same, "
-            f"{self.invoices - self.same} not, {len(self.unexplained)} of them unexplained"
-        ]
+        differ, wrong = self.invoices - self.same, len(self.unexplained)
+        told = [f"{self.businesses} businesses, {self.invoices} invoices: {self.same} the same"]
+        told += [f"{differ:6d}  differ, {wrong} of them unexplained"]
         told += [f"{count:6d}  {name}" for name, count in self.explained.most_common()]
         return "\n".join(told + self.unexplained[:10])
 
@@ -53,7 +52,7 @@ def compare(businesses: list[Business], python: Path) -> Report:
 
 
 def _theirs(rows: Iterable[list[Any]]) -> dict[int, Invoices]:
-    """bframe's line items by business and invoice; those of nothing left out."""
+    """Read bframe's line items by business and invoice; those of nothing left out."""
     found: defaultdict[int, Invoices] = defaultdict(lambda: defaultdict(list))
     for contract, delivery, start, end, product, quantity, amount in rows:
         line = product, Fraction(quantity), Fraction(amount or 0)
@@ -68,7 +67,9 @@ def _theirs(rows: Iterable[list[Any]]) -> dict[int, Invoices]:
 
 def _check_totals(rows: Iterable[list[Any]], theirs: dict[int, Invoices]) -> None:
     """Its invoices are the sums of its line items, so comparing those compares these."""
-    totals = {key: sum(m for *_, m in lines) for held in theirs.values() for key, lines in held.items()}
+    totals = {
+        key: sum(m for *_, m in lines) for held in theirs.values() for key, lines in held.items()
+    }
     for contract, delivery, start, end, total in rows:
         key = (contract, delivery, start[:10], end[:10] if end else None)
         assert Fraction(total) == totals.get(key, 0), key
@@ -85,7 +86,9 @@ def _add(report: Report, business: Business, known: str, theirs: Invoices) -> No
         if here == there:
             report.same += 1
         if here != meant.get(key) or there != told.get(key):
-            report.unexplained.append(f"business {business.number}, {known}, {key}: {here}, {there}")
+            report.unexplained.append(
+                f"business {business.number}, {known}, {key}: {here}, {there}"
+            )
         elif here != there:
             names = [name for name in DEPARTURES if without[name].get(key) != there]
             report.explained.update(names or [TOGETHER])

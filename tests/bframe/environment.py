@@ -42,7 +42,7 @@ def _run(command: list[str]) -> None:
 
 
 def ask(python: Path, question: dict[str, Any]) -> dict[str, Any]:
-    """bframe's answer to one question (see :mod:`tests.bframe.peer`)."""
+    """Get bframe's answer to one question (see :mod:`tests.bframe.peer`)."""
     done = subprocess.run(
         [str(python), str(PEER)],
         input=json.dumps(question),

@@ -60,7 +60,9 @@ def invoices(business: Business, known: str) -> Invoices:
         rated = rate(
             catalog, period=PeriodSpec.parse(year), source=MemoryFactSource(facts), as_of=as_of
         )
-        rows = zip(rated.lines.iter_rows(named=True), rated.billing.iter_rows(named=True), strict=True)
+        rows = zip(
+            rated.lines.iter_rows(named=True), rated.billing.iter_rows(named=True), strict=True
+        )
         for line, billing in rows:
             start, end = _day(billing["billing_start"]), _day(billing["billing_end"])
             if start >= RANGE[1][:10]:
@@ -104,7 +106,8 @@ def _records(business: Business) -> pl.DataFrame:
     rows = [
         {
             "seq": seq,
-            "received_at": datetime.fromisoformat(event["received_at"]) + timedelta(microseconds=seq),
+            "received_at": datetime.fromisoformat(event["received_at"])
+            + timedelta(microseconds=seq),
             "kind": RecordKind.EVENT.value,
             "source": "bframe",
             "id": event["transaction_id"],
@@ -186,13 +189,17 @@ class _Told:
 
     def _book(self, book: Row) -> Tree:
         prices = [
-            self._price((price, book))
+            self._listed(price, book)
             for price in self.listed
             if price["pricebook_uid"] == book["id"]
         ]
         found: Tree = {"currency": "USD", "prices": prices}
         found["invoicing"] = _invoicing((book,))
         return found | ({"prorate": "days"} if book["prorate"] else {})
+
+    def _listed(self, price: Row, book: Row) -> Tree:
+        """A list price; what it does not say of prorating is the contract's to say."""
+        return self._price((price, book | {"prorate": None}))
 
     # -- contracts ------------------------------------------------------------------------------
 
@@ -277,12 +284,11 @@ class _Told:
             price["to_period"] = str(max(1, months // first["invoice_schedule"]))
         if product["ptype"] == "EVENT":
             price["charge"] = {"model": "per_unit", "unit_price": first["price"]}
-            return price
+            return price | {"prorate": "false"}  # what it would share, usage here has none of
         price["charge"] = {"model": "flat", "amount": first["price"]}
         if first["fixed_quantity"] is not None:
             price["quantity"] = first["fixed_quantity"]
-        own = [source["prorate"] for source in sources if "slot" in source or "customer_id" in source]
-        stated = next((prorate for prorate in own if prorate is not None), None)
+        stated = next((s["prorate"] for s in sources if s["prorate"] is not None), None)
         return price | ({} if stated is None else {"prorate": "days" if stated else "false"})
 
 

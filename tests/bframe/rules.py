@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from fractions import Fraction
@@ -184,7 +184,8 @@ class _Rule:
             prorated=bool(first("prorate", sources)),
             timing=first("invoice_delivery"),
             months=first("invoice_schedule"),
-            starts=_day(first("started_at")) or (started if begin is None else months_on(started, begin)),
+            starts=_day(first("started_at"))
+            or (started if begin is None else months_on(started, begin)),
             ends=ends,
             since=_day(row["effective_at"]),
             until=_day(row["ineffective_at"]),
@@ -195,13 +196,13 @@ class _Rule:
     # -- which periods, and which parts of them -------------------------------------------------
 
     def parts(self) -> Iterator[Part]:
-        items = sorted(self.items(), key=lambda i: (i.contract, i.slot, i.since, i.book_since or i.since))
-        for _, held in groupby(items, key=lambda i: (i.contract, i.slot, i.cadence)):
-            for period, parts in groupby(sorted(self._cut(list(held)), key=_by_period), key=_by_period):
-                del period
-                yield from self._due(list(parts))
+        """Every part that is a line: of one price (a slot) and cadence, period by period."""
+        for _, held in groupby(sorted(self.items(), key=_run), key=_run):
+            parts = sorted(self._cut(held), key=_by_period)
+            for _, together in groupby(parts, key=_by_period):
+                yield from self._due(list(together))
 
-    def _cut(self, items: list[Item]) -> Iterator[Part]:
+    def _cut(self, items: Iterable[Item]) -> Iterator[Part]:
         for item in items:
             for start, end in _periods(item):
                 part = self._part(item, start, end)
@@ -225,7 +226,9 @@ class _Rule:
         if not self.has("begins_with_month"):
             since = max(since, item.starts)
         if self.has("runs_to_period_end") and item.timing == ARREARS and item.until is not None:
-            until = _earliest(item.until, None if self.has("book_whole_months") else item.book_until)
+            until = _earliest(
+                item.until, None if self.has("book_whole_months") else item.book_until
+            )
         if self.has("advance_whole") and item.timing != ARREARS:
             if (until or FAR) <= start or since >= (shown[1] or FAR):
                 return None
@@ -287,7 +290,7 @@ class _Rule:
             inside = part.since <= day < (part.until or FAR)
             if not inside or payer != part.item.customer:
                 continue
-            if part.item.timing == ONE_TIME and part.until is None:
+            if part.item.timing == ONE_TIME and part.shown[1] is None:
                 continue  # never due, here as there
             if properties["name"] == product["event_name"] and self._passes(product, properties):
                 value = self._value(product, properties)
@@ -330,9 +333,9 @@ class _Rule:
         for row in self.business.known("customers", self.known):
             since, until = row["effective_at"], row["ineffective_at"]
             begun = since is None or since <= event["metered_at"]
-            if begun and (until is None or event["metered_at"] < until):
-                if event["customer_alias"] in json.loads(row["ingest_aliases"]):
-                    return str(row["durable_id"])
+            held = begun and (until is None or event["metered_at"] < until)
+            if held and event["customer_alias"] in json.loads(row["ingest_aliases"]):
+                return str(row["durable_id"])
         return None
 
 
@@ -362,6 +365,10 @@ def _merged(parts: list[Part]) -> list[Part]:
         else:
             found.append(part)
     return found
+
+
+def _run(item: Item) -> tuple[str, str, str]:
+    return item.contract, item.slot, str(item.cadence)
 
 
 def _by_period(part: Part) -> tuple[date, date]:

@@ -22,10 +22,12 @@ FIRST_FIFTY = range(50)
 
 
 @pytest.fixture(scope="session")
-def python(request: pytest.FixtureRequest) -> Path:
-    """bframe's environment, made once and kept beside pytest's cache."""
+def python(request, tmp_path_factory) -> Path:
+    """Make bframe's environment, once, and keep it beside pytest's cache."""
+    cache = getattr(request.config, "cache", None)
+    home = cache.mkdir("bframe") if cache else tmp_path_factory.mktemp("bframe")
     try:
-        return environment(Path(request.config.cache.mkdir("bframe")))
+        return environment(home)
     except NotInstallable as error:
         pytest.skip(f"bframe cannot be installed here: {error}")
 
@@ -56,7 +58,7 @@ def test_the_page_names_every_departure():
 
 
 def test_usage_in_advance_is_what_cannot_be_said():
-    """bframe bills usage with the invoice of the period's first day; here it is refused by name."""
+    """Usage that is invoiced before it happens is refused here, by name."""
     tree = {
         "meters": {"m": {"event_type": "t", "aggregation": "count"}},
         "products": {"p": {"name": "p", "meter": "m"}},
