@@ -90,7 +90,7 @@ def _said(plan: LinePlan) -> LinePlan:
 
 
 def _as_a_whole(before: Catalog, after: Catalog, contract: ContractId) -> bool:
-    """Whether what acts on all lines of a contract differs: discounts, minimum, credits, …"""
+    """Whether what acts on all lines of a contract differs: discounts, credits and the like."""
     return _whole(before.contracts.get(contract)) != _whole(after.contracts.get(contract))
 
 

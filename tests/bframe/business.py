@@ -209,7 +209,7 @@ class Maker:
         deliveries = [ARREARS, ARREARS, ONE_TIME]
         deliveries += [ADVANCED, ADVANCED] if product["ptype"] == "FIXED" else []
         start, delivery = self.maybe(0.2, 1, 2, 3), self.maybe(0.6, *deliveries)
-        least = [0] if delivery == ONE_TIME else []
+        least = [0, 0, 0, 0] if delivery == ONE_TIME else []
         return {
             "price": self.decimal(0, 20, 3),
             "invoice_delivery": delivery,

@@ -17,7 +17,7 @@ from tests.bframe.environment import NotInstallable, environment
 from tests.bframe.rules import DEPARTURES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "bframe.md"
-BUSINESSES = 250
+BUSINESSES = 120
 FIRST_FIFTY = range(50)
 
 
