@@ -32,8 +32,8 @@ from api.worker import Worker
 from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
 from catalog.ids import NodeId
-from entitlements.schedules import CurrentSchedules
 from catalog.snapshot import Catalog
+from entitlements.schedules import CurrentSchedules
 from rating.ports import FactSource
 from rating.rerated import lines_rerated
 from rating.support import unsupported
