@@ -63,10 +63,11 @@ CASES = {
     "a version in another currency": (
         (
             "  k:\n    customer: acme\n    pricebook: usd\n    start: 2026-01-01",
-            "  k:\n    versions:\n"
-            "      - {customer: acme, pricebook: usd, start: 2026-01-01}\n"
-            "      - {customer: acme, pricebook: eur, start: 2026-01-01,"
-            " effective_from: 2026-03-01}",
+            (
+                "  k:\n    versions:\n"
+                "      - {customer: acme, pricebook: usd, start: 2026-01-01}\n"
+                "      - {effective_from: 2026-03-01, customer: acme, pricebook: eur, start: 2026-01-01}"
+            ),
         ),
         25,
         "contracts.k.versions.1.pricebook",
@@ -75,9 +76,11 @@ CASES = {
     "a list that changes currency": (
         (
             "  usd:\n    currency: USD",
-            "  usd:\n    versions: [{currency: USD, invoicing: {timing: arrears, every_months: 1},"
-            " prices: []}, {effective_from: 2026-02-01, currency: JPY, invoicing: {timing: arrears,"
-            " every_months: 1}, prices: []}]\n  other:\n    currency: USD",
+            (
+                "  usd:\n    versions: [{currency: USD, invoicing: {timing: arrears, every_months: 1},"
+                " prices: []}, {effective_from: 2026-02-01, currency: JPY, invoicing: {timing: arrears,"
+                " every_months: 1}, prices: []}]\n  other:\n    currency: USD"
+            ),
         ),
         10,
         "pricebooks.usd.versions.1.currency",
