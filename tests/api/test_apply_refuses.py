@@ -51,6 +51,25 @@ def termed(*lines: str) -> tuple[str, str]:
     return TERMS, "\n".join([TERMS, *(f"    {line}" for line in lines)])
 
 
+IN_TWO = (
+    "  k:\n    customer: acme\n    pricebook: usd\n    start: 2026-01-01",
+    """\
+  k:
+    versions:
+      - {customer: acme, pricebook: usd, start: 2026-01-01}
+      - {effective_from: 2026-03-01, customer: acme, pricebook: eur, start: 2026-01-01}""",
+)
+CHANGING = (
+    "  usd:\n    currency: USD",
+    """\
+  usd:
+    versions:
+      - {currency: USD, invoicing: {timing: once}, prices: []}
+      - {currency: JPY, invoicing: {timing: once}, prices: [], effective_from: 2026-02-01}
+  other:
+    currency: USD""",
+)
+
 CASES = {
     # mixed currencies
     "a contract in another currency": (termed("currency: EUR"), 26, "contracts.k.currency", "USD"),
@@ -60,29 +79,10 @@ CASES = {
         "contracts.k.amendments.0.pricebook",
         "EUR",
     ),
-    "a version in another currency": (
-        (
-            "  k:\n    customer: acme\n    pricebook: usd\n    start: 2026-01-01",
-            (
-                "  k:\n    versions:\n"
-                "      - {customer: acme, pricebook: usd, start: 2026-01-01}\n"
-                "      - {effective_from: 2026-03-01, customer: acme, pricebook: eur, start: 2026-01-01}"
-            ),
-        ),
-        25,
-        "contracts.k.versions.1.pricebook",
-        "USD",
-    ),
+    "a version in another currency": (IN_TWO, 25, "contracts.k.versions.1.pricebook", "USD"),
     "a list that changes currency": (
-        (
-            "  usd:\n    currency: USD",
-            (
-                "  usd:\n    versions: [{currency: USD, invoicing: {timing: arrears, every_months: 1},"
-                " prices: []}, {effective_from: 2026-02-01, currency: JPY, invoicing: {timing: arrears,"
-                " every_months: 1}, prices: []}]\n  other:\n    currency: USD"
-            ),
-        ),
-        10,
+        CHANGING,
+        12,
         "pricebooks.usd.versions.1.currency",
         "a chain keeps its currency",
     ),
