@@ -63,12 +63,14 @@ def billing_periods(
     """The billing periods of a contract over ``[start, end)`` that meet ``[since, until)``.
 
     Anchored on the contract, every boundary is counted from the original day (31 January, 28
-    February, 31 March). Anchored on the calendar, boundaries are first days of months (Mondays,
-    days), every n of them counted from January 2000 (Monday 3 January, 1 January), and the first
-    and last period may be partial. The work depends on the range asked for, not on ``start``.
+    February, 31 March). Anchored on a month, every boundary is the first day of one, counted from
+    the month of ``start`` or ``after_months`` later. Anchored on the calendar, boundaries are first
+    days of months (Mondays, days), every n of them counted from January 2000 (Monday 3 January, 1
+    January). On a month or the calendar the first and last period may be partial. The work depends
+    on the range asked for, not on ``start``.
     """
     last = FOREVER if end is None else end
-    first = _shifted(start, invoicing.after_months, timezone)
+    first = _first(start, invoicing, timezone)
     if first >= last:
         return []
     if invoicing.timing is Timing.ONCE:
@@ -175,6 +177,8 @@ def _cadence(*, start: Micros, first: Micros, invoicing: Invoicing, timezone: Zo
     local = to_datetime(start).astimezone(timezone)
     if invoicing.unit is PeriodUnit.MONTH:
         origin = local.year * 12 + local.month - 1 + invoicing.after_months
+        if invoicing.anchor is Anchor.MONTH:
+            return _From(_Months(origin, invoicing.every, 1, time(), timezone), 0, None)
         return _From(_Months(origin, invoicing.every, local.day, local.time(), timezone), 0, first)
     begun = to_datetime(first).astimezone(timezone)
     every = invoicing.every * (7 if invoicing.unit is PeriodUnit.WEEK else 1)
@@ -186,6 +190,15 @@ def _calendar_ladder(invoicing: Invoicing, timezone: ZoneInfo) -> _Months | _Day
         return _Months(_EPOCH_MONTH, invoicing.every, 1, time(), timezone)
     every = invoicing.every * (7 if invoicing.unit is PeriodUnit.WEEK else 1)
     return _Days(_EPOCH_DAY[invoicing.unit], every, time(), timezone)
+
+
+def _first(start: Micros, invoicing: Invoicing, timezone: ZoneInfo) -> Micros:
+    """Where the first period begins, cut."""
+    shifted = _shifted(start, invoicing.after_months, timezone)
+    if invoicing.anchor is not Anchor.MONTH:
+        return shifted
+    month = local_date(shifted, timezone).replace(day=1)
+    return max(start, midnight(month, timezone))
 
 
 def _shifted(start: Micros, months: int, timezone: ZoneInfo) -> Micros:

@@ -24,10 +24,15 @@ class Timing(StrEnum):
 
 
 class Anchor(StrEnum):
-    """Where billing periods begin: with the contract, or with the calendar."""
+    """Where billing periods begin: with the contract, with the calendar, or with a month of it.
+
+    ``month`` is the first day of the month the contract begins in (or ``after_months`` later):
+    periods are whole months as on the calendar, counted as on the contract.
+    """
 
     CONTRACT = "contract"
     CALENDAR = "calendar"
+    MONTH = "month"
 
 
 class PeriodUnit(StrEnum):

@@ -67,6 +67,9 @@ def _wall(instant: int, zone: ZoneInfo) -> datetime:
     return to_datetime(instant).astimezone(zone).replace(tzinfo=None, fold=0)
 
 
+_FIRST_DAY = {"day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0}
+
+
 def walked_periods(
     start: int, end: int, invoicing: Invoicing, zone: ZoneInfo, until: int
 ) -> Iterator[tuple[int, int, int, int, int]]:
@@ -77,6 +80,9 @@ def walked_periods(
         if not invoicing.after_months
         else _instant(_month_later(origin, invoicing.after_months), zone)
     )
+    on_month = invoicing.anchor is Anchor.MONTH
+    if on_month:
+        first = max(start, _instant(_wall(first, zone).replace(**_FIRST_DAY), zone))
     if invoicing.timing is Timing.ONCE:
         if first < end:
             yield 1, first, end, first, end
@@ -87,6 +93,8 @@ def walked_periods(
     if invoicing.anchor is Anchor.CALENDAR:
         base = datetime(2000, 1, 3 if invoicing.unit is PeriodUnit.WEEK else 1)  # noqa: DTZ001
         shift = 0
+    elif on_month:
+        base = origin.replace(**_FIRST_DAY)
 
     def bound(n: int) -> int:
         wall = _month_later(base, shift + n * invoicing.every) if months else base + n * days

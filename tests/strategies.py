@@ -238,7 +238,7 @@ def meters(draw: Draw) -> Tree:
         found |= draw(maybe(window=st.sampled_from(["5m", "1h", "24h"])))
     listed = st.lists(words, min_size=1, max_size=3, unique=True)
     condition = st.one_of(
-        record({"in": listed}),
+        record({"in": listed}, optional=st.booleans()),
         record({"not_in": listed}, optional=st.booleans()),
         st.just({"exists": True}),
     )

@@ -21,6 +21,9 @@ from api.cli.documents import Documents, load_documents
 PATH = "/v1/catalog"
 # Where the document stands in the body that is posted; error pointers begin with it.
 DOCUMENT_POINTER = "/document"
+OPEN_LINES_COUNTED_MAX = 10_000
+"""The service counts no further: that many or more."""
+
 FIELDS_SHOWN_MAX = 20
 SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "retire": ("-", "red")}
 COUNTED = (
@@ -125,7 +128,10 @@ def show_changes(reply: Mapping[str, Any], console: Console, *, dry_run: bool) -
     summary = ", ".join(counted) or "nothing to do"
     if reply.get("open_lines"):
         will = "would" if dry_run else "will"
-        summary += f"; {reply['open_lines']} open lines {will} be re-rated"
+        count = reply["open_lines"]
+        said = "1 open line" if count == 1 else f"{count} open lines"
+        said += " or more" if count >= OPEN_LINES_COUNTED_MAX else ""
+        summary += f"; {said} {will} be re-rated"
     console.print(Text(f"{summary}{' (dry run: nothing was changed)' if dry_run else ''}"))
 
 

@@ -32,8 +32,10 @@ from api.worker import Worker
 from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
 from catalog.ids import NodeId
+from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules
 from rating.ports import FactSource
+from rating.rerated import lines_rerated
 from rating.support import unsupported
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.events import ClickHouseEvents
@@ -93,6 +95,21 @@ class Stores:
         }
 
 
+def _catalog_router(statements: StatementStore, clock: Clock, logs: Logs) -> APIRouter:
+    """The catalog's routes, judged by what rates and diffed by the lines that rate anew."""
+
+    def rerated(before: Catalog, after: Catalog) -> int:
+        return lines_rerated(before, after, as_of=clock.now_us())
+
+    return catalog.build_router(
+        store=statements,
+        clock=clock,
+        unsupported=unsupported,
+        lines_to_rerate=rerated,
+        answered=logs.newest,
+    )
+
+
 def build_worker(settings: Settings) -> Worker:
     """Everything the worker runs."""
     clock = open_clock(settings.data, sandbox=settings.sandbox)
@@ -116,9 +133,7 @@ def build_worker(settings: Settings) -> Worker:
             admin.build_router(
                 clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
             ),
-            catalog.build_router(
-                store=statements, clock=clock, unsupported=unsupported, answered=logs.newest
-            ),
+            _catalog_router(statements, clock, logs),
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
             *_reading_routers(settings, statements, logs, stores, heartbeats),
             operations.build_router(verify=verified, stores=stores.rebuildable()),

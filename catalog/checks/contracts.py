@@ -93,8 +93,13 @@ def _named_twice(terms: Terms) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_currency(catalog: Catalog, contract: Contract) -> Iterator[tuple[str, str]]:
-    """A contract has one currency: its own, else its first pricebook's."""
+    """A contract has one currency: its own, else its first pricebook's, in every version."""
     currency = contract.currency
+    first = _currency(catalog, catalog.contracts[contract.id].values[0])
+    if None not in (first, own := _currency(catalog, contract)) and own != first:
+        path = "/currency" if contract.currency else "/pricebook"
+        yield path, f"this contract is in {first}; all versions of a contract keep its currency"
+        return
     for terms in stages(contract):
         listed = books(catalog, terms.pricebook)
         if not listed:
@@ -109,6 +114,12 @@ def _wrong_currency(catalog: Catalog, contract: Contract) -> Iterator[tuple[str,
                 f"and keeps list prices of {', '.join(kept[:5])}"
             )
             yield f"{terms.path}{path}", detail
+
+
+def _currency(catalog: Catalog, contract: Contract) -> str | None:
+    """The currency a version of a contract is in; null where its pricebook does not exist."""
+    listed = (book for terms in stages(contract) for book in books(catalog, terms.pricebook))
+    return contract.currency or next((book.currency for book in listed), None)
 
 
 def _kept(catalog: Catalog, terms: Terms) -> list[str]:

@@ -173,7 +173,7 @@ def _check_capacity(charge: Capacity, fields: Fields) -> None:
         before = held
 
 
-_MODELS: dict[str, Record[Charge]] = cast(
+FORMS: dict[str, Record[Charge]] = cast(
     "dict[str, Record[Charge]]",
     {
         "flat": Record(Flat, need("amount", SIGNED_PRICE)),
@@ -223,12 +223,10 @@ _MODELS: dict[str, Record[Charge]] = cast(
     },
 )
 
-_NAMES = {cls: name for name, cls in MODEL_NAMES.items()}
-
 
 def model_name(charge: Charge) -> str:
     """The grammar's word for a charge's model."""
-    return _NAMES[type(charge)]
+    return next(name for name, kind in MODEL_NAMES.items() if kind is type(charge))
 
 
 def _read_charge(node: Node) -> Charge:
@@ -236,15 +234,15 @@ def _read_charge(node: Node) -> Charge:
     model = fields.need("model", WORD)
     if fields.dirty:
         raise Skip
-    if model not in _MODELS:
-        fields.refuse("model", f"must be one of {', '.join(_MODELS)}, not {model[:40]!r}")
+    if model not in FORMS:
+        fields.refuse("model", f"must be one of {', '.join(FORMS)}, not {model[:40]!r}")
         raise Skip
-    return _MODELS[model].build(fields)
+    return FORMS[model].build(fields)
 
 
 def _write_charge(charge: Charge) -> object:
     name = model_name(charge)
-    return {"model": name, **_MODELS[name].write(charge)}
+    return {"model": name, **FORMS[name].write(charge)}
 
 
 CHARGE: Codec[Charge] = Codec(_read_charge, _write_charge)

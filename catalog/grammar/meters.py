@@ -47,8 +47,8 @@ def _read_condition(node: Node, *, exists: bool) -> Condition:
     words = None if form == "exists" else fields.need(form, _WORDS)
     present = fields.need("exists", BOOLEAN) if form == "exists" else None
     fields.settle()
-    if optional and form != "not_in":
-        fields.refuse("optional", "goes only with 'not_in'")
+    if optional and form == "exists":
+        fields.refuse("optional", "goes only with 'in' and 'not_in'")
     if present is False:
         fields.refuse("exists", "can only be true")
     fields.settle()
@@ -64,9 +64,9 @@ def _read_condition(node: Node, *, exists: bool) -> Condition:
 def _write_condition(condition: Condition) -> object:
     if condition.exists is not None:
         return {"exists": condition.exists}
-    if condition.included is not None:
-        return {"in": list(condition.included)}
     written: dict[str, object] = {"not_in": list(condition.excluded or ())}
+    if condition.included is not None:
+        written = {"in": list(condition.included)}
     if condition.optional:
         written["optional"] = True
     return written

@@ -63,6 +63,9 @@ def _read_invoicing(node: Node) -> Invoicing:
         return Invoicing(timing=timing, anchor=anchor, after_months=after_months)
     fields.one_of(*_EVERY)
     key, every = given[0]
+    if anchor is Anchor.MONTH and key != "every_months":
+        fields.refuse(key, "what is anchored on a month is billed 'every_months'")
+        fields.settle()
     return Invoicing(
         timing=timing, every=every, unit=_EVERY[key], anchor=anchor, after_months=after_months
     )

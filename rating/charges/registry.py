@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from catalog.charges import MODEL_NAMES, Charge
+from catalog.grammar.charges import FORMS
+from catalog.grammar.nodes import Record
 from rating.charges import (
     capacity,
     dynamic,
@@ -41,6 +43,21 @@ COMPOSED: dict[type[Charge], Composed[Any]] = {
 }
 """Models that price a line in pieces, each by one of MODELS (percentage: where it has terms for
 each event)."""
+
+
+def add_model(name: str, model: ChargeModel[Any], *, form: Record[Any]) -> None:
+    """Teach this process a charge model: its ``form`` in documents under ``name``, its formula.
+
+    Every process that reads the catalog has to, before it does.
+
+    Raises:
+        ValueError: there is a model of that name, or one that prices that kind of charge.
+    """
+    if name in FORMS or model.kind in MODELS or model.kind in COMPOSED:
+        raise ValueError(f"there is a charge model {name!r} already")
+    FORMS[name] = form
+    MODEL_NAMES[name] = model.kind
+    MODELS[model.kind] = model
 
 
 def composed(charge: Charge) -> Composed[Any] | None:

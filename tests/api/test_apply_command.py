@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,7 @@ from api.cli.client import ApiClient
 from api.cli.documents import load_documents
 from api.routes.catalog import build_router
 from api.worker import Worker, create_app
+from catalog.changes import Unsupported, supported
 from catalog.clock import FixedClock
 from catalog.ids import Kind
 from storage.sql.database import open_database
@@ -69,13 +70,13 @@ def store(tmp_path: Path) -> Iterator[StatementStore]:
     database.close()
 
 
-@pytest.fixture
-def url(store: StatementStore) -> Iterator[str]:
-    """Where the routes are served."""
+@contextmanager
+def served(store: StatementStore, *, unsupported: Unsupported = supported) -> Iterator[str]:
+    """Where the catalog's routes are served, over a real socket."""
     router = build_router(
         store=store,
         clock=FixedClock(10**15),
-        unsupported=lambda _: [],
+        unsupported=unsupported,
         lines_to_rerate=lambda before, after: 0 if before.pricebooks == after.pricebooks else 7,
     )
     worker = create_app(Worker(socket=Path("unused"), routers=(router,)), version="test")
@@ -87,6 +88,13 @@ def url(store: StatementStore) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def url(store: StatementStore) -> Iterator[str]:
+    """Where the routes are served."""
+    with served(store) as address:
+        yield address
 
 
 def run(url: str, *arguments: object, key: str = KEY) -> Result:

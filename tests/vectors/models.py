@@ -378,22 +378,30 @@ def time_of_day(params: Params, usage: Any) -> Case:
     return Case(prices=prices, events=events)
 
 
-# -- what our catalog does not say ----------------------------------------------------------------
-
-
-def unsaid(reason: str) -> Reader:
-    """A model with a rule that no price here has."""
-
-    def read(params: Params, usage: Any) -> Case:
-        raise NotSayable(reason)
-
-    return read
-
-
 _TWO_QUANTITIES = (
     "prices prorated units in tiers picked by full ones; here the units that are priced pick the"
     " tier (a level held for part of a period is a weighted_sum)"
 )
+
+
+def volume_prorated(params: Params, usage: Any) -> Case:
+    """Units that count in full, or else a rule that no price here has."""
+    params.take("tier_selector")
+    full, priced_units = str(usage["full_units"]), str(usage["prorated_units"])
+    if Decimal(full) != Decimal(priced_units):
+        raise NotSayable(_TWO_QUANTITIES)
+    return _metered(priced(charges.tiered("volume", params)), full)
+
+
+def graduated_prorated(params: Params, usage: Any) -> Case:
+    """The same of events: in full and none taken back (fees are due of the most there ever was)."""
+    params.take("round")  # the example's own rounding: ours is to the decimals it shows
+    full, priced_units = ([Decimal(str(n)) for n in usage[key]] for key in ("full", "prorated"))
+    if full != priced_units or any(units < 0 for units in full):
+        raise NotSayable(_TWO_QUANTITIES)
+    charge = charges.tiered("graduated", params) | {"flat_fee_when_unused": True}
+    return replace(priced(charge), events=tuple(used(units) for units in full))
+
 
 OWN: dict[str, Reader] = {
     "percentage": percentage,
@@ -412,8 +420,8 @@ OWN: dict[str, Reader] = {
     "commitment_overage_multi": committed_together,
     "time_of_day_commitment": time_of_day,
     "minimum_spend_true_up": lambda params, usage: plain("per_unit", params, usage),
-    "volume_prorated": unsaid(_TWO_QUANTITIES),
-    "graduated_prorated_per_event": unsaid(_TWO_QUANTITIES),
+    "volume_prorated": volume_prorated,
+    "graduated_prorated_per_event": graduated_prorated,
 }
 
 

@@ -61,9 +61,9 @@ def expect_one(kind: Kind, body: Any, pointer: str, reason: str) -> None:
         ({"filter": {"data.k": {"in": []}}}, "/filter/data.k/in", "1 to 1000 items"),
         ({"filter": {"data.k": {"in": [{"a": 1}]}}}, "/filter/data.k/in/0", "must be text"),
         (
-            {"filter": {"data.k": {"in": ["a"], "optional": True}}},
+            {"filter": {"data.k": {"exists": True, "optional": True}}},
             "/filter/data.k/optional",
-            "only with 'not_in'",
+            "only with 'in' and 'not_in'",
         ),
         ({"filter": {"data.k": {"exists": False}}}, "/filter/data.k/exists", "only be true"),
         ({"billable": "yes"}, "/billable", "true or false"),
@@ -266,6 +266,11 @@ def test_charges(charge: Any, pointer: str, reason: str):
             "whole number",
         ),
         ({"invoicing": INVOICING | {"anchor": "start"}}, "/invoicing/anchor", "contract, calendar"),
+        (
+            {"invoicing": {"timing": "arrears", "every_days": "9", "anchor": "month"}},
+            "/invoicing/every_days",
+            "'every_months'",
+        ),
         ({"convert": {"round": "up"}}, "/convert", "exactly one of 'divide'"),
         ({"convert": {"divide": "0"}}, "/convert/divide", "above 0"),
         ({"convert": {"divide": "2", "digits": 3}}, "/convert/digits", "'round' is none"),

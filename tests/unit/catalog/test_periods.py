@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -91,6 +92,22 @@ def test_calendar_periods_are_partial_at_both_ends():
     assert found[0].whole_start == instant("2026-01-01")
     assert found[-1].whole_end == instant("2026-04-01")
     assert [p.index for p in found] == [1, 2, 3]
+
+
+def test_month_periods_are_whole_months_counted_from_the_contract():
+    """Quarters from the month the contract begins in: only the contract itself cuts one."""
+    quarters = Invoicing(timing=ARREARS, every=3, anchor=Anchor.MONTH)
+    found = periods("2026-02-15", "2026-09-10", quarters)
+    assert days_of(found) == [
+        "2026-02-15..2026-05-01",
+        "2026-05-01..2026-08-01",
+        "2026-08-01..2026-09-10",
+    ]
+    assert found[0].whole_start == instant("2026-02-01")
+    later = periods("2026-02-15", "2026-09-10", replace(quarters, after_months=2))
+    assert days_of(later)[0] == "2026-04-01..2026-07-01"
+    once = periods("2026-02-15", "2026-09-10", replace(quarters, timing=Timing.ONCE))
+    assert days_of(once) == ["2026-02-15..2026-09-10"]
 
 
 def test_a_day_is_as_long_as_the_clocks_make_it():
@@ -185,6 +202,8 @@ def _naive_bounds(day: date, invoicing: Invoicing, limit: date) -> list[datetime
     if invoicing.anchor is Anchor.CALENDAR:
         first = origin = _naive_first(first, invoicing)
         shift = 0
+    elif invoicing.anchor is Anchor.MONTH:
+        first, origin = first.replace(day=1), origin.replace(day=1)
     step = timedelta(days=invoicing.every * (7 if invoicing.unit is PeriodUnit.WEEK else 1))
     bounds = [first]
     while bounds[-1].date() < limit:
@@ -203,7 +222,7 @@ INVOICINGS = st.builds(
     unit=st.sampled_from(PeriodUnit),
     anchor=st.sampled_from(Anchor),
     after_months=st.sampled_from([0, 0, 1, 7]),
-)
+).filter(lambda i: i.anchor is not Anchor.MONTH or i.unit is PeriodUnit.MONTH)
 
 
 @given(
@@ -220,8 +239,10 @@ def test_periods_agree_with_a_naive_walk(invoicing, zone, day, term, window):
     start = resolve(day, zone)
     end = None if term is None else resolve(day + timedelta(days=term), zone)
     bounds = _naive_bounds(day, invoicing, day + timedelta(days=2500))
-    first = to_micros(_plus_months(datetime.combine(day, time()), invoicing.after_months)
-                      .replace(tzinfo=zone))  # fmt: skip
+    begun = _plus_months(datetime.combine(day, time()), invoicing.after_months)
+    if invoicing.anchor is Anchor.MONTH:
+        begun = max(begun.replace(day=1), datetime.combine(day, time()))
+    first = to_micros(begun.replace(tzinfo=zone))
     last = FOREVER if end is None else end
     expected = []
     for index in range(len(bounds) - 1):

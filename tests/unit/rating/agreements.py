@@ -89,7 +89,8 @@ def cadences(draw: Any, *timings: str) -> Tree:
         found[unit] = length
     if draw(st.integers(0, 4)) == 4:
         found["after_months"] = 1
-    return found | draw(maybe(anchor=st.sampled_from(["contract", "calendar"])))
+    anchors = ["contract", "calendar"] + (["month"] if "every_months" in found else [])
+    return found | draw(maybe(anchor=st.sampled_from(anchors)))
 
 
 @st.composite

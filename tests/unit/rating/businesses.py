@@ -128,7 +128,10 @@ def invoicings(draw: Any, *timings: str) -> Tree:
     if found["timing"] != "once":
         unit = draw(st.sampled_from(["every_months", "every_months", "every_weeks", "every_days"]))
         found[unit] = draw(st.sampled_from([1, 1, 2, 3, 30]))
-    return found | draw(maybe(after_months=st.sampled_from([0, 1]), **more))
+    found |= draw(maybe(after_months=st.sampled_from([0, 1]), **more))
+    if "every_months" in found or found["timing"] == "once":
+        found |= draw(maybe(anchor=st.just("month")))
+    return found
 
 
 converts = st.one_of(

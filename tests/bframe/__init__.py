@@ -1,0 +1,1 @@
+"""bframe (``bframelib``, AGPL) beside Tallyman on random businesses; see docs/bframe.md."""
