@@ -157,7 +157,7 @@ def _entitlement_handlers(
         lambda: context.snapshots.catalog, lambda: context.snapshots.grants
     )
     ledger, clock = context.ledger, context.clock
-    sink = LogSink(_submit_usage(ingestor), ingestor.append_records)
+    sink = LogSink(submit_usage(ingestor), ingestor.append_records)
     decisions = Decisions(
         ledger=ledger,
         schedules=schedules,
@@ -178,7 +178,7 @@ def _entitlement_handlers(
     }
 
 
-def _submit_usage(ingestor: Ingestor) -> Callable[[pl.DataFrame], Awaitable[Outcome]]:
+def submit_usage(ingestor: Ingestor) -> Callable[[pl.DataFrame], Awaitable[Outcome]]:
     """Usage the service itself records: built from the catalog, so there is nothing to check."""
 
     async def submit(events: pl.DataFrame) -> Outcome:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from typing import Self
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
@@ -30,14 +30,9 @@ class Budget:
         self._bytes_max = bytes_max
         self.held_bytes = 0
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """A request's part of the budget, given back at the end."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.held_bytes -= share.size_bytes
+    def share(self) -> Share:
+        """A request's part of the budget: a context manager that gives it back at the end."""
+        return Share(self)
 
     def take(self, size_bytes: int) -> None:
         """Count bytes in.
@@ -53,9 +48,17 @@ class Budget:
 class Share:
     """What one request holds of a :class:`Budget`."""
 
+    __slots__ = ("_budget", "size_bytes")
+
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.held_bytes -= self.size_bytes
 
     def take(self, size_bytes: int) -> None:
         """Hold more.
@@ -86,11 +89,19 @@ async def read_body(
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limits.body_bytes_max:
         raise _too_large(limits)
+    if _is_here(receive):  # then nothing is waited for, and a timer would cost more than the rest
+        return await _read(receive, limits, share)
     try:
         async with asyncio.timeout(limits.body_s_max):
             return await _read(receive, limits, share)
     except TimeoutError:
         raise RequestTimeout(f"the body took over {limits.body_s_max:g} s") from None
+
+
+def _is_here(receive: Receive) -> bool:
+    """Whether uvicorn has the whole body already; False where that cannot be told."""
+    cycle = getattr(receive, "__self__", None)
+    return getattr(cycle, "more_body", True) is False
 
 
 async def _read(receive: Receive, limits: IngestLimits, share: Share) -> bytes:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
 from api.hot.health import Check, Healthz, Readyz
-from api.hot.metrics import CATALOG_REVISION, Metrics, Observer
+from api.hot.metrics import CATALOG_REVISION, Metrics, observe_answers
 from api.node import Node, Pending
 from api.opening import ROUTES, NodeContext, open_node
 from api.relay import Relay
@@ -83,7 +83,7 @@ def _dispatcher(
         fallback=fallback,
         keyring=lambda: snapshots.keyring,
         look_again=snapshots.refresh_for_unknown_key,
-        observe=Observer(),
+        observe=observe_answers,
         headers=((b"tallyman-sandbox", b"true"),) if sandbox else (),
     )
 

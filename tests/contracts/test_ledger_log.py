@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api.hot.usage_sink import LogSink
+from api.opening import submit_usage
 from api.readers.ledger import LedgerReader
 from catalog.clock import FixedClock, to_micros
 from catalog.ids import NodeId
@@ -52,7 +53,7 @@ class Service:
             ledger=self.ledger,
             schedules=self.schedules,
             clock=self.clock,
-            sink=LogSink(self.ingestor.submit, self.ingestor.append_records),
+            sink=LogSink(submit_usage(self.ingestor), self.ingestor.append_records),
         )
 
     async def consume(self, amount: str, key: str):
