@@ -88,6 +88,10 @@ VOIDS = pl.Schema(
 ``received_at`` on. ``cause`` is ``void`` or ``collapsed``."""
 
 
+RESERVED_SOURCE = "tallyman"
+"""The ``source`` of events the service itself records: nobody else may use it."""
+
+
 class RejectCode(StrEnum):
     """Why one event of a body was not accepted."""
 

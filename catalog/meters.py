@@ -25,6 +25,10 @@ class Aggregation(StrEnum):
     WEIGHTED_SUM = "weighted_sum"
 
 
+ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
+"""Aggregations whose usage adds up event by event: what an allowance can be kept of."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One test of a filter, on a path (``data.region``) or a dimension name.

@@ -36,7 +36,7 @@ from entitlements.requests import (
     Reserved,
 )
 from entitlements.schedules import Schedules
-from entitlements.slots import Openings, Planned, PlannedItem, plan
+from entitlements.slots import Openings, Planned, PlannedItem, known_feature, plan
 from entitlements.usage import draft, events_of, hold_id, reservation_id, subject_of
 
 Ask = Callable[[Micros], "_Asked"]
@@ -73,7 +73,7 @@ class Decisions:
             schedules: the current catalog's.
             clock: the service's.
             sink: the gateway's log.
-            allowed_without_ledger: features that are allowed while the ledger is slow or away.
+            allowed_without_ledger: hard limits that let pass while the ledger is slow or away.
                 What is allowed is in the log, and counts when the ledger is back.
             submit_within_s: how late the log may be asked after the ledger: a rebuild waits longer.
         """
@@ -88,9 +88,13 @@ class Decisions:
     async def check(self, customer: CustomerId, items: Sequence[Item]) -> Decision:
         """Whether the customer may use all of ``items`` now. Nothing is consumed.
 
+        A customer that is not in the catalog is denied: it has no entitlement.
+
         Raises:
-            NotFound, InvalidRequest: the customer, a feature or an item is wrong.
+            NotFound, InvalidRequest, NotConsumable: a feature or an item is wrong.
         """
+        if customer not in self._schedules().catalog.customers:
+            return _unknown_customer(self._schedules(), items, now=self._clock.now_us())
 
         def ask(now: Micros) -> _Asked:
             planned = plan(self._schedules(), customer, items, now=now)
@@ -196,12 +200,15 @@ class Decisions:
                 return _Asked(planned=asked.planned, demand=demand, outage=Reason.RECOVERING)
 
     def _passes_outage(self, item: PlannedItem, outage: Reason) -> bool:
-        """Soft and unlimited features go on while the ledger recovers; without it, those named."""
+        """Soft and unlimited features go on without the ledger; hard ones that are named, too.
+
+        While the ledger is merely being rebuilt, every hard limit waits for it.
+        """
         if item.slot is None:
             return item.reason is None
-        if outage is Reason.RECOVERING:
-            return item.slot.gate is not Gate.HARD
-        return item.item.feature in self._open_minded
+        if item.slot.gate is not Gate.HARD:
+            return True
+        return outage is not Reason.RECOVERING and item.item.feature in self._open_minded
 
     def _record(self, asked: _Asked) -> KeyRecord | None:
         """The key's record of a request that is to go ahead, None where it is denied.
@@ -262,6 +269,17 @@ def _answer(planned: Planned, record: KeyRecord) -> Decision:
         for item, left in zip(planned.items, record.balances, strict=True)
     )
     return Decision(allowed=True, items=items)
+
+
+def _unknown_customer(schedules: Schedules, items: Sequence[Item], *, now: Micros) -> Decision:
+    """The denial of a customer nobody knows: one of many that are checked at once."""
+    for item in items:
+        known_feature(schedules, item.feature, now)
+    denials = [
+        ItemDecision(feature=item.feature, allowed=False, reason=Reason.NO_ENTITLEMENT)
+        for item in items
+    ]
+    return Decision(allowed=False, items=tuple(denials))
 
 
 def _denied(planned: Planned, reason: Reason) -> Decision:

@@ -13,11 +13,11 @@ from typing import Protocol
 
 from catalog.clock import SECOND_US, Micros
 from catalog.errors import DomainError, Unavailable
-from catalog.events import RecordKind
+from catalog.events import RESERVED_SOURCE, RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 
-SOURCE = "tallyman"
-"""The ``source`` of events the service itself records."""
+SOURCE = RESERVED_SOURCE
+"""The ``source`` of events that decisions record."""
 
 HOLD_US = 60 * SECOND_US
 KEPT_US = 24 * 3600 * SECOND_US

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from catalog.clock import Micros
 from catalog.contracts import Contract
 from catalog.ids import ContractId, CustomerId, FeatureId, PricebookId
-from catalog.meters import Aggregation, Meter
+from catalog.meters import ADDITIVE, Meter
 from catalog.periods import FOREVER
 from catalog.pricebooks import Entitlement, Moment, Pricebook
 from catalog.products import Feature
@@ -24,8 +24,6 @@ from entitlements.given import NO_GRANTS, GrantBook
 from entitlements.grants import Schedule, Stretch, Term
 
 BEGINNING = Micros(0)
-ADDITIVE = frozenset({Aggregation.SUM, Aggregation.COUNT})
-"""Aggregations whose usage is a sum over events: what a ledger can keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

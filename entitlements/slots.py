@@ -10,7 +10,7 @@ from catalog.clock import Micros
 from catalog.errors import InvalidRequest, NotFound
 from catalog.ids import CustomerId, FeatureId
 from catalog.meters import Aggregation
-from catalog.products import FeatureKind
+from catalog.products import Feature, FeatureKind
 from entitlements import burndown
 from entitlements.amounts import UNIT
 from entitlements.grants import Schedule, Segment
@@ -79,14 +79,10 @@ def plan(
 
 
 def _plan(schedules: Schedules, customer: CustomerId, item: Item, now: Micros) -> PlannedItem:
-    feature = schedules.feature_at(item.feature, now)
-    if feature is None:
-        raise NotFound(f"no feature {item.feature!r}")
+    feature = known_feature(schedules, item.feature, now)
     schedule = schedules.of(customer).get(item.feature)
     segment = schedule.segment_at(now) if schedule else None
     reading = schedules.reading_at(item.feature, now)
-    if feature.kind is FeatureKind.METERED and (reading is None or not reading.additive):
-        raise NotConsumable(f"{item.feature}'s meter is neither a sum nor a count")
     if schedule is None or segment is None or not segment.grants:
         return PlannedItem(item=item, reason=absence(schedule, now), reading=reading)
     if feature.kind is not FeatureKind.METERED:
@@ -103,6 +99,23 @@ def _plan(schedules: Schedules, customer: CustomerId, item: Item, now: Micros) -
     )
     history = () if segment.unlimited else schedule.history(now)
     return PlannedItem(item=item, slot=slot, reading=reading, history=history, schedule=schedule)
+
+
+def known_feature(schedules: Schedules, feature: FeatureId, now: Micros) -> Feature:
+    """The feature as it is at ``now``.
+
+    Raises:
+        NotFound: it is not in the catalog.
+        NotConsumable: it is metered, and its meter does not add up event by event.
+    """
+    found = schedules.feature_at(feature, now)
+    if found is None:
+        raise NotFound(f"no feature {feature!r}")
+    if found.kind is FeatureKind.METERED:
+        reading = schedules.reading_at(feature, now)
+        if reading is None or not reading.additive:
+            raise NotConsumable(f"{feature}'s meter is neither a sum nor a count")
+    return found
 
 
 def absence(schedule: Schedule | None, now: int) -> Reason:

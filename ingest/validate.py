@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from catalog.clock import Micros
-from catalog.events import RejectCode
+from catalog.events import RESERVED_SOURCE, RejectCode
 from ingest.batch import Checked, Columns, Decoded, IngestLimits, Rejection
 from ingest.times import EARLIEST_US, LATEST_US, parse_time, parse_times
 from ingest.values import IngestRules, Reason, judge_values, unsure_values
@@ -98,6 +98,8 @@ def _judge_fields(fields: tuple[str, ...], limits: IngestLimits) -> Reason | Non
             return RejectCode.INVALID_FIELD, f"{name} is over {limits.field_bytes_max} bytes"
         if "\x00" in text:
             return RejectCode.INVALID_FIELD, f"{name} has a NUL character"
+    if fields[0] == RESERVED_SOURCE:  # else a caller could settle a hold, or take its identity
+        return RejectCode.INVALID_FIELD, f"source {RESERVED_SOURCE!r} is the service's own"
     return None
 
 
@@ -128,6 +130,8 @@ def _screen(events: Columns, standard: Standard) -> tuple[list[str | int | None]
     unsure: set[int] = set()
     for column in (events.source, events.id, events.type, events.subject):
         unsure.update(_unsure_texts(column, standard.limits.field_bytes_max))
+    if RESERVED_SOURCE in events.source:
+        unsure.update(row for row, source in enumerate(events.source) if source == RESERVED_SOURCE)
     room = standard.limits.event_bytes_max - len(_FIELDS) * standard.limits.field_bytes_max
     if max(map(len, events.data)) > room // 4:  # of UTF-8's four bytes a character
         unsure.update(row for row, text in enumerate(events.data) if _size_bytes(text) > room)

@@ -257,6 +257,12 @@ def products(draw: Draw, meter_ids: list[str]) -> Tree:
     return found
 
 
+def _grantable(tree: Tree) -> dict[str, Tree]:
+    """The features an allowance can be given of: metered ones need a sum or a count."""
+    additive = {name for name, m in tree["meters"].items() if m["aggregation"] in {"sum", "count"}}
+    return {name: f for name, f in tree["features"].items() if f.get("meter", "") in additive | {""}}
+
+
 def entitlements(features: Mapping[str, Tree]) -> st.SearchStrategy[list[Tree]]:
     """Up to three entitlements to ``features``."""
     kinds = {name: body["kind"] for name, body in features.items()}
@@ -336,7 +342,7 @@ def contracts(draw: Draw, tree: Tree) -> Tree:
         own = {"product": name, **draw(prices(tree["products"][name]))}
         added = [own | draw(maybe(additional=st.booleans()))]
         found["prices"] = [*found.get("prices", []), *added]
-    found |= draw(_contract_terms(scope, later, entitlements(tree["features"])))
+    found |= draw(_contract_terms(scope, later, entitlements(_grantable(tree))))
     return _moments_as_text(found)
 
 
@@ -408,7 +414,7 @@ def catalog_trees(draw: Draw) -> Tree:
         f"p{n}": draw(products(sorted(tree["meters"]))) for n in range(draw(st.integers(1, 4)))
     }
     tree["pricebooks"] = {
-        f"b{n}": draw(pricebooks(tree["products"], tree["features"]))
+        f"b{n}": draw(pricebooks(tree["products"], _grantable(tree)))
         for n in range(draw(st.integers(0, 2)))
     }
     for number in range(draw(st.integers(1, 3))):

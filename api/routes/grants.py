@@ -19,6 +19,7 @@ from catalog.clock import Clock, Micros, to_micros, to_rfc3339
 from catalog.errors import FieldError, InvalidRequest, NotFound
 from catalog.ids import ID_PATTERN, CustomerId, FeatureId
 from catalog.keys import Scope
+from catalog.meters import ADDITIVE
 from catalog.periods import FOREVER
 from catalog.products import FeatureKind
 from catalog.snapshot import Catalog
@@ -195,6 +196,10 @@ def _check(catalog: Catalog, customer: str, feature: str, now: Micros) -> None:
         raise _wrong("/feature", "is not in the catalog")
     if found.kind is not FeatureKind.METERED:
         raise _wrong("/feature", "is not metered: there are no amounts of it")
+    meters = catalog.meters.get(found.meter) if found.meter else None
+    meter = meters.at(now, catalog.timezone) if meters else None
+    if meter is None or meter.aggregation not in ADDITIVE:
+        raise _wrong("/feature", "is not counted by a sum or count meter")
 
 
 def _wrong(pointer: str, detail: str) -> InvalidRequest:

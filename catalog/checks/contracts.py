@@ -8,8 +8,9 @@ from catalog.checks.findings import Findings
 from catalog.contracts import Contract, PriceOverride
 from catalog.grammar import Value
 from catalog.ids import Kind, PricebookId
+from catalog.meters import ADDITIVE
 from catalog.pricebooks import Entitlement, Price, Pricebook
-from catalog.products import FeatureKind
+from catalog.products import Feature, FeatureKind
 from catalog.references import Terms, books, stages
 from catalog.snapshot import Catalog
 
@@ -138,8 +139,8 @@ def _wrong_entitlements(catalog: Catalog, value: Value) -> Iterator[tuple[str, s
         return
     for index, entitlement in enumerate(value.entitlements):
         if entitlement.feature in catalog.features:
-            kind = catalog.features[entitlement.feature].last.kind
-            detail = _misfit(entitlement, kind)
+            feature = catalog.features[entitlement.feature].last
+            detail = _misfit(entitlement, feature.kind) or _uncounted(catalog, feature)
             if detail is not None:
                 yield f"/entitlements/{index}", f"feature '{entitlement.feature}' {detail}"
 
@@ -154,3 +155,14 @@ def _misfit(entitlement: Entitlement, kind: FeatureKind) -> str | None:
             return "is static: give a 'value'"
         case _:
             return None
+
+
+def _uncounted(catalog: Catalog, feature: Feature) -> str | None:
+    """Why no allowance of a feature could be kept: usage must add up event by event."""
+    chain = catalog.meters.get(feature.meter) if feature.meter else None
+    if chain is None or chain.last.aggregation in ADDITIVE:
+        return None
+    return (
+        f"is counted by meter '{feature.meter}' ({chain.last.aggregation}): "
+        "an allowance needs a meter that is a sum or a count"
+    )

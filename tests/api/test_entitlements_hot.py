@@ -198,6 +198,7 @@ async def test_batch_check_answers_in_order(edge: Edge) -> None:
         "checks": [
             {"customer": "acme", "items": [{"feature": "tokens", "amount": "5"}]},
             {"customer": "bolt", "items": [{"feature": "tokens"}]},
+            {"customer": "nobody knows", "items": [{"feature": "tokens"}, {"feature": "seats"}]},
             {"customer": "acme", "items": [{"feature": "seats"}, {"feature": "plan"}]},
         ]
     }
@@ -206,10 +207,12 @@ async def test_batch_check_answers_in_order(edge: Edge) -> None:
     assert [(r["customer"], r["allowed"]) for r in results] == [
         ("acme", True),
         ("bolt", False),
+        ("nobody knows", False),
         ("acme", True),
     ]
     assert results[0]["items"][0]["balance"] == "100.5"
     assert results[1]["items"][0]["reason"] == "no_entitlement"
+    assert [item["reason"] for item in results[2]["items"]] == ["no_entitlement"] * 2
 
 
 async def test_balances_are_listed_and_read(edge: Edge) -> None:

@@ -83,6 +83,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "a float": ({"amount": 1.5}, 422, "/amount"),
     "unknown feature": ({"feature": "nothing"}, 422, "/feature"),
     "not metered": ({"feature": "seats"}, 422, "/feature"),
+    "neither a sum nor a count": ({"feature": "peak"}, 422, "/feature"),
     "expires before it begins": ({"expires_at": "2026-10-01T00:00:00Z"}, 422, "/expires_at"),
     "local time": ({"effective_at": "2026-10-01T00:00:00"}, 422, "/effective_at"),
     "the year 3000": ({"effective_at": "3000-10-01T00:00:00Z"}, 422, "/effective_at"),

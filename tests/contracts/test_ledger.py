@@ -154,8 +154,9 @@ async def test_boolean_and_static_features_are_decided_by_the_catalog(world: Wor
 
 async def test_without_a_contract_there_is_no_entitlement(world: World) -> None:
     """The reason tells never from no longer."""
-    never = await world.check((TOKENS, "1"), customer=CustomerId("bolt"))
-    assert (never.allowed, never.items[0].reason) == (False, Reason.NO_ENTITLEMENT)
+    for customer in ("bolt", "nobody"):
+        never = await world.check((TOKENS, "1"), customer=CustomerId(customer))
+        assert (never.allowed, never.items[0].reason) == (False, Reason.NO_ENTITLEMENT)
     world.state(contract("k", right(), end=date(2026, 11, 1) + timedelta(days=5)))
     world.follow()
     world.clock.set(to_micros(START + timedelta(days=6)))
@@ -166,7 +167,9 @@ async def test_without_a_contract_there_is_no_entitlement(world: World) -> None:
 async def test_wrong_requests_are_named(world: World) -> None:
     """Unknown things, zero, and meters that do not add up are errors, not denials."""
     with pytest.raises(NotFound):
-        await world.check((TOKENS, "1"), customer=CustomerId("nobody"))
+        await world.consume((TOKENS, "1"), customer=CustomerId("nobody"))
+    with pytest.raises(NotFound):
+        await world.check((FeatureId("nothing"), "1"), customer=CustomerId("nobody"))
     with pytest.raises(NotFound):
         await world.check((FeatureId("nothing"), "1"))
     with pytest.raises(InvalidRequest):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.pricebooks import Limit
 from entitlements.decisions import Decisions
 from entitlements.ports import LedgerUnavailable
 from entitlements.requests import Reason
@@ -112,8 +113,33 @@ async def test_a_reserve_without_the_ledger_is_held_when_it_is_back(
     assert world.reader.recount() == []
 
 
+async def test_soft_and_unlimited_features_go_on(world: World, server: ValkeyProcess) -> None:
+    """Frozen, then gone: a soft limit is no reason to refuse; all that was let pass counts."""
+    soft_tokens = right(amount="100", limit=Limit.SOFT)
+    world.state(contract("k", soft_tokens, right(CALLS, None, unlimited=True)))
+    world.decisions = Decisions(
+        ledger=world.ledger, schedules=world.schedules, clock=world.clock, sink=world.sink
+    )
+    world.follow()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        for turn in range(3):
+            began = time.monotonic()
+            answer = await world.consume((TOKENS, "60"), (CALLS, "1"), key=f"s{turn}")
+            assert answer.allowed
+            assert time.monotonic() - began < PROMPTLY_S
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    await up_again(world)
+    world.follow()
+    account = await world.ledger.account("acme", now=world.clock.now_us())
+    assert sorted(account.totals.values()) == [3 * 10**9, 180 * 10**9]
+    assert sum(account.held.values()) == 0
+    assert world.reader.recount() == []
+
+
 async def test_without_a_policy_everything_is_denied(world: World, server: ValkeyProcess) -> None:
-    """The default: no ledger, no yes."""
+    """The default of a hard limit: no ledger, no yes."""
     server.kill()
     await asyncio.sleep(0.05)
     for answer in (

@@ -156,6 +156,12 @@ def test_consistent_documents_pass(tree: Tree):
             "is boolean",
         ),
         (
+            "meters.m.aggregation",
+            "max",
+            "/pricebooks/usd/entitlements/0",
+            "needs a meter that is a sum or a count",
+        ),
+        (
             "pricebooks.usd.entitlements.0",
             {"feature": "seats", "unlimited": True},
             "/pricebooks/usd/entitlements/0",

@@ -125,6 +125,8 @@ def test_only_what_a_meter_reads_is_judged(meter, code):
         ({"subject": "x" * 257}, "invalid_field"),
         ({"subject": "é" * 129}, "invalid_field"),
         ({"source": "a\x00b"}, "invalid_field"),
+        ({"source": "tallyman"}, "invalid_field"),
+        ({"source": "tallyman2"}, None),
         ({"data": {"a": "x" * 65_400}}, None),
         ({"data": {"a": "x" * 65_530}}, "too_large"),
         ({"time": ""}, "invalid_time"),
