@@ -144,7 +144,8 @@ class Entitlement:
     """A right to a feature. Exactly one of ``amount``, ``unlimited``, ``value`` says how much.
 
     A boolean feature has none of them set but ``value="true"``. ``every_months=None`` grants
-    once, for the contract's whole term.
+    once, for the contract's whole term. ``anchor`` is where its periods begin; with the calendar
+    the first one may be short, and has the whole amount all the same.
     """
 
     feature: FeatureId
@@ -155,6 +156,7 @@ class Entitlement:
     limit: Limit = Limit.HARD
     rollover_max: Decimal | None = None
     priority: int = 0
+    anchor: Anchor = Anchor.CONTRACT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

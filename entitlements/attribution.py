@@ -7,6 +7,7 @@ is what lets a void be reversed and a recount be compared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 
 import polars as pl
 
@@ -50,6 +51,12 @@ class Attribution:
         self.schedules = schedules
         self._claims = _claims(schedules.catalog)
         self._readings = _readings_frame(schedules)
+
+    def regranted(self, schedules: Schedules) -> Attribution:
+        """The joins under another book of grants: claims and meters are the catalog's."""
+        other = copy(self)
+        other.schedules = schedules
+        return other
 
     @property
     def specs(self) -> list[FactSpec]:

@@ -8,6 +8,7 @@ from typing import NewType
 
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
+from catalog.pricebooks import Anchor
 
 GrantId = NewType("GrantId", str)
 
@@ -16,8 +17,10 @@ GrantId = NewType("GrantId", str)
 class GivenGrant:
     """An amount of a feature, in nano-units, usable in ``[effective, expires)``.
 
-    ``rollover_max`` is how much of it survives a reset of the feature; null: all. A revoked grant
-    ends when it was revoked: what it paid before stays paid. ``revision`` is of its last change.
+    ``rollover_max`` is how much of it survives a reset of the feature; null: all. With
+    ``every_months`` the amount is given anew so often, counted from its beginning or the calendar,
+    and ``rollover_max`` is what survives *that*; null: nothing. A revoked grant ends when it was
+    revoked: what it paid before stays paid. ``revision`` is of its last change.
     """
 
     id: GrantId
@@ -29,6 +32,8 @@ class GivenGrant:
     expires: Micros
     rollover_max: int | None
     recorded_at: Micros
+    every_months: int | None = None
+    anchor: Anchor = Anchor.CONTRACT
     revoked_at: Micros | None = None
     revision: int = 0
 
@@ -40,10 +45,15 @@ class GivenGrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantBook:
-    """Every grant ever given, as of one revision. Immutable; equal revisions are equal books."""
+    """Every grant ever given, as of one revision. Immutable; equal revisions are equal books.
+
+    ``newly`` are the customers whose grants it states otherwise than revision ``extends``.
+    """
 
     revision: int = 0
     by_customer: Mapping[CustomerId, tuple[GivenGrant, ...]] = field(default_factory=dict)
+    extends: int = field(default=0, compare=False)
+    newly: frozenset[CustomerId] = field(default=frozenset(), compare=False)
 
     def of(self, customer: CustomerId) -> tuple[GivenGrant, ...]:
         """A customer's grants in the order they were given, revoked ones too."""
@@ -58,7 +68,22 @@ class GrantBook:
             )
             own[grant.id] = grant
         listed = {customer: tuple(own.values()) for customer, own in changed.items()}
-        return GrantBook(revision=revision, by_customer={**self.by_customer, **listed})
+        return GrantBook(
+            revision=revision,
+            by_customer={**self.by_customer, **listed},
+            extends=self.revision,
+            newly=frozenset(listed),
+        )
+
+    def changed_since(self, before: GrantBook) -> frozenset[CustomerId]:
+        """The customers whose grants are not those of an earlier book."""
+        if self.revision == before.revision:
+            return frozenset()
+        if self.extends == before.revision:
+            return self.newly
+        return frozenset(
+            customer for customer, own in self.by_customer.items() if own != before.of(customer)
+        )
 
 
 NO_GRANTS = GrantBook()

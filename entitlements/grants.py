@@ -12,12 +12,13 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros
 from catalog.periods import FOREVER, Period, billing_periods
 from catalog.pricebooks import Entitlement, Invoicing, Limit, Timing
-from entitlements.amounts import to_nanos
+from entitlements.amounts import to_nanos, to_text
 from entitlements.given import GivenGrant
 
 SEGMENTS_MAX = 4_096
@@ -53,9 +54,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """An entitlement under one contract, whose term is ``[start, end)``.
+    """An entitlement under one contract, whose term is ``[start, end)``; or a recurring grant.
 
     ``id`` is the same before and after a change of the amount, so that what was burned stays.
+    ``given`` is the id of the given grant it is, null for a contract's.
     """
 
     id: str
@@ -63,6 +65,27 @@ class Term:
     start: Micros
     end: Micros
     timezone: ZoneInfo
+    given: str | None = None
+
+    @classmethod
+    def of_grant(cls, one: GivenGrant, *, timezone: ZoneInfo) -> Term:
+        """A recurring given grant: an allowance of its own, until it expires or is revoked."""
+        right = Entitlement(
+            feature=one.feature,
+            amount=Decimal(to_text(one.amount)),
+            every_months=one.every_months,
+            anchor=one.anchor,
+            rollover_max=None if one.rollover_max is None else Decimal(to_text(one.rollover_max)),
+            priority=one.priority,
+        )
+        return cls(
+            id=one.id,
+            entitlement=right,
+            start=one.effective,
+            end=one.until,
+            timezone=timezone,
+            given=one.id,
+        )
 
     def grant_at(self, instant: int) -> Grant | None:
         """The grant of the period that holds ``instant``, None outside of the contract."""
@@ -85,6 +108,7 @@ class Term:
             resets=right.every_months is not None,
             rollover_max=None if right.rollover_max is None else to_nanos(right.rollover_max),
             previous=previous,
+            given=self.given,
         )
 
     def _period(self, instant: int) -> Period | None:
@@ -93,7 +117,7 @@ class Term:
         found = billing_periods(
             start=self.start,
             end=None if self.end >= FOREVER else self.end,
-            invoicing=Invoicing(timing=timing, every=every or 1),
+            invoicing=Invoicing(timing=timing, every=every or 1, anchor=self.entitlement.anchor),
             timezone=self.timezone,
             since=Micros(instant),
             until=Micros(instant + 1),
@@ -103,7 +127,8 @@ class Term:
     @property
     def boundaries(self) -> tuple[object, ...]:
         """What its grants' bounds depend on: amounts may change without moving any."""
-        return (self.id, self.start, self.end, self.timezone.key, self.entitlement.every_months)
+        every = (self.entitlement.every_months, self.entitlement.anchor.value)
+        return (self.id, self.start, self.end, self.timezone.key, every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +229,8 @@ class Schedule:
             found = [
                 grant.effective
                 for term in stretch.terms
-                if (grant := term.grant_at(at)) is not None
+                if term.given is None
+                and (grant := term.grant_at(at)) is not None
                 and grant.resets
                 and grant.effective > max(after, term.start, stretch.since - 1)
             ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -72,6 +73,20 @@ class Schedules:
             before._compiled if before is not None and alike else {}  # noqa: SLF001
         )
 
+    def regranted(self, grants: GrantBook) -> Schedules:
+        """The same catalog with a later book of grants: whom it leaves alone is not looked at."""
+        other, checked = copy(self), self._checked.copy()
+        for customer in grants.changed_since(self.grants):
+            checked.pop(customer, None)
+        other.grants = grants
+        other._checked = checked  # noqa: SLF001
+        return other
+
+    def changed_since(self, before: Schedules) -> frozenset[CustomerId] | None:
+        """The customers whose schedules may differ from earlier ones; null: any."""
+        same = self.catalog is before.catalog
+        return self.grants.changed_since(before.grants) if same else None
+
     def of(self, customer: CustomerId) -> Mapping[FeatureId, Schedule]:
         """The customer's schedules by feature: only features some contract ever names."""
         found = self._checked.get(customer)
@@ -124,8 +139,14 @@ class Schedules:
         cuts |= {cut for grant in given for cut in (grant.effective, grant.until)} - {FOREVER}
         found: dict[FeatureId, list[Stretch]] = {}
         for since, until in pairwise([*sorted(cuts), FOREVER]):
-            terms = [term for offer in offers for term in offer.terms(since)]
             active = [grant for grant in given if grant.effective <= since < grant.until]
+            terms = [term for offer in offers for term in offer.terms(since)]
+            terms += [
+                Term.of_grant(grant, timezone=self.catalog.timezone)
+                for grant in active
+                if grant.every_months is not None
+            ]
+            active = [grant for grant in active if grant.every_months is None]
             named = {term.entitlement.feature for term in terms} | {one.feature for one in active}
             for feature in {*found, *named}:
                 stretch = Stretch(
@@ -171,8 +192,10 @@ class CurrentSchedules:
     def __call__(self) -> Schedules:
         """The same object as long as the catalog and the grants are the same."""
         catalog, grants, known = self._catalog(), self._grants(), self._schedules
-        if (catalog.revision, grants.revision) != (known.catalog.revision, known.grants.revision):
+        if catalog.revision != known.catalog.revision:
             self._schedules = Schedules(catalog, grants=grants, before=known)
+        elif grants.revision != known.grants.revision:
+            self._schedules = known.regranted(grants)
         return self._schedules
 
 

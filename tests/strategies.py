@@ -260,7 +260,9 @@ def products(draw: Draw, meter_ids: list[str]) -> Tree:
 def _grantable(tree: Tree) -> dict[str, Tree]:
     """The features an allowance can be given of: metered ones need a sum or a count."""
     additive = {name for name, m in tree["meters"].items() if m["aggregation"] in {"sum", "count"}}
-    return {name: f for name, f in tree["features"].items() if f.get("meter", "") in additive | {""}}
+    return {
+        name: f for name, f in tree["features"].items() if f.get("meter", "") in additive | {""}
+    }
 
 
 def entitlements(features: Mapping[str, Tree]) -> st.SearchStrategy[list[Tree]]:
@@ -270,6 +272,7 @@ def entitlements(features: Mapping[str, Tree]) -> st.SearchStrategy[list[Tree]]:
     renewed = record(
         {"amount": quantities, "every": st.sampled_from(["month", {"every_months": 3}])},
         rollover_max=quantities,
+        anchor=st.sampled_from(["contract", "calendar"]),
     )
     limit = maybe(limit=st.sampled_from(["hard", "soft"]))
     forms = {

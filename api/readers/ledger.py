@@ -186,7 +186,7 @@ class LedgerReader(Reader):
             raise LedgerLost("the ledger is not filled")
         self._positions = positions
         schedules = self._schedules()
-        customers = list(_digests(schedules))
+        customers = list(_digests(schedules, schedules.catalog.customers))
         accounts = self._writer.accounts(customers)
         self._digests = {
             customer: dict(account.schedules)
@@ -205,30 +205,44 @@ class LedgerReader(Reader):
 
     def _refile(self, schedules: Schedules) -> None:
         """File anew what the catalog filed otherwise before; nothing else is touched."""
-        self._attribution = Attribution(schedules)
-        wanted = _digests(schedules)
-        changed = {
-            customer: [
-                feature
-                for feature in {*features, *self._digests.get(customer, {})}
-                if features.get(feature) != self._digests.get(customer, {}).get(feature)
-            ]
-            for customer, features in wanted.items()
-            if features != self._digests.get(customer)
-        }
-        if changed:
-            replay = self._replay(self._positions, customers=list(changed))
-            refills = [
-                Refill(
-                    customer=customer,
-                    features=[self._usage(replay, customer, f) for f in sorted(features)],
-                    mode=RefillMode.KEPT if customer in self._digests else RefillMode.NEW,
-                )
-                for customer, features in changed.items()
-            ]
-            self._writer.refill(refills, self._positions)
-        self._digests = wanted
+        before = self._attribution
+        among = None if before is None else schedules.changed_since(before.schedules)
+        if before is None or among is None:
+            self._attribution = Attribution(schedules)
+            among = frozenset({*schedules.catalog.customers, *self._digests})
+        else:
+            self._attribution = before.regranted(schedules)
+        wanted = _digests(schedules, among)
+        try:
+            self._file_anew(wanted)
+        except BaseException:
+            self._attribution = before  # nothing is taken as filed: the next step begins again
+            raise
+        for customer in among:
+            self._digests.pop(customer, None)
+        self._digests |= wanted
         self.revision = schedules.catalog.revision
+
+    def _file_anew(self, wanted: Mapping[CustomerId, Mapping[FeatureId, str]]) -> None:
+        """Compute from the log what is filed otherwise than wanted, and replace it."""
+        changed: dict[CustomerId, list[FeatureId]] = {}
+        for customer, features in wanted.items():
+            known = self._digests.get(customer, {})
+            if features != known:
+                named = {*features, *known}
+                changed[customer] = [f for f in named if features.get(f) != known.get(f)]
+        if not changed:
+            return
+        replay = self._replay(self._positions, customers=list(changed))
+        refills = [
+            Refill(
+                customer=customer,
+                features=[self._usage(replay, customer, f) for f in sorted(features)],
+                mode=RefillMode.KEPT if customer in self._digests else RefillMode.NEW,
+            )
+            for customer, features in changed.items()
+        ]
+        self._writer.refill(refills, self._positions)
 
     def _refill_all(self) -> None:
         """Begin a new ledger and fill it from the log, holds that never became events forgotten."""
@@ -239,7 +253,7 @@ class LedgerReader(Reader):
         self._attribution = Attribution(schedules)
         targets = {node: tail.durable().seq for node, tail in self.tails().items()}
         replay = self._replay(targets, customers=None)
-        self._digests = _digests(schedules)
+        self._digests = _digests(schedules, schedules.catalog.customers)
         refills = [
             Refill(
                 customer=customer,
@@ -359,10 +373,12 @@ class LedgerReader(Reader):
         self._published_s = now_s
 
 
-def _digests(schedules: Schedules) -> dict[CustomerId, dict[FeatureId, str]]:
-    """How every customer's metered features are filed under a catalog."""
+def _digests(
+    schedules: Schedules, customers: Iterable[CustomerId]
+) -> dict[CustomerId, dict[FeatureId, str]]:
+    """How customers' metered features are filed under a catalog."""
     found = {}
-    for customer in schedules.catalog.customers:
+    for customer in customers:
         metered = schedules.metered(customer)
         if metered:
             found[customer] = {feature: s.digest for feature, s in metered.items()}

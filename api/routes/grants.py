@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
 from fastapi import APIRouter, Depends
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,12 +21,14 @@ from catalog.ids import ID_PATTERN, CustomerId, FeatureId
 from catalog.keys import Scope
 from catalog.meters import ADDITIVE
 from catalog.periods import FOREVER
+from catalog.pricebooks import Anchor
 from catalog.products import FeatureKind
 from catalog.snapshot import Catalog
 from entitlements.amounts import parse_amount, to_text
 from entitlements.given import GivenGrant, GrantBook, GrantId
 
 PRIORITY_MAX = 1_000_000
+EVERY_MONTHS_MAX = 1_200
 _WRITERS = require(Scope.ENTITLEMENTS, Scope.CATALOG)
 _READERS = require(Scope.ENTITLEMENTS, Scope.CATALOG, Scope.READ)
 
@@ -61,11 +63,34 @@ class Grants(Protocol):
         ...
 
 
+class EveryMonths(BaseModel):
+    """Every so many months."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every_months: int = Field(ge=1, le=EVERY_MONTHS_MAX)
+
+
+Every = Literal["month"] | EveryMonths
+
+
+def _spelled_out(value: object) -> object:
+    return {"every_months": 1} if value == "month" else value
+
+
+EveryGiven = Annotated[
+    EveryMonths,
+    BeforeValidator(_spelled_out, json_schema_input_type=Literal["month"] | EveryMonths),
+]
+
+
 class NewGrant(BaseModel):
     """What to grant. With an ``id`` of the caller's a retry grants nothing twice.
 
     Without ``effective_at`` from now on, without ``expires_at`` for ever. ``rollover_max`` is what
-    survives a reset of the feature's allowance, null: all of it.
+    survives a reset of the feature's allowance, null: all of it. With ``every`` the amount is given
+    anew so often, from ``effective_at`` on or (``anchor``) at the calendar's months; then
+    ``rollover_max`` is what survives that, null: nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +102,8 @@ class NewGrant(BaseModel):
     effective_at: Instant | None = None
     expires_at: Instant | None = None
     rollover_max: Amount | None = None
+    every: EveryGiven | None = None
+    anchor: Anchor | None = None
 
 
 class GrantView(BaseModel):
@@ -90,6 +117,8 @@ class GrantView(BaseModel):
     effective_at: str
     expires_at: str | None
     rollover_max: str | None
+    every: Every | None
+    anchor: Anchor | None
     recorded_at: str
     revoked_at: str | None
 
@@ -105,6 +134,8 @@ class GrantView(BaseModel):
             effective_at=to_rfc3339(grant.effective),
             expires_at=None if grant.expires >= FOREVER else to_rfc3339(grant.expires),
             rollover_max=None if grant.rollover_max is None else to_text(grant.rollover_max),
+            every=_shown_every(grant.every_months),
+            anchor=None if grant.every_months is None else grant.anchor,
             recorded_at=to_rfc3339(grant.recorded_at),
             revoked_at=None if grant.revoked_at is None else to_rfc3339(grant.revoked_at),
         )
@@ -180,7 +211,21 @@ def _grant(
         expires=Micros(expires),
         rollover_max=None if rollover is None else parse_amount(rollover, pointer="/rollover_max"),
         recorded_at=now,
+        every_months=_every_months(new),
+        anchor=new.anchor or Anchor.CONTRACT,
     )
+
+
+def _every_months(new: NewGrant) -> int | None:
+    if new.anchor is not None and new.every is None:
+        raise _wrong("/anchor", "needs 'every': what is given once has no periods")
+    return None if new.every is None else new.every.every_months
+
+
+def _shown_every(months: int | None) -> Every | None:
+    if months is None:
+        return None
+    return "month" if months == 1 else EveryMonths(every_months=months)
 
 
 def _customer(catalog: Catalog, customer: str) -> None:

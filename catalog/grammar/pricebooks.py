@@ -17,7 +17,7 @@ from catalog.grammar.scalars import (
     integer,
 )
 from catalog.moments import in_utc
-from catalog.pricebooks import Entitlement, Limit, Price, Pricebook
+from catalog.pricebooks import Anchor, Entitlement, Limit, Price, Pricebook
 
 PRICES_MAX = 5_000
 
@@ -36,6 +36,8 @@ def _check_entitlement(found: Entitlement, fields: Fields) -> None:
         fields.missing("exactly one of 'amount', 'unlimited: true', 'value' must be given")
     if found.value is not None and found.every_months is not None:
         fields.refuse("every", "a value does not renew")
+    if found.anchor is not Anchor.CONTRACT and found.every_months is None:
+        fields.refuse("anchor", "needs 'every': what is given once has no periods")
     if found.rollover_max is not None and (found.amount is None or found.every_months is None):
         fields.refuse("rollover_max", "needs an 'amount' that is granted 'every' so often")
 
@@ -48,6 +50,7 @@ _ENTITLEMENT = Record(
     may("unlimited", BOOLEAN),
     may("value", WORD),
     may("every", _EVERY, "every_months"),
+    may("anchor", choice(Anchor)),
     may("limit", choice(Limit)),
     may("rollover_max", QUANTITY_GIVEN),
     may("priority", PRIORITY),

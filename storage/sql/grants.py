@@ -12,6 +12,7 @@ from catalog.clock import Clock, Micros
 from catalog.errors import Conflict, NotFound
 from catalog.ids import CustomerId, FeatureId
 from catalog.periods import FOREVER
+from catalog.pricebooks import Anchor
 from entitlements.amounts import parse_amount, to_text
 from entitlements.given import GivenGrant, GrantBook, GrantId
 from storage.sql.database import Database
@@ -124,6 +125,8 @@ def _row(grant: GivenGrant) -> dict[str, object]:
         "expires_at": None if grant.expires >= FOREVER else grant.expires,
         "rollover_max": None if grant.rollover_max is None else to_text(grant.rollover_max),
         "granted_at": grant.recorded_at,
+        "every_months": grant.every_months,
+        "anchor": None if grant.every_months is None else grant.anchor.value,
     }
 
 
@@ -139,6 +142,8 @@ def _grant(row: RowMapping) -> GivenGrant:
         expires=Micros(FOREVER if expires is None else expires),
         rollover_max=None if rollover is None else parse_amount(rollover, pointer="rollover_max"),
         recorded_at=Micros(row["granted_at"]),
+        every_months=row["every_months"],
+        anchor=Anchor(row["anchor"] or Anchor.CONTRACT),
         revoked_at=Micros(row["recorded_at"]) if row["revoked"] else None,
         revision=row["revision"],
     )

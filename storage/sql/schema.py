@@ -66,6 +66,9 @@ GRANTS = sa.Table(
     sa.Column("recorded_at", sa.BigInteger, nullable=False),
     sa.Column("revoked", sa.Boolean, nullable=False),
     sa.Column("actor", sa.Text, nullable=True),
+    # Null: given once.
+    sa.Column("every_months", sa.BigInteger, nullable=True),
+    sa.Column("anchor", sa.Text, nullable=True),
     sa.Index("grants_by_id", "id", "revision"),
 )
 

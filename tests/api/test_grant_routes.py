@@ -50,6 +50,8 @@ async def test_a_grant_is_made_read_listed_and_ended(api: httpx.AsyncClient) -> 
         "effective_at": "2026-11-01T00:00:00Z",
         "expires_at": None,
         "rollover_max": None,
+        "every": None,
+        "anchor": None,
         "recorded_at": "2026-11-01T00:00:00Z",
         "revoked_at": None,
     }
@@ -76,6 +78,28 @@ async def test_a_retry_with_an_id_grants_once(api: httpx.AsyncClient) -> None:
     assert (len(page["items"]), len(rest["items"])) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("asked", "shown", "anchor"),
+    [
+        ("month", "month", None),
+        ({"every_months": 1}, "month", "contract"),
+        ({"every_months": 3}, {"every_months": 3}, "calendar"),
+    ],
+)
+async def test_a_grant_may_recur(
+    api: httpx.AsyncClient, asked: object, shown: object, anchor: str | None
+) -> None:
+    """As entitlements say it; a retry is the same grant, another recurrence is not."""
+    body = {"id": "g", "feature": "tokens", "amount": 5, "every": asked, "rollover_max": "1"}
+    body |= {"anchor": anchor} if anchor else {}
+    first = await api.post(GRANTS, json=body)
+    assert (first.status_code, first.json()["every"]) == (201, shown)
+    assert first.json()["anchor"] == (anchor or "contract")
+    assert (await api.post(GRANTS, json=body)).json() == first.json()
+    assert (await api.get(f"{GRANTS}/g")).json() == first.json()
+    assert (await api.post(GRANTS, json=body | {"every": {"every_months": 2}})).status_code == 409
+
+
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "nothing": ({"amount": "0"}, 422, "/amount"),
     "negative": ({"amount": "-1"}, 422, "/amount"),
@@ -88,6 +112,9 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "local time": ({"effective_at": "2026-10-01T00:00:00"}, 422, "/effective_at"),
     "the year 3000": ({"effective_at": "3000-10-01T00:00:00Z"}, 422, "/effective_at"),
     "negative rollover": ({"rollover_max": "-1"}, 422, "/rollover_max"),
+    "a week": ({"every": "week"}, 422, "/every"),
+    "never": ({"every": {"every_months": 0}}, 422, "/every/every_months"),
+    "an anchor of nothing": ({"anchor": "calendar"}, 422, "/anchor"),
     "an id with a slash": ({"id": "a/b"}, 422, "/id"),
     "unknown field": ({"colour": "red"}, 422, "/colour"),
 }

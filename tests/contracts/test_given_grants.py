@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from catalog.clock import to_micros
 from catalog.ids import CustomerId
+from catalog.pricebooks import Anchor
+from entitlements.ports import LedgerUnavailable
+from entitlements.schedules import Schedules
 from tests.ledger_world import (
     START,
     TOKENS,
     UNIT,
     World,
+    contract,
     grant,
     lose,
+    right,
     shown,
 )
 
@@ -126,3 +133,101 @@ async def test_grants_are_there_again_after_a_loss(world: World) -> None:
     world.follow()
     await world.refresh()
     assert await world.left() == 35
+
+
+async def test_a_recurring_grant_is_given_anew(world: World) -> None:
+    """Every month from its own beginning, at most ``rollover_max`` of the last one kept, then over.
+
+    The contract's reset on the first of the month leaves it alone, and its own the contract's.
+    """
+    tenth = START + timedelta(days=9)
+    ends = datetime(2027, 1, 20, tzinfo=UTC)
+    world.give(
+        grant(
+            "extra", "30", since=tenth, until=ends, every_months=1, rollover_max="10", priority=-1
+        )
+    )
+    world.follow()
+    assert await world.left() == 100, "it has not begun"
+    world.clock.set(to_micros(tenth))
+    assert (await world.consume((TOKENS, "5"))).items[0].balance == 125 * UNIT
+    world.follow()
+    world.clock.set(to_micros(DECEMBER))
+    assert await world.left() == 125, "the contract's is anew, 25 of the grant are left"
+    world.clock.set(to_micros(tenth.replace(month=12)) - 1)
+    assert await world.left() == 125
+    world.clock.set(to_micros(tenth.replace(month=12)))
+    assert await world.left() == 140, "30 new ones, 10 of the 25 rolled over"
+    seen = await shown(world)
+    assert {lot.grant.given: lot.amount for lot in seen.grants} == {
+        None: 100 * UNIT,
+        "extra": 40 * UNIT,
+    }
+    world.clock.set(to_micros(ends))
+    assert await world.left() == 100
+    assert world.reader.recount() == []
+
+
+async def test_a_recurring_grant_of_the_calendar_is_revoked(world: World) -> None:
+    """Anchored on the calendar it resets on the first; revoked, it is not given again."""
+    bolt = CustomerId("bolt")
+    mid = START + timedelta(days=14)
+    given = replace(
+        grant("extra", "30", since=mid, every_months=1, anchor=Anchor.CALENDAR), customer=bolt
+    )
+    world.give(given)
+    world.follow()
+    world.clock.set(to_micros(mid))
+    assert (await world.consume((TOKENS, "30"), customer=bolt)).allowed
+    world.clock.set(to_micros(DECEMBER) - 1)
+    assert not (await world.consume((TOKENS, "1"), customer=bolt)).allowed
+    world.clock.set(to_micros(DECEMBER))
+    assert (await world.consume((TOKENS, "30"), customer=bolt)).allowed
+    seen = await shown(world, customer=bolt)
+    assert seen.resets_at == to_micros(datetime(2027, 1, 1, tzinfo=UTC))
+    world.give(replace(given, revoked_at=to_micros(DECEMBER) + 1))
+    world.follow()
+    world.clock.set(to_micros(datetime(2027, 1, 1, tzinfo=UTC)))
+    assert (await world.consume((TOKENS, "1"), customer=bolt)).items[0].reason == "expired"
+    assert world.reader.recount() == []
+
+
+async def test_a_grant_looks_at_its_customer_only(world: World) -> None:
+    """What a grant costs does not grow with the customers it leaves alone."""
+    world.state(
+        *(contract(f"k{n}", right(), customer=f"c{n}") for n in range(50)),
+        customers={f"c{n}": (f"c{n}",) for n in range(50)},
+    )
+    world.follow()
+    looked: list[str] = []
+    metered = Schedules.metered
+
+    def counting(self: Schedules, customer: CustomerId):
+        looked.append(customer)
+        return metered(self, customer)
+
+    Schedules.metered = counting
+    try:
+        world.give(replace(grant("extra", "30"), customer=CustomerId("c7")))
+        world.follow()
+    finally:
+        Schedules.metered = metered
+    assert set(looked) == {"c7"}
+    assert await world.check((TOKENS, "130"), customer=CustomerId("c7"))
+    assert world.reader.recount() == []
+
+
+async def test_a_filing_that_fails_is_taken_again(world: World, monkeypatch) -> None:
+    """The ledger does not answer while a grant is filed: the next step files it."""
+    refill = world.writer.refill
+
+    def broken(*_) -> None:
+        raise LedgerUnavailable("no answer")
+
+    monkeypatch.setattr(world.writer, "refill", broken)
+    world.give(grant("extra", "30"))
+    with pytest.raises(LedgerUnavailable):
+        world.follow()
+    monkeypatch.setattr(world.writer, "refill", refill)
+    world.follow()
+    assert await world.left() == 130

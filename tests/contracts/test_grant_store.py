@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from catalog.clock import FixedClock
 from catalog.errors import Conflict, NotFound
 from catalog.ids import CustomerId
+from catalog.pricebooks import Anchor
 from storage.sql.database import Database, open_database
 from storage.sql.grants import GrantStore
 from storage.sql.schema import GRANTS
@@ -40,7 +41,14 @@ def store(database: Database) -> GrantStore:
 def test_what_was_stated_is_read_back(store: GrantStore, database: Database) -> None:
     """Exactly, by another process too; amounts are exact to the billionth."""
     stated = store.add(
-        grant("g", "99999999999999999.999999999", rollover_max="0.000000001", priority=-3)
+        grant(
+            "g",
+            "99999999999999999.999999999",
+            rollover_max="0.000000001",
+            priority=-3,
+            every_months=3,
+            anchor=Anchor.CALENDAR,
+        )
     )
     other = GrantStore(database, CLOCK)
     assert other.current().of(ACME) == (stated,)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.clock import to_datetime, to_micros
-from catalog.pricebooks import Entitlement
+from catalog.pricebooks import Anchor, Entitlement
 from catalog.snapshot import midnight
 from entitlements import burndown
 from entitlements.given import NO_GRANTS
@@ -24,13 +25,14 @@ DAY = timedelta(days=1)
 
 @dataclass
 class Deal:
-    """One entitlement of one contract, as the oracle knows it."""
+    """One entitlement of one contract, as the oracle knows it; or a recurring grant: ``given``."""
 
     name: str
     start: int
     days: int
     right: Entitlement
     place: str = ""
+    given: bool = False
 
     def period(self, day: int) -> tuple[int, int] | None:
         """First day and end of the period that holds ``day``, by walking month by month."""
@@ -39,6 +41,10 @@ class Deal:
         begin, end = self.start, self.start + self.days
         if self.right.every_months is None:
             return begin, end
+        if self.right.anchor is Anchor.CALENDAR:
+            days = range(self.start, end + 1)
+            cuts = [d for d in days if d in {begin, end} or self.on_the_calendar(d)]
+            return next((a, b) for a, b in pairwise(cuts) if a <= day < b)
         origin = FIRST + self.start * DAY
         for step in range(100):
             month = origin.month - 1 + (step + 1) * self.right.every_months
@@ -48,6 +54,12 @@ class Deal:
                 return begin, min(until, end)
             begin = until
         raise AssertionError
+
+    def on_the_calendar(self, day: int) -> bool:
+        """Whether a period begins on ``day``: the first of every so many months since 2000."""
+        on = FIRST + day * DAY
+        months = (on.year - 2000) * 12 + on.month - 1
+        return on.day == 1 and months % self.right.every_months == 0
 
 
 @dataclass
@@ -112,12 +124,10 @@ class Naive:
         if day == gift.start:
             self.lots[gift.name, day] = [gift.amount * UNIT, gift.amount * UNIT]
             return
-        periods = [deal.period(day) for deal in self.deals if deal.right.every_months is not None]
         anew = any(
-            period is not None and period[0] == day and day > deal.start
-            for deal, period in zip(
-                [d for d in self.deals if d.right.every_months is not None], periods, strict=True
-            )
+            (period := deal.period(day)) is not None and period[0] == day and day > deal.start
+            for deal in self.deals
+            if deal.right.every_months is not None and not deal.given
         )
         if anew and gift.rollover_max is not None:
             before = self.lots[gift.name, self.resets.get(gift.name, gift.start)][1]
@@ -143,10 +153,12 @@ def deals(draw: st.DrawFn) -> list[Deal]:
             every_months=draw(st.sampled_from([1, 2, None])),
             priority=draw(st.integers(0, 2)),
             rollover_max=draw(st.sampled_from([None, Decimal(0), Decimal(5), Decimal(100)])),
+            anchor=draw(st.sampled_from(Anchor)),
         )
-        name = f"k{index}"
-        deal = Deal(name, start, draw(st.integers(1, 200)), given_right, f"{name}/{TOKENS}/1")
-        found.append(deal)
+        days, name = draw(st.integers(1, 200)), f"k{index}"
+        found.append(Deal(name, start, days, given_right, f"{name}/{TOKENS}/1"))
+        if given_right.every_months is not None and index and draw(st.booleans()):
+            found[-1].given, found[-1].place = True, name
     return found
 
 
@@ -177,6 +189,7 @@ def schedule_of(found: list[Deal], gifts: list[Gift] = ()):
             end=FIRST + (deal.start + deal.days) * DAY,
         )
         for deal in found
+        if not deal.given
     ]
     zone = catalog().timezone
     given = [
@@ -189,6 +202,20 @@ def schedule_of(found: list[Deal], gifts: list[Gift] = ()):
             rollover_max=gift.rollover_max,
         )
         for gift in gifts
+    ]
+    given += [
+        grant(
+            deal.name,
+            str(deal.right.amount),
+            since=to_datetime(midnight(FIRST + deal.start * DAY, zone)),
+            until=to_datetime(midnight(FIRST + (deal.start + deal.days) * DAY, zone)),
+            priority=deal.right.priority,
+            rollover_max=deal.right.rollover_max,
+            every_months=deal.right.every_months,
+            anchor=deal.right.anchor,
+        )
+        for deal in found
+        if deal.given
     ]
     book = NO_GRANTS.extended(given, revision=1)
     return Schedules(catalog(*contracts), grants=book).of(ACME)[TOKENS]
