@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import polars as pl
 from starlette.types import ASGIApp
 
 from api.datadir import instance_of
@@ -24,9 +23,8 @@ from entitlements.decisions import Decisions
 from entitlements.ports import Ledger
 from entitlements.reservations import Reservations
 from entitlements.schedules import CurrentSchedules
-from ingest.batch import Checked, Columns, IngestLimits
+from ingest.batch import IngestLimits
 from ingest.commit import Ingestor
-from ingest.group import Outcome
 from ingest.scan import BodyReader
 from ingest.values import IngestRules
 from ingest.warm import warm_up
@@ -38,8 +36,6 @@ from storage.sql.nodes import NodeRegistry
 EVENTS, VOID = ("POST", "/v1/events"), ("POST", "/v1/events/void")
 ROUTES = (EVENTS, VOID, *PATHS.values(), *RESERVATION_PATHS.values())
 """(method, path) of the hot routes that need the log."""
-
-_USAGE_BYTES = 512  # what an event the service makes counts for in the queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +153,7 @@ def _entitlement_handlers(
         lambda: context.snapshots.catalog, lambda: context.snapshots.grants
     )
     ledger, clock = context.ledger, context.clock
-    sink = LogSink(submit_usage(ingestor), ingestor.append_records)
+    sink = LogSink(ingestor.submit, ingestor.append_records)
     decisions = Decisions(
         ledger=ledger,
         schedules=schedules,
@@ -176,22 +172,6 @@ def _entitlement_handlers(
         RESERVATION_PATHS["settle"]: SettleEntitlements(reservations=reservations),
         RESERVATION_PATHS["release"]: ReleaseEntitlements(reservations=reservations),
     }
-
-
-def submit_usage(ingestor: Ingestor) -> Callable[[pl.DataFrame], Awaitable[Outcome]]:
-    """Usage the service itself records: built from the catalog, so there is nothing to check."""
-
-    async def submit(events: pl.DataFrame) -> Outcome:
-        size_bytes = events.height * _USAGE_BYTES
-        checked = Checked(
-            records=Columns.of(events).records(),
-            index=range(events.height),
-            rejected=[],
-            size_bytes=size_bytes,
-        )
-        return await ingestor.submit(checked)
-
-    return submit
 
 
 def ingest_limits(settings: Settings) -> IngestLimits:

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     rate_from: Literal["parquet", "clickhouse"] = "parquet"
     """Where rating takes its quantities: the same totals either way."""
     allow_without_ledger: str = Field(default="", max_length=10_000, pattern=FEATURES)
-    """Features, by commas, that are allowed while Redis is slow or away; the others are denied."""
+    """Features, by commas, whose hard limits let pass while Redis is slow or away."""
     metrics_public: bool = True
     """Whether `/metrics` needs no key."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

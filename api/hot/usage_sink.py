@@ -1,32 +1,35 @@
-"""Usage that decisions record: all of one loop turn in one frame, into the gateway's own log."""
+"""What decisions record: all of one loop turn in one job, into the gateway's own log."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
-from catalog.clock import to_datetime
 from catalog.events import RecordKind
 from entitlements.ports import SOURCE, LedgerEntry, UsageEvent
-from ingest.batch import APPENDED, INCOMING
+from ingest.batch import APPENDED, Checked, Columns
 
-BATCH_EVENTS_MAX = 5_000
+TURN_MAX = 2_000
+"""Decisions in one job at most: the rest of the turn is the next one's."""
+
+_EVENT_BYTES = 512
+_STORED = {**APPENDED, "time": pl.Int64()}
 
 
 class Refusal(Protocol):
-    """One rejected event, by its index in the frame."""
+    """One rejected event, by its index in the body."""
 
     @property
     def index(self) -> int:
-        """Its place in the frame."""
+        """Its place in the body."""
         ...
 
 
 class Outcome(Protocol):
-    """What became of a frame of events."""
+    """What became of a body of events."""
 
     @property
     def rejected(self) -> Sequence[Refusal]:
@@ -34,25 +37,66 @@ class Outcome(Protocol):
         ...
 
 
-Submit = Callable[[pl.DataFrame], Awaitable[Outcome]]
-"""Makes INCOMING events durable (``Ingestor.submit``); exact copies count as done."""
+Submit = Callable[[Checked], Awaitable[Outcome]]
+"""Makes events durable (``Ingestor.submit``); exact copies count as done."""
 
 Append = Callable[[pl.DataFrame], Awaitable[object]]
 """Makes APPENDED records durable, together (``Ingestor.append_records``)."""
+
+Entry = tuple[LedgerEntry, Sequence[UsageEvent]]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Turn(Generic[T, R]):
+    """Gathers what is asked for in one turn of the event loop, and does it at once."""
+
+    def __init__(self, do: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
+        self._do = do
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, what: T) -> asyncio.Future[R]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[R] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        self._waiting.append((what, done))
+        return done
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for first in range(0, len(waiting), TURN_MAX):
+            task = asyncio.create_task(self._run(waiting[first : first + TURN_MAX]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, waiting: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._do([what for what, _ in waiting])
+        except BaseException as error:  # noqa: BLE001 - handed to every waiter
+            for _, done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        for (_, done), result in zip(waiting, results, strict=True):
+            if not done.done():
+                done.set_result(result)
 
 
 class LogSink:
     """Implements :class:`entitlements.ports.UsageSink` on the gateway's ingest pipeline.
 
-    The events of one call stay in one frame, so they are durable together or not at all; the
-    calls of one loop turn share a frame, so they share its cost and its fsync.
+    What one call records stays in one frame, so it is durable together or not at all; the calls
+    of one loop turn share a frame, so they share its cost and its fsync.
     """
 
     def __init__(self, submit: Submit, append: Append) -> None:
         self._submit = submit
         self._append = append
-        self._pending: list[tuple[Sequence[UsageEvent], asyncio.Future[bool]]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._events: _Turn[Sequence[UsageEvent], bool] = _Turn(self._record_all)
+        self._entries: _Turn[Entry, None] = _Turn(self._append_all)
+        self._under_way: dict[tuple[RecordKind, str], asyncio.Future[None]] = {}
 
     async def record(self, events: Sequence[UsageEvent]) -> bool:
         """See :meth:`entitlements.ports.UsageSink.record`.
@@ -60,80 +104,66 @@ class LogSink:
         Raises:
             DomainError: the log did not take them (backpressure, log_unavailable).
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[bool] = loop.create_future()
-        if not self._pending:
-            loop.call_soon(self._flush)
-        self._pending.append((events, done))
-        return await done
+        return await self._events.ask(events)
 
     async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
         """See :meth:`entitlements.ports.UsageSink.append`.
 
+        A retry while the same entry is on its way waits for that one: the log leaves out copies
+        of events it knows, and of those it is just writing it knows none.
+
         Raises:
             DomainError: the log did not take them (backpressure, log_unavailable).
         """
-        await self._append(_records(entry, events))
+        key = (entry.kind, entry.reservation)
+        known = self._under_way.get(key)
+        if known is None:
+            known = self._entries.ask((entry, events))
+            self._under_way[key] = known
+            known.add_done_callback(lambda _: self._under_way.pop(key))
+        await asyncio.shield(known)  # who goes away does not take the others' answer along
 
-    def _flush(self) -> None:
-        pending, self._pending = self._pending, []
-        batch: list[tuple[Sequence[UsageEvent], asyncio.Future[bool]]] = []
-        count = 0
-        for entry in pending:
-            batch.append(entry)
-            count += len(entry[0])
-            if count >= BATCH_EVENTS_MAX:
-                self._start(batch)
-                batch, count = [], 0
-        if batch:
-            self._start(batch)
-
-    def _start(self, batch: list[tuple[Sequence[UsageEvent], asyncio.Future[bool]]]) -> None:
-        task = asyncio.create_task(self._record(batch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _record(self, batch: list[tuple[Sequence[UsageEvent], asyncio.Future[bool]]]) -> None:
-        try:
-            outcome = await self._submit(_frame([one for events, _ in batch for one in events]))
-        except BaseException as error:  # noqa: BLE001 - handed to every waiter
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
-            return
+    async def _record_all(self, asked: list[Sequence[UsageEvent]]) -> list[bool]:
+        events = [one for each in asked for one in each]
+        outcome = await self._submit(_checked(events))
         refused = {refusal.index for refusal in outcome.rejected}
-        first = 0
-        for events, done in batch:
-            if not done.done():
-                done.set_result(refused.isdisjoint(range(first, first + len(events))))
-            first += len(events)
+        first, results = 0, []
+        for each in asked:
+            results.append(refused.isdisjoint(range(first, first + len(each))))
+            first += len(each)
+        return results
+
+    async def _append_all(self, entries: list[Entry]) -> list[None]:
+        await self._append(_records(entries))
+        return [None] * len(entries)
 
 
-def _frame(events: Sequence[UsageEvent]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "index": range(len(events)),
-            "source": [SOURCE] * len(events),
-            "id": [one.id for one in events],
-            "type": [one.type for one in events],
-            "subject": [one.subject for one in events],
-            "time": [to_datetime(one.time) for one in events],
-            "time_given": [True] * len(events),
-            "data": [one.data for one in events],
-        },
-        schema=INCOMING,
+def _checked(events: Sequence[UsageEvent]) -> Checked:
+    """Events as the pipeline takes them: made from the catalog, there is nothing to check."""
+    columns = Columns(
+        index=range(len(events)),
+        source=[SOURCE] * len(events),
+        id=[one.id for one in events],
+        type=[one.type for one in events],
+        subject=[one.subject for one in events],
+        time=[one.time for one in events],
+        data=[one.data for one in events],
+    )
+    size_bytes = sum(len(one.data) for one in events) + _EVENT_BYTES * len(events)
+    return Checked(
+        records=columns.records(), index=range(len(events)), rejected=[], size_bytes=size_bytes
     )
 
 
-def _records(entry: LedgerEntry, events: Sequence[UsageEvent]) -> pl.DataFrame:
-    """The events, and after them what ends (or begins) the hold they come from."""
-    common = {"source": SOURCE, "time_given": True}
-    rows = [
-        common
-        | {"kind": RecordKind.EVENT.value, "id": one.id, "type": one.type, "subject": one.subject}
-        | {"time": to_datetime(one.time), "data": one.data}
-        for one in events
-    ]
-    told = {"kind": entry.kind.value, "id": entry.reservation, "subject": entry.customer}
-    rows.append(common | told | {"time": to_datetime(entry.time), "data": entry.data})
-    return pl.DataFrame(rows, schema=APPENDED)
+def _records(entries: Sequence[Entry]) -> pl.DataFrame:
+    """Each entry's events, and after them what ends (or begins) the hold they come from."""
+    rows: list[tuple[Any, ...]] = []
+    for entry, events in entries:
+        rows += [
+            (RecordKind.EVENT.value, SOURCE, e.id, e.type, e.subject, e.time, True, e.data, None)
+            for e in events
+        ]
+        name = (entry.kind.value, SOURCE, entry.reservation, None, entry.customer)
+        rows.append((*name, entry.time, True, entry.data, None))
+    columns = dict(zip(_STORED, zip(*rows, strict=True), strict=True))
+    return pl.DataFrame(columns, schema=_STORED).cast(APPENDED)

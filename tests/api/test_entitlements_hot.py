@@ -24,7 +24,7 @@ from api.hot.reservations import ReleaseEntitlements, ReserveEntitlements, Settl
 from api.hot.usage_sink import LogSink
 from entitlements.decisions import Decisions
 from entitlements.reservations import Reservations
-from ingest.batch import APPENDED, INCOMING
+from ingest.batch import APPENDED, Checked
 from ingest.extract import extract_facts
 from storage.memory.ledger import MemoryLedger
 from tests.ledger_world import CALLS, PLAN, SEATS, World, catalog, contract, right, soft
@@ -42,11 +42,11 @@ class Pipeline:
         self.world = world
         self.frames: list[pl.DataFrame] = []
 
-    async def submit(self, events: pl.DataFrame) -> Outcome:
-        assert events.schema == INCOMING
+    async def submit(self, checked: Checked) -> Outcome:
+        events = checked.events.records()
         self.frames.append(events)
-        for row in events.drop("index").iter_rows(named=True):
-            self.world.tail.append(row | {"kind": 1})
+        for row in events.iter_rows(named=True):
+            self.world.tail.append(row)
         return Outcome()
 
     async def append(self, records: pl.DataFrame) -> None:
