@@ -11,6 +11,7 @@ from bench.pairing import Paired
 
 AREAS = {
     "ingest": "bench.ingest.rows",
+    "ledger": "bench.ledger.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 

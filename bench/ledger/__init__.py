@@ -1,0 +1,1 @@
+"""The entitlement ledger, measured over HTTP and at its port."""
