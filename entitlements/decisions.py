@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from typing import cast
+
+import msgspec
+from msgspec.structs import replace
 
 from catalog.clock import Clock, Micros
 from catalog.ids import CustomerId, FeatureId
 from entitlements.holds import draft_hold, hold_entry
+from entitlements.openings import Openings
 from entitlements.patience import SUBMIT_WITHIN_S, Patience
+from entitlements.places import Places
 from entitlements.ports import (
     Demand,
     Gate,
@@ -36,15 +41,14 @@ from entitlements.requests import (
     Reserved,
 )
 from entitlements.schedules import Schedules
-from entitlements.slots import Openings, Planned, PlannedItem, known_feature, plan
-from entitlements.usage import draft, events_of, hold_id, reservation_id, subject_of
+from entitlements.slots import Planned, PlannedItem, known_feature
+from entitlements.usage import draft, events_of, hold_id, reservation_id
 
 Ask = Callable[[Micros], "_Asked"]
 """Plans a request at an instant."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A planned request with the ledger's verdict, or why there is none."""
 
     planned: Planned
@@ -79,25 +83,70 @@ class Decisions:
         """
         self._submit_within_s = submit_within_s
         self._ledger = ledger
-        self._schedules = schedules
+        self._places = Places(schedules)
         self._clock = clock
         self._sink = sink
         self._openings = Openings(ledger)
         self._open_minded = allowed_without_ledger
 
     async def check(self, customer: CustomerId, items: Sequence[Item]) -> Decision:
-        """Whether the customer may use all of ``items`` now. Nothing is consumed.
+        """Whether the customer may use all of ``items`` now: see :meth:`check_all`."""
+        return (await self.check_all([(customer, items)]))[0]
+
+    async def check_all(self, asked: Sequence[tuple[CustomerId, Sequence[Item]]]) -> list[Decision]:
+        """Whether each customer may use all of its items now, in order. Nothing is consumed.
 
         A customer that is not in the catalog is denied: it has no entitlement.
 
         Raises:
             NotFound, InvalidRequest, NotConsumable: a feature or an item is wrong.
         """
-        if customer not in self._schedules().catalog.customers:
-            return _unknown_customer(self._schedules(), items, now=self._clock.now_us())
+        now = self._clock.now_us()
+        plans = [self._question(customer, items, now) for customer, items in asked]
+        ready = [plan for plan in plans if plan is not None and plan.demand.slots]
+        try:
+            verdicts = await self._ledger.decide_all([plan.demand for plan in ready])
+        except LedgerUnavailable:
+            answered = [replace(plan, outage=Reason.LEDGER_UNAVAILABLE) for plan in ready]
+        else:
+            answered = [
+                _Asked(planned=plan.planned, demand=plan.demand, verdict=verdict)
+                for plan, verdict in zip(ready, verdicts, strict=True)
+            ]
+        found = iter(answered)
+        return [
+            await self._checked(
+                customer, items, next(found) if plan and plan.demand.slots else plan
+            )
+            for (customer, items), plan in zip(asked, plans, strict=True)
+        ]
+
+    def _question(self, customer: CustomerId, items: Sequence[Item], now: Micros) -> _Asked | None:
+        """A check that can be asked at once; null where the customer, or an opening, is unknown."""
+        schedules = self._places.schedules
+        if customer not in schedules.catalog.customers:
+            for item in items:
+                known_feature(schedules, item.feature, now)
+            return None
+        planned = self._places.plan(customer, items, now=now)
+        demand = Demand(customer=customer, now=now, slots=planned.slots)
+        filled = self._openings.at_once(planned, demand)
+        return None if filled is None else _Asked(planned=planned, demand=filled)
+
+    async def _checked(
+        self, customer: CustomerId, items: Sequence[Item], asked: _Asked | None
+    ) -> Decision:
+        """The answer; what was asked too early, or not at all, is asked on its own."""
+        verdict = asked.verdict if asked else None
+        if asked and (not asked.demand.slots or asked.outage):
+            return self._decision(asked)
+        if asked and verdict and verdict.status is Status.DECIDED:
+            return self._decision(asked)
+        if customer not in self._places.schedules.catalog.customers:
+            return _unknown_customer(items)
 
         def ask(now: Micros) -> _Asked:
-            planned = plan(self._schedules(), customer, items, now=now)
+            planned = self._places.plan(customer, items, now=now)
             demand = Demand(customer=customer, now=now, slots=planned.slots)
             return _Asked(planned=planned, demand=demand)
 
@@ -122,8 +171,8 @@ class Decisions:
                 return _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
             if not await self._sink.record(events_of(request.customer, record)):
                 return _denied(asked.planned, Reason.RECOVERING)
-            if asked.verdict is not None:
-                self._ledger.confirm(request.customer, record)
+        # The hold is not confirmed: it lapses behind the watermark only, and before that the
+        # reader meets the event.
         return _answer(asked.planned, record)
 
     async def reserve(self, request: Reserve) -> Reserved:
@@ -149,10 +198,9 @@ class Decisions:
         return Reserved(reservation=record.hold, decision=_answer(asked.planned, record))
 
     def _consumption(self, request: Consume, now: Micros) -> _Asked:
-        schedules = self._schedules()
-        planned = plan(schedules, request.customer, request.items, now=now)
+        planned = self._places.plan(request.customer, request.items, now=now)
         uses = planned.uses(request.data)
-        subject = subject_of(schedules.catalog, request.customer, request.subject, now)
+        subject = self._places.subject(request.customer, request.subject, now)
         hold = HoldRequest(
             key=request.key,
             id=hold_id(request.customer, request.key, now),
@@ -162,10 +210,9 @@ class Decisions:
         return _held(request.customer, planned, hold, now)
 
     def _reservation(self, request: Reserve, now: Micros) -> _Asked:
-        schedules = self._schedules()
-        planned = plan(schedules, request.customer, request.items, now=now)
+        planned = self._places.plan(request.customer, request.items, now=now)
         planned.uses({})  # refuses what could never be settled
-        subject = subject_of(schedules.catalog, request.customer, request.subject, now)
+        subject = self._places.subject(request.customer, request.subject, now)
         expires = Micros(now + request.ttl_us)
         hold = HoldRequest(
             key=request.key,
@@ -205,7 +252,7 @@ class Decisions:
         While the ledger is merely being rebuilt, every hard limit waits for it.
         """
         if item.slot is None:
-            return item.reason is None
+            return item.standing.reason is None
         if item.slot.gate is not Gate.HARD:
             return True
         return outage is not Reason.RECOVERING and item.item.feature in self._open_minded
@@ -235,20 +282,21 @@ class Decisions:
 
     def _decision(self, asked: _Asked) -> Decision:
         """The answer of a check, or of a request that is denied."""
-        places = iter(range(len(asked.demand.slots)))
+        verdict, place, allowed = asked.verdict, 0, True
         results = []
         for item in asked.planned.items:
-            if item.slot is not None and asked.verdict is not None:
-                results.append(_judged(item, asked.verdict, next(places)))
-            elif item.slot is not None and asked.outage is not None:
-                passed = self._passes_outage(item, asked.outage)
-                reason = None if passed else asked.outage
-                results.append(
-                    ItemDecision(feature=item.item.feature, allowed=passed, reason=reason)
-                )
+            if item.slot is None or (verdict is None and asked.outage is None):
+                result = _from_catalog(item)
+            elif verdict is not None:
+                result = _judged(item, verdict, place)
+                place += 1
             else:
-                results.append(_from_catalog(item))
-        return Decision(allowed=all(result.allowed for result in results), items=tuple(results))
+                passed = self._passes_outage(item, cast("Reason", asked.outage))
+                reason = None if passed else asked.outage
+                result = ItemDecision(feature=item.item.feature, allowed=passed, reason=reason)
+            allowed = allowed and result.allowed
+            results.append(result)
+        return Decision(allowed=allowed, items=results)
 
 
 def _held(customer: CustomerId, planned: Planned, hold: HoldRequest, now: Micros) -> _Asked:
@@ -271,15 +319,13 @@ def _answer(planned: Planned, record: KeyRecord) -> Decision:
     return Decision(allowed=True, items=items)
 
 
-def _unknown_customer(schedules: Schedules, items: Sequence[Item], *, now: Micros) -> Decision:
+def _unknown_customer(items: Sequence[Item]) -> Decision:
     """The denial of a customer nobody knows: one of many that are checked at once."""
-    for item in items:
-        known_feature(schedules, item.feature, now)
     denials = [
         ItemDecision(feature=item.feature, allowed=False, reason=Reason.NO_ENTITLEMENT)
         for item in items
     ]
-    return Decision(allowed=False, items=tuple(denials))
+    return Decision(allowed=False, items=denials)
 
 
 def _denied(planned: Planned, reason: Reason) -> Decision:
@@ -292,21 +338,21 @@ def _denied(planned: Planned, reason: Reason) -> Decision:
 
 
 def _from_catalog(item: PlannedItem) -> ItemDecision:
+    reason = item.standing.reason
     return ItemDecision(
         feature=item.item.feature,
-        allowed=item.reason is None,
-        balance=0 if item.reading is not None else None,
-        reason=item.reason,
+        allowed=reason is None,
+        balance=0 if item.standing.reading is not None else None,
+        reason=reason,
     )
 
 
 def _judged(item: PlannedItem, verdict: Verdict, place: int) -> ItemDecision:
     assert item.slot is not None
-    unlimited = item.slot.gate is Gate.UNLIMITED
-    passed = verdict.passed[place]
+    passed, left = verdict.passed[place], verdict.left[place]
     return ItemDecision(
         feature=item.item.feature,
         allowed=passed,
-        balance=None if unlimited else max(0, verdict.left[place]),
+        balance=None if item.slot.gate is Gate.UNLIMITED else max(0, left),
         reason=None if passed else Reason.INSUFFICIENT,
     )

@@ -2,6 +2,8 @@
 
 The ledger is a cache: per customer it holds usage totals, holds and idempotency keys, each at a
 known position of every node's log. All amounts are integer nano-units.
+
+What every decision makes anew is a Struct: a frozen dataclass takes ten times as long to make.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from catalog.clock import SECOND_US, Micros
 from catalog.errors import DomainError, Unavailable
@@ -50,8 +54,7 @@ class Gate(StrEnum):
     UNLIMITED = "unlimited"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """One item as the ledger decides it.
 
     ``opening`` is what is available when the segment opens, what earlier segments still hold
@@ -69,8 +72,7 @@ class Slot:
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldRequest:
+class HoldRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a consume or a reserve leaves behind when it is allowed.
 
     ``digest`` tells another request under the same key from a retry. ``request`` is opaque to the
@@ -85,8 +87,7 @@ class HoldRequest:
     expires: Micros | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """One customer's decision. ``hold=None`` only asks.
 
     ``refused``: an item is denied already. Nothing will be held, but a known key is still answered.
@@ -118,8 +119,7 @@ class Status(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRecord:
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of an allowed consume or reserve: enough to answer and record it again.
 
     ``balances`` are those of the first answer, null where unlimited. ``confirmed``: its event (or
@@ -143,8 +143,7 @@ class EndKind(StrEnum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(msgspec.Struct, frozen=True, kw_only=True):
     """How a reservation ended: enough to answer again and to record it again.
 
     ``balances`` are by slot of the first answer. ``confirmed``: it is durable; until then
@@ -170,8 +169,7 @@ class Reservation:
     request: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """A settle or release to decide.
 
     One slot a feature. A slot's ``amount`` is what exceeds the hold and is decided like any other
@@ -189,8 +187,7 @@ class Ending:
     kept: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger's answer. ``passed`` and ``left`` are by slot, in order.
 
     ``left`` is what is available after the decision (it may be negative), ``allowed`` all or
@@ -233,6 +230,14 @@ class Ledger(Protocol):
 
         Raises:
             LedgerUnavailable: decided or not is unknown. Retry under the same key.
+        """
+        ...
+
+    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict]:
+        """Decide many, each like :meth:`decide` on its own, at the cost of one round trip.
+
+        Raises:
+            LedgerUnavailable: decided or not is unknown, of any of them.
         """
         ...
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+
+import msgspec
 
 from catalog.errors import Conflict
 from catalog.ids import CustomerId, FeatureId
@@ -40,24 +41,22 @@ class Reason(StrEnum):
     RECOVERING = "recovering"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """A feature and how much of it, in nano-units."""
 
     feature: FeatureId
     amount: int
-    dimensions: Mapping[str, str] = field(default_factory=dict)
+    dimensions: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consume:
+class Consume(msgspec.Struct, frozen=True, kw_only=True):
     """What to use now. ``key`` makes a retry the same request."""
 
     customer: CustomerId
     items: tuple[Item, ...]
     key: str
     subject: str | None = None
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] = {}
 
     @property
     def digest(self) -> str:
@@ -65,8 +64,7 @@ class Consume:
         return _digest(self.items, self.subject, self.data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserve:
+class Reserve(msgspec.Struct, frozen=True, kw_only=True):
     """What to hold for ``ttl_us``, to be settled or released. Keys are shared with consume."""
 
     customer: CustomerId
@@ -81,8 +79,7 @@ class Reserve:
         return _digest(self.items, self.subject, {"ttl_us": self.ttl_us})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True, kw_only=True):
     """What was used of a reservation, once and for all: what is not named was not used.
 
     ``items`` null: all that it holds.
@@ -91,7 +88,7 @@ class Settle:
     customer: CustomerId
     reservation: str
     items: tuple[Item, ...] | None = None
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] = {}
 
     @property
     def digest(self) -> str:
@@ -99,16 +96,14 @@ class Settle:
         return _digest(self.items or (), "settle", self.data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(msgspec.Struct, frozen=True, kw_only=True):
     """A reservation of which nothing was used."""
 
     customer: CustomerId
     reservation: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemDecision:
+class ItemDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One item's outcome. ``balance`` is null where unlimited, unknown, or nothing is counted."""
 
     feature: FeatureId
@@ -117,23 +112,24 @@ class ItemDecision:
     reason: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """All or nothing: ``allowed`` is true when every item is."""
 
     allowed: bool
-    items: tuple[ItemDecision, ...]
+    items: Sequence[ItemDecision]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserved:
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     """What a reserve answers: ``reservation`` is null where it is denied."""
 
     reservation: str | None
     decision: Decision
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _digest(items: tuple[Item, ...], *more: object) -> str:
-    listed = [(i.feature, i.amount, sorted(i.dimensions.items())) for i in items]
-    text = json.dumps([listed, *more], sort_keys=True)
+    listed = [(i.feature, str(i.amount), sorted(i.dimensions.items())) for i in items]
+    text = _canonical([listed, *more])
     return hashlib.sha256(text.encode()).hexdigest()[:24]

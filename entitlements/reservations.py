@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from catalog.clock import Clock, Micros
 from catalog.errors import FieldError, InvalidRequest, NotFound
 from catalog.ids import CustomerId, FeatureId
 from entitlements.holds import Held, end_entry, events_of_settle, summed, usage_events
+from entitlements.openings import Openings
 from entitlements.patience import SUBMIT_WITHIN_S, Patience
+from entitlements.places import Places
 from entitlements.ports import (
     Demand,
     End,
@@ -41,7 +44,7 @@ from entitlements.requests import (
     Settle,
 )
 from entitlements.schedules import Schedules
-from entitlements.slots import Openings, Planned, plan
+from entitlements.slots import Planned
 
 REBUILDING = "the entitlement ledger is being rebuilt"
 
@@ -64,7 +67,7 @@ class Reservations:
     ) -> None:
         self._submit_within_s = submit_within_s
         self._ledger = ledger
-        self._schedules = schedules
+        self._places = Places(schedules)
         self._clock = clock
         self._sink = sink
         self._openings = Openings(ledger)
@@ -113,7 +116,7 @@ class Reservations:
                 raise LedgerLost(REBUILDING)
 
     async def _held(self, customer: CustomerId, reservation: str) -> Held:
-        if customer not in self._schedules().catalog.customers:
+        if customer not in self._places.schedules.catalog.customers:
             raise NotFound(f"no customer {customer!r}")
         found = await self._ledger.reservation(customer, reservation)
         if found is None:
@@ -129,7 +132,7 @@ class Reservations:
                 Item(feature=feature, amount=amount - kept[feature])
                 for feature, amount in amounts.items()
             ]
-            planned = plan(self._schedules(), asked.customer, excess, now=now)
+            planned = self._places.plan(asked.customer, excess, now=now)
             ending = await self._ending(asked, held, planned, now)
             verdict = await self._ledger.end(ending)
             if verdict.status is Status.EXPIRED:
@@ -160,7 +163,7 @@ class Reservations:
             now=now,
             kind=EndKind.SETTLE,
             digest=asked.digest,
-            request=events_of_settle(asked, held, self._schedules(), now),
+            request=events_of_settle(asked, held, self._places.schedules, now),
             slots=tuple(slots),
             kept=tuple(kept[slot.feature] for slot in slots),
         )
@@ -223,7 +226,7 @@ def _denied(items: Sequence[Item], planned: Planned, verdict: Verdict) -> Decisi
     judged: dict[FeatureId, tuple[bool, int | None, Reason]] = {}
     for one, passed, left in zip(planned.items, verdict.passed, verdict.left, strict=True):
         unlimited = one.slot is not None and one.slot.gate is Gate.UNLIMITED
-        reason = one.reason or Reason.INSUFFICIENT
+        reason = one.standing.reason or Reason.INSUFFICIENT
         judged[one.item.feature] = (passed, None if unlimited else left, reason)
     shown = []
     for item in items:

@@ -129,6 +129,19 @@ class Schedules:
         chain = self.catalog.features.get(feature)
         return chain.at(instant, self.catalog.timezone) if chain else None
 
+    def feature_span(
+        self, feature: FeatureId, instant: int
+    ) -> tuple[Feature, Micros, Micros] | None:
+        """The feature's version in force, and since and until when it is."""
+        chain = self.catalog.features.get(feature)
+        for version in chain.versions if chain else ():
+            since, until = bounds(
+                version.effective_from, version.effective_until, self.catalog.timezone
+            )
+            if since <= instant < until:
+                return version.value, Micros(since), Micros(until)
+        return None
+
     def _compile(self, customer: CustomerId) -> dict[FeatureId, Schedule]:
         offers = [
             _Offer(self.catalog, contract, customer)

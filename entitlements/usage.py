@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from catalog.clock import Micros
 from catalog.errors import DomainError, InvalidRequest
 from catalog.ids import CustomerId, Subject
 from catalog.meters import Aggregation, Condition
-from catalog.snapshot import Catalog, resolve
+from catalog.periods import FOREVER
+from catalog.snapshot import Catalog
 from entitlements.amounts import UNIT, to_text
 from entitlements.ports import KEPT_US, KeyRecord, UsageEvent
-from entitlements.schedules import Reading
+from entitlements.schedules import Reading, bounds
 
 COUNT_MAX = 1_000
 """A consume on a count meter records an event for each unit: at most so many."""
@@ -24,6 +26,8 @@ MARK = "tallyman"
 
 _SAFE_DIGITS = 15
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class NotConsumable(DomainError):
     """The feature has nothing that a consume could record."""
@@ -31,8 +35,7 @@ class NotConsumable(DomainError):
     code = "not_consumable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class Use(msgspec.Struct, frozen=True, kw_only=True):
     """One item of a consume, checked: what to record for it."""
 
     reading: Reading
@@ -60,31 +63,51 @@ def _hashed(customer: CustomerId, key: str, now: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def subject_of(catalog: Catalog, customer: CustomerId, asked: str | None, now: int) -> str:
-    """The subject a consume is recorded for: the one asked for, else the customer's first valid.
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """The subjects a customer has in ``[since, until)``, in the order stated."""
 
-    Raises:
-        InvalidRequest: the subject is not the customer's now, or there is none.
-    """
+    customer: CustomerId
+    since: Micros
+    until: Micros
+    subjects: tuple[Subject, ...]
+
+    def subject(self, asked: str | None) -> str:
+        """The subject a consume is recorded for: the one asked for, else the first.
+
+        Raises:
+            InvalidRequest: the subject is not the customer's now, or there is none.
+        """
+        if asked is None and self.subjects:
+            return self.subjects[0]
+        if asked is not None and asked in self.subjects:
+            return asked
+        raise InvalidRequest(f"subject {asked!r} is not {self.customer}'s now, or it has none")
+
+
+def claim_of(catalog: Catalog, customer: CustomerId, now: int) -> Claim:
+    """Whose usage the customer's consumes are at ``now``, and for how long that holds."""
     chain = catalog.customers.get(customer)
-    held = chain.at(now, catalog.timezone) if chain else None
-    valid: list[Subject] = [
-        claim.subject
-        for claim in (held.subjects if held else ())
-        if (claim.since is None or resolve(claim.since, catalog.timezone) <= now)
-        and (claim.until is None or now < resolve(claim.until, catalog.timezone))
-    ]
-    if asked is None and valid:
-        return valid[0]
-    if asked is not None and asked in valid:
-        return asked
-    raise InvalidRequest(f"subject {asked!r} is not {customer}'s now, or it has none")
+    spans = []
+    cuts = [0, FOREVER]
+    for version in chain.versions if chain else ():
+        outer = bounds(version.effective_from, version.effective_until, catalog.timezone)
+        cuts += outer
+        for stated in version.value.subjects:
+            inner = bounds(stated.since, stated.until, catalog.timezone)
+            cuts += inner
+            spans.append((max(outer[0], inner[0]), min(outer[1], inner[1]), stated.subject))
+    return Claim(
+        customer=customer,
+        since=Micros(max(cut for cut in cuts if cut <= now)),
+        until=Micros(min(cut for cut in cuts if cut > now)),
+        subjects=tuple(subject for since, until, subject in spans if since <= now < until),
+    )
 
 
 def draft(subject: str, uses: Sequence[Use]) -> str:
     """Everything the events depend on but the decision itself, as text to keep with the key."""
     items = [{"type": kind, "count": count, "data": data} for kind, count, data in map(body, uses)]
-    return json.dumps({"subject": subject, "items": items}, separators=(",", ":"))
+    return _compact({"subject": subject, "items": items})
 
 
 def body(use: Use) -> tuple[str, int, dict[str, object]]:
@@ -116,7 +139,7 @@ def events_of(customer: CustomerId, record: KeyRecord) -> list[UsageEvent]:
             type=kind,
             subject=drafted["subject"],
             time=record.at,
-            data=json.dumps(data | {MARK: mark} if index == last else data, separators=(",", ":")),
+            data=_compact(data | {MARK: mark} if index == last else data),
         )
         for index, (kind, data) in enumerate(bodies)
     ]
@@ -143,7 +166,7 @@ def record_of(hold: str, at: Micros, data: str) -> tuple[CustomerId, KeyRecord] 
 def _data(use: Use) -> dict[str, object]:
     """``data`` with the amount and the dimensions at the paths where the meter reads them."""
     meter = use.reading.meter
-    data: dict[str, object] = json.loads(json.dumps(dict(use.data)))
+    data: dict[str, object] = json.loads(json.dumps(dict(use.data))) if use.data else {}
     paths = dict(meter.dimensions)
     for name, value in use.dimensions.items():
         if name not in paths:

@@ -129,9 +129,7 @@ class CheckEntitlements:
             (CustomerId(one.customer), items_of(one.items, at=f"/checks/{index}/items"))
             for index, one in enumerate(body.checks)
         ]
-        decided = await asyncio.gather(
-            *(self._decisions.check(customer, items) for customer, items in asked)
-        )
+        decided = await self._decisions.check_all(asked)
         results = [
             {"customer": customer, **shown_decision(decision)}
             for (customer, _), decision in zip(asked, decided, strict=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
@@ -151,6 +153,10 @@ class MemoryLedger:
             if known is not None:
                 return known
         return _unready(account, demand.slots) or _judge(account, demand)
+
+    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict]:
+        """See :meth:`entitlements.ports.Ledger.decide_all`."""
+        return [await self.decide(demand) for demand in demands]
 
     async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""

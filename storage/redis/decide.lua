@@ -2,17 +2,17 @@
 --
 -- KEYS: account, deadlines, expiries, and with a hold the key's record, and for a reserve the
 --       reservation.
--- ARGV: epoch, now, lapse up to (instant), hold ("" only asks), refused ("1": hold nothing),
---       digest, deadline, lifetime of the key (ms), of the key (us), request,
---       expires ("" a consume), then the slots.
+-- ARGV: epoch, now, lapse up to (instant), hold ("" only asks); with a hold also refused ("1": hold
+--       nothing), digest, expires ("" a consume), request; then the slots.
 -- Replies: {'lost'} no such epoch; {'unseeded'}; {'stale'}; {'behind', instant}; {'reused'};
 --          {'known', hold, made at, confirmed, request, balances};
 --          {'decided', allowed, then per slot: passed, left before, left after}.
 
 local account, deadlines, expiries, record, reservation =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local now, hold, refused, expires = tonumber(ARGV[2]), ARGV[4], ARGV[5] == '1', ARGV[11]
-local FIRST, WIDTH = 12, 7
+local now, hold = tonumber(ARGV[2]), ARGV[4]
+local refused, digest, expires, request = ARGV[5] == '1', ARGV[6], ARGV[7], ARGV[8]
+local FIRST, WIDTH = hold == '' and 5 or 9, 7
 
 if redis.call('HGET', account, 'e') ~= ARGV[1] then return {'lost'} end
 sweep(account, deadlines, expiries, ARGV[2], ARGV[3])
@@ -20,9 +20,9 @@ sweep(account, deadlines, expiries, ARGV[2], ARGV[3])
 if hold ~= '' then
   local known = redis.call('HMGET', record, 'd', 'h', 't', 'c', 'q', 'r')
   -- A record that is neither confirmed nor held is of a hold that lapsed: as if never made.
-  if known[1] and now - tonumber(known[3]) < tonumber(ARGV[9])
+  if known[1] and now - tonumber(known[3]) < KEPT_US
       and (known[4] or redis.call('HEXISTS', account, 'k:' .. known[2]) == 1) then
-    if known[1] ~= ARGV[6] then return {'reused'} end
+    if known[1] ~= digest then return {'reused'} end
     return {'known', known[2], known[3], known[4] or '', known[5] or '', known[6]}
   end
 end
@@ -42,14 +42,14 @@ for i = FIRST, #ARGV, WIDTH do
 end
 local made = expires == '' and ARGV[2] or ARGV[2] .. ';' .. expires
 redis.call('HSET', account, 'k:' .. hold, made .. table.concat(packed))
-redis.call('ZADD', deadlines, ARGV[7], hold)
+redis.call('ZADD', deadlines, string.format('%.0f', now + HOLD_US), hold)
 redis.call('DEL', record)
-redis.call('HSET', record, 'd', ARGV[6], 'h', hold, 't', ARGV[2], 'q', ARGV[10],
+redis.call('HSET', record, 'd', digest, 'h', hold, 't', ARGV[2], 'q', request,
   'r', table.concat(balances, ' '))
-redis.call('PEXPIRE', record, ARGV[8])
+redis.call('PEXPIRE', record, KEY_LIFETIME_MS)
 if expires ~= '' then
   redis.call('DEL', reservation)
-  redis.call('HSET', reservation, 'm', ARGV[2], 'x', expires, 'i', ARGV[10])
-  redis.call('PEXPIRE', reservation, ARGV[8] + math.floor((expires - now) / 1000))
+  redis.call('HSET', reservation, 'm', ARGV[2], 'x', expires, 'i', request)
+  redis.call('PEXPIRE', reservation, KEY_LIFETIME_MS + math.floor((expires - now) / 1000))
 end
 return reply

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import hiredis
+
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
 from entitlements.ports import (
     HOLD_US,
-    KEPT_US,
     Account,
     Demand,
     End,
@@ -25,6 +26,7 @@ from entitlements.ports import (
     Status,
     Verdict,
 )
+from storage.redis import spelling
 from storage.redis.link import Address, Link, Refused
 from storage.redis.scripts import (
     CLOSE,
@@ -49,6 +51,7 @@ from storage.redis.scripts import (
 )
 
 POLL_S = 0.05
+_LOST = ("lost",)
 TIMEOUT_S = 0.045
 """A decision is answered within 50 ms, with or without Redis."""
 
@@ -85,7 +88,41 @@ class RedisLedger:
 
     async def decide(self, demand: Demand) -> Verdict:
         """See :meth:`entitlements.ports.Ledger.decide`."""
-        reply = await self._decisive(DECIDE, _decide_keys(demand), self._decide_arguments(demand))
+        return (await self.decide_all((demand,)))[0]
+
+    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict]:
+        """See :meth:`entitlements.ports.Ledger.decide_all`."""
+        if not demands:
+            return []
+        if not self._link.up:
+            raise LedgerUnavailable("the entitlement ledger is not reachable")
+        epoch = self._epoch
+        replies: Sequence[Any] = (_LOST,) * len(demands)
+        if epoch is not None:
+            replies = await self._link.send([self._spelled(each, epoch) for each in demands])
+        return [
+            _verdict(demand, reply)
+            if type(reply) is list and reply[0] != "lost"
+            else await self._again(demand, reply, epoch)
+            for demand, reply in zip(demands, replies, strict=True)
+        ]
+
+    def _spelled(self, demand: Demand, epoch: str) -> bytes:
+        return spelling.decide(demand, epoch=epoch, lapse=min(demand.now, self._watermark))
+
+    async def _again(self, demand: Demand, reply: Any, epoch: str | None) -> Verdict:
+        """Ask once more where the script, or the epoch it was asked under, was gone."""
+        if isinstance(reply, hiredis.ReplyError):
+            if not str(reply).startswith("NOSCRIPT"):
+                raise LedgerUnavailable(f"the entitlement ledger refused: {reply}")
+            await self._call("SCRIPT", "LOAD", DECIDE.text)
+        await self._refresh()
+        known = self._epoch
+        moved = known != epoch or isinstance(reply, hiredis.ReplyError)
+        if known is not None and moved:
+            [reply] = await self._link.send([self._spelled(demand, known)])
+        if isinstance(reply, hiredis.ReplyError):
+            raise LedgerUnavailable(f"the entitlement ledger refused: {reply}")
         if reply[0] == "lost":
             return Verdict(status=Status.UNSEEDED if self._ready else Status.LOST)
         return _verdict(demand, reply)
@@ -150,17 +187,6 @@ class RedisLedger:
             await asyncio.gather(self._poll, return_exceptions=True)
         await self._link.close()
 
-    def _decide_arguments(self, demand: Demand) -> list[str | int]:
-        hold = demand.hold
-        lapse = min(demand.now, self._watermark)
-        arguments: list[str | int] = [demand.now, lapse, hold.id if hold else ""]
-        arguments += [int(demand.refused), hold.digest if hold else "", demand.now + HOLD_US]
-        arguments += [KEY_LIFETIME_MS, KEPT_US, hold.request if hold else ""]
-        arguments.append("" if hold is None or hold.expires is None else hold.expires)
-        for slot in demand.slots:
-            arguments += _slot_arguments(slot)
-        return arguments
-
     async def _decisive(
         self, script: Script, keys: list[str], arguments: list[str | int]
     ) -> list[str]:
@@ -185,8 +211,7 @@ class RedisLedger:
         return epoch, found
 
     def _tell(self, script: Script, keys: list[str], arguments: list[str | int]) -> None:
-        sent = self._link.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        sent.add_done_callback(_heeded)
+        self._link.tell("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def _script(self, script: Script, keys: list[str], arguments: list[str | int]) -> Any:
         try:
@@ -229,21 +254,6 @@ class RedisLedger:
                     self._ready = False
 
 
-def _heeded(sent: asyncio.Future[Any]) -> None:
-    """A confirmation may be lost: the reader settles the hold all the same."""
-    if not sent.cancelled():
-        sent.exception()
-
-
-def _decide_keys(demand: Demand) -> list[str]:
-    keys, hold = account_keys(demand.customer), demand.hold
-    if hold is not None:
-        keys.append(record_key(demand.customer, hold.key))
-        if hold.expires is not None:
-            keys.append(reservation_key(demand.customer, hold.id))
-    return keys
-
-
 def _slot_arguments(slot: Slot) -> list[str | int]:
     version = "" if slot.version is None else slot.version
     head: list[str | int] = [slot.feature, slot.schedule, slot.segment, slot.gate.value]
@@ -251,9 +261,9 @@ def _slot_arguments(slot: Slot) -> list[str | int]:
 
 
 def _verdict(demand: Demand, reply: list[str]) -> Verdict:
+    if reply[0] == "decided":
+        return _decided(demand, reply)
     match reply:
-        case ["decided", allowed, *rest]:
-            return _decided(demand, allowed == "1", rest)
         case ["known", hold, at, confirmed, request, balances]:
             assert demand.hold is not None
             record = KeyRecord(
@@ -274,20 +284,22 @@ def _verdict(demand: Demand, reply: list[str]) -> Verdict:
     raise AssertionError(f"the script answered {reply!r}")
 
 
-def _decided(demand: Demand, allowed: bool, rest: list[str]) -> Verdict:  # noqa: FBT001
-    passed = tuple(text == "1" for text in rest[::3])
-    before = tuple(map(unpack, rest[1::3]))
-    after = tuple(map(unpack, rest[2::3]))
-    if demand.hold is None or not allowed:
+def _decided(demand: Demand, reply: list[str]) -> Verdict:
+    """``reply``: decided, allowed, then per slot whether it passed, what was left, what is."""
+    allowed, hold = reply[1] == "1", demand.hold
+    passed = tuple([text == "1" for text in reply[2::3]])
+    if hold is None or not allowed:
+        before = tuple(map(unpack, reply[3::3]))
         return Verdict(status=Status.DECIDED, allowed=allowed, passed=passed, left=before)
+    after = tuple(map(unpack, reply[4::3]))
     record = KeyRecord(
-        key=demand.hold.key,
-        hold=demand.hold.id,
-        digest=demand.hold.digest,
+        key=hold.key,
+        hold=hold.id,
+        digest=hold.digest,
         at=demand.now,
         balances=_balances(demand.slots, after),
-        request=demand.hold.request,
-        expires=demand.hold.expires,
+        request=hold.request,
+        expires=hold.expires,
     )
     return Verdict(status=Status.DECIDED, allowed=True, passed=passed, left=after, record=record)
 

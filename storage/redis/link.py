@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,6 +58,18 @@ class Refused(Exception):
     """The server answered with an error."""
 
 
+class _Awaited:
+    """The replies of some commands, and who waits for them."""
+
+    __slots__ = ("count", "future", "replies", "until_s")
+
+    def __init__(self, future: asyncio.Future[list[Any]], until_s: float, count: int) -> None:
+        self.future = future
+        self.until_s = until_s
+        self.count = count
+        self.replies: list[Any] = []
+
+
 class _Wire(asyncio.Protocol):
     """Bytes out, replies in, strictly in order."""
 
@@ -65,10 +77,11 @@ class _Wire(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(encoding="utf-8")
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[_Awaited] = deque()
+        self._calls = 0
         self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
-        self._overdue: asyncio.Future[Any] | None = None
+        self._overdue: _Awaited | None = None
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,17 +91,17 @@ class _Wire(asyncio.Protocol):
     def open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    def call(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if not self.open or len(self._waiting) >= WAITING_MAX:
+    def send(self, spelled: Sequence[bytes]) -> asyncio.Future[list[Any]]:
+        """Send commands; their replies, errors among them, come together."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not self.open or self._calls >= WAITING_MAX:
             future.set_exception(LedgerUnavailable("the entitlement ledger is not reachable"))
             return future
         if not self._out:
             self._loop.call_soon(self._flush)
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
-        self._out.append(packed)
-        now_s = self._loop.time()
-        self._waiting.append((future, now_s + self._timeout_s))
+        self._out += spelled
+        self._calls += len(spelled)
+        self._waiting.append(_Awaited(future, self._loop.time() + self._timeout_s, len(spelled)))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
         return future
@@ -107,8 +120,8 @@ class _Wire(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        oldest, until_s = self._waiting[0]
-        left_s = until_s - self._loop.time()
+        oldest = self._waiting[0]
+        left_s = oldest.until_s - self._loop.time()
         if left_s > 0 or oldest is not self._overdue:
             self._overdue = oldest if left_s <= 0 else None
             self._watch = self._loop.call_later(max(left_s, TURN_S), self._look)
@@ -118,27 +131,29 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        while self._waiting:
-            reply = self._reader.gets()
-            if reply is False:
-                return
-            future, _ = self._waiting.popleft()
-            if future.done():
-                continue
-            if isinstance(reply, hiredis.ReplyError):
-                future.set_exception(Refused(str(reply)))
-            else:
-                future.set_result(reply)
+        gets, waiting = self._reader.gets, self._waiting
+        while waiting:
+            first = waiting[0]
+            replies = first.replies
+            while len(replies) < first.count:
+                reply = gets()
+                if reply is False:
+                    return
+                replies.append(reply)
+            waiting.popleft()
+            self._calls -= first.count
+            if not first.future.done():
+                first.future.set_result(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._fail("the connection to the entitlement ledger was lost")
 
     def _fail(self, detail: str) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for future, _ in waiting:
-            if not future.done():
-                future.set_exception(LedgerUnavailable(detail))
+        waiting, self._waiting, self._calls = self._waiting, deque(), 0
+        for each in waiting:
+            if not each.future.done():
+                each.future.set_exception(LedgerUnavailable(detail))
 
 
 class Link:
@@ -180,18 +195,35 @@ class Link:
             await asyncio.gather(self._task, return_exceptions=True)
         self._drop()
 
-    def call(self, *command: Argument) -> asyncio.Future[Any]:
-        """Send a command; the reply comes in the future, text decoded.
+    async def call(self, *command: Argument) -> Any:
+        """Send a command; answers the reply, text decoded.
 
-        Raises (in the future):
+        Raises:
             LedgerUnavailable: no answer in time, or no connection.
             Refused: the server answered with an error.
         """
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
+        [reply] = await self.send([packed])
+        if isinstance(reply, hiredis.ReplyError):
+            raise Refused(str(reply))
+        return reply
+
+    def tell(self, *command: Argument) -> None:
+        """Send a command whose reply nobody waits for."""
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
+        self.send([packed]).add_done_callback(_heeded)
+
+    def send(self, spelled: Sequence[bytes]) -> asyncio.Future[list[Any]]:
+        """Send commands as bytes; all their replies come in the future, errors among them.
+
+        Raises (in the future):
+            LedgerUnavailable: no answer in time, or no connection.
+        """
         if self._wire is None:
-            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
             future.set_exception(LedgerUnavailable("the entitlement ledger is not reachable"))
             return future
-        return self._wire.call(command)
+        return self._wire.send(spelled)
 
     async def _keep(self) -> None:
         while True:
@@ -237,3 +269,9 @@ class Link:
         if self._wire is not None and self._wire.transport is not None:
             self._wire.transport.abort()
         self._wire = None
+
+
+def _heeded(sent: asyncio.Future[Any]) -> None:
+    """What was only told may be lost."""
+    if not sent.cancelled():
+        sent.exception()

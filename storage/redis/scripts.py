@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
-from entitlements.ports import KEPT_US, Account, AccountUsage, KeyRecord, Refill
+from entitlements.ports import HOLD_US, KEPT_US, Account, AccountUsage, KeyRecord, Refill
 
 PREFIX = "tallyman:"
 STATE = PREFIX + "ledger"
@@ -19,6 +19,7 @@ KEY_LIFETIME_MS = KEPT_US // 1_000 + 3_600_000
 """Keys are judged by the service's clock; Redis only collects the garbage, an hour later."""
 
 _BASE = 10**15
+_CONSTANTS = f"local HOLD_US, KEPT_US, KEY_LIFETIME_MS = {HOLD_US}, {KEPT_US}, {KEY_LIFETIME_MS}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Script:
 def _load(name: str) -> Script:
     folder = files("storage.redis")
     prelude = folder.joinpath("prelude.lua").read_text(encoding="utf-8")
-    text = prelude + folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    text = _CONSTANTS + prelude + folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
