@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 from catalog.errors import FieldError, InvalidRequest, OutOfRange
 
@@ -11,6 +12,9 @@ DECIMALS = 9
 UNIT = 10**DECIMALS
 AMOUNT_NANOS_MAX = 10**17 * UNIT
 """Amounts are below 10^17 units: what an event's value is promised to hold exactly."""
+
+AMOUNTS_KEPT = 4_096
+"""Amounts that were read lately: most requests ask for the same few."""
 
 _AMOUNT = re.compile(r"(-?)(\d{1,40})(?:\.(\d{1,40}))?")
 
@@ -43,17 +47,27 @@ def parse_amount(value: object, *, pointer: str) -> int:
         raise _wrong("must be a decimal as a string, or a whole number", pointer)
     if isinstance(value, int) and abs(value) >= 10**17:
         raise OutOfRange("an amount must be below 10^17")  # before str(): digits are limited
-    match = _AMOUNT.fullmatch(str(value)) if str(value).isascii() else None
-    if match is None:
-        raise _wrong("must be a plain decimal of at most 40 digits", pointer)
-    sign, whole, fraction = match[1], match[2], (match[3] or "").rstrip("0")
-    if sign:
-        raise _wrong("must not be negative", pointer)
-    if len(fraction) > DECIMALS:
-        raise _wrong(f"must have at most {DECIMALS} decimals", pointer)
-    nanos: int = int(whole) * UNIT + int(fraction.ljust(DECIMALS, "0"))
+    nanos = _read(value)
+    if isinstance(nanos, str):
+        raise _wrong(nanos, pointer)
     if nanos >= AMOUNT_NANOS_MAX:
         raise OutOfRange("an amount must be below 10^17")
+    return nanos
+
+
+@lru_cache(AMOUNTS_KEPT)
+def _read(value: str | int) -> int | str:
+    """Nano-units, or what is wrong with the number."""
+    text = str(value)
+    match = _AMOUNT.fullmatch(text) if text.isascii() else None
+    if match is None:
+        return "must be a plain decimal of at most 40 digits"
+    sign, whole, fraction = match[1], match[2], (match[3] or "").rstrip("0")
+    if sign:
+        return "must not be negative"
+    if len(fraction) > DECIMALS:
+        return f"must have at most {DECIMALS} decimals"
+    nanos: int = int(whole) * UNIT + int(fraction.ljust(DECIMALS, "0"))
     return nanos
 
 

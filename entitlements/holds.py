@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from catalog.clock import Micros
@@ -21,7 +22,19 @@ from entitlements.ports import End, EndKind, KeyRecord, LedgerEntry, Reservation
 from entitlements.requests import Item, Settle
 from entitlements.schedules import Schedules
 from entitlements.slots import use_of
-from entitlements.usage import MARK, body
+from entitlements.usage import body, marked
+
+_encode = msgspec.json.Encoder().encode
+_recorded = msgspec.json.Decoder(tuple[str, list[tuple[str, str, int, str]]]).decode
+
+
+class _Stated(msgspec.Struct):
+    subject: str
+    expires: int
+    items: Sequence[tuple[str, str, dict[str, str]]]
+
+
+_stated = msgspec.json.Decoder(_Stated).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +50,13 @@ class Held:
     @classmethod
     def of(cls, reservation: Reservation) -> Held:
         """Read back what :func:`draft_hold` wrote."""
-        stated = json.loads(reservation.request)
+        stated = _stated(reservation.request)
         return cls(
             id=reservation.id,
             made=reservation.made,
             expires=reservation.expires,
-            subject=stated["subject"],
-            items=_items(stated["items"]),
+            subject=stated.subject,
+            items=_items(stated.items),
         )
 
     @property
@@ -62,20 +75,24 @@ def summed(items: Sequence[Item]) -> dict[FeatureId, int]:
 
 def draft_hold(subject: str, items: Sequence[Item], expires: Micros) -> str:
     """Everything a settle needs to know of the reserve, as text to keep with the reservation."""
-    listed = [[item.feature, str(item.amount), dict(item.dimensions)] for item in items]
-    stated = {"subject": subject, "expires": expires, "items": listed}
-    return json.dumps(stated, separators=(",", ":"))
+    listed = [(item.feature, str(item.amount), dict(item.dimensions)) for item in items]
+    return _encode(_Stated(subject=subject, expires=expires, items=listed)).decode()
 
 
 def hold_entry(customer: CustomerId, record: KeyRecord) -> LedgerEntry:
     """The HOLD of an allowed reserve. The same record gives the same bytes."""
-    stated = {"key": record.key, "request": record.digest, "answer": _answer(record.balances)}
+    stated: dict[str, object] = {
+        "key": record.key,
+        "request": record.digest,
+        "answer": _answer(record.balances),
+    }
+    stated["hold"] = msgspec.Raw(record.request.encode())
     return LedgerEntry(
         kind=RecordKind.HOLD,
         reservation=record.hold,
         customer=customer,
         time=record.at,
-        data=json.dumps(stated | {"hold": json.loads(record.request)}, separators=(",", ":")),
+        data=_encode(stated).decode(),
     )
 
 
@@ -106,9 +123,7 @@ def end_entry(customer: CustomerId, end: End) -> LedgerEntry:
         reservation=end.reservation,
         customer=customer,
         time=end.at,
-        data=json.dumps(
-            {"request": end.digest, "answer": _answer(end.balances)}, separators=(",", ":")
-        ),
+        data=_encode({"request": end.digest, "answer": _answer(end.balances)}).decode(),
     )
 
 
@@ -131,26 +146,26 @@ def events_of_settle(asked: Settle, held: Held, schedules: Schedules, now: Micro
     Raises:
         NotConsumable, InvalidRequest: a feature's meter would not count it.
     """
-    bodies: list[tuple[Micros, str, dict[str, object]]] = []
+    bodies: list[tuple[Micros, str, str]] = []
     for item, at in _parts(asked, held, schedules, now):
         kind, count, data = body(use_of(item, schedules.reading_at(item.feature, at), asked.data))
         bodies += [(at, kind, data)] * count
     mark = {"customer": asked.customer, "reservation": held.id}
     events = [
-        [f"{held.id}.{index}", kind, at, json.dumps(data | {MARK: mark}, separators=(",", ":"))]
+        (f"{held.id}.{index}", kind, at, marked(data, mark))
         for index, (at, kind, data) in enumerate(bodies)
     ]
-    return json.dumps({"subject": held.subject, "events": events}, separators=(",", ":"))
+    return _encode((held.subject, events)).decode()
 
 
 def usage_events(request: str) -> list[UsageEvent]:
     """What :func:`events_of_settle` wrote; nothing for a release."""
     if not request:
         return []
-    stated = json.loads(request)
+    subject, events = _recorded(request)
     return [
-        UsageEvent(id=id_, type=kind, subject=stated["subject"], time=Micros(at), data=data)
-        for id_, kind, at, data in stated["events"]
+        UsageEvent(id=name, type=kind, subject=subject, time=Micros(at), data=data)
+        for name, kind, at, data in events
     ]
 
 

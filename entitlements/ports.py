@@ -397,8 +397,7 @@ class LedgerWriter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent:
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event that a decision records."""
 
     id: str
@@ -408,8 +407,7 @@ class UsageEvent:
     data: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A hold, settle or release as the log keeps it: what a rebuild replays."""
 
     kind: RecordKind

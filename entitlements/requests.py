@@ -53,7 +53,7 @@ class Consume(msgspec.Struct, frozen=True, kw_only=True):
     """What to use now. ``key`` makes a retry the same request."""
 
     customer: CustomerId
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     key: str
     subject: str | None = None
     data: Mapping[str, object] = {}
@@ -68,7 +68,7 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True):
     """What to hold for ``ttl_us``, to be settled or released. Keys are shared with consume."""
 
     customer: CustomerId
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     key: str
     ttl_us: int
     subject: str | None = None
@@ -87,7 +87,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
 
     customer: CustomerId
     reservation: str
-    items: tuple[Item, ...] | None = None
+    items: Sequence[Item] | None = None
     data: Mapping[str, object] = {}
 
     @property
@@ -127,9 +127,13 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_plain = msgspec.json.Encoder().encode
 
 
-def _digest(items: tuple[Item, ...], *more: object) -> str:
+def _digest(items: Sequence[Item], said: object, more: Mapping[str, object]) -> str:
+    if not more and not any(item.dimensions for item in items):
+        plain = _plain([said, [(item.feature, str(item.amount)) for item in items]])
+        return hashlib.sha256(plain).hexdigest()[:24]
     listed = [(i.feature, str(i.amount), sorted(i.dimensions.items())) for i in items]
-    text = _canonical([listed, *more])
+    text = _canonical([listed, said, more])
     return hashlib.sha256(text.encode()).hexdigest()[:24]

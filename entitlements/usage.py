@@ -26,6 +26,8 @@ MARK = "tallyman"
 
 _SAFE_DIGITS = 15
 
+_encode = msgspec.json.Encoder().encode
+_drafted = msgspec.json.Decoder(tuple[str, list[tuple[str, int, str]]]).decode
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -106,19 +108,20 @@ def claim_of(catalog: Catalog, customer: CustomerId, now: int) -> Claim:
 
 def draft(subject: str, uses: Sequence[Use]) -> str:
     """Everything the events depend on but the decision itself, as text to keep with the key."""
-    items = [{"type": kind, "count": count, "data": data} for kind, count, data in map(body, uses)]
-    return _compact({"subject": subject, "items": items})
+    return _text([subject, [body(use) for use in uses]])
 
 
-def body(use: Use) -> tuple[str, int, dict[str, object]]:
-    """Type, number and ``data`` of the events that a use is recorded as.
+def body(use: Use) -> tuple[str, int, str]:
+    """Type, number and ``data`` (JSON text) of the events that a use is recorded as.
 
     Raises:
         InvalidRequest: the feature's meter would not count such an event.
     """
     meter = use.reading.meter
     count = use.amount // UNIT if meter.aggregation is Aggregation.COUNT else 1
-    return meter.event_types[0], count, _data(use)
+    data = _data(use)
+    # What the caller sent may hold numbers of any size; what the service makes does not.
+    return meter.event_types[0], count, _compact(data) if use.data else _text(data)
 
 
 def events_of(customer: CustomerId, record: KeyRecord) -> list[UsageEvent]:
@@ -126,10 +129,8 @@ def events_of(customer: CustomerId, record: KeyRecord) -> list[UsageEvent]:
 
     The last one has the hold's id and carries the key: when the reader applies it, all are.
     """
-    drafted = json.loads(record.request)
-    bodies = [
-        (item["type"], item["data"]) for item in drafted["items"] for _ in range(item["count"])
-    ]
+    subject, drafted = _drafted(record.request)
+    bodies = [(kind, data) for kind, count, data in drafted for _ in range(count)]
     answer = [None if left is None else str(left) for left in record.balances]
     mark = {"customer": customer, "key": record.key, "request": record.digest, "answer": answer}
     last = len(bodies) - 1
@@ -137,12 +138,22 @@ def events_of(customer: CustomerId, record: KeyRecord) -> list[UsageEvent]:
         UsageEvent(
             id=record.hold if index == last else f"{record.hold}.{index}",
             type=kind,
-            subject=drafted["subject"],
+            subject=subject,
             time=record.at,
-            data=_compact(data | {MARK: mark} if index == last else data),
+            data=marked(data, mark) if index == last else data,
         )
         for index, (kind, data) in enumerate(bodies)
     ]
+
+
+def marked(data: str, mark: Mapping[str, object]) -> str:
+    """The text of an event's ``data``, with the service's own member behind the others."""
+    comma = "" if data == "{}" else ","
+    return f'{data[:-1]}{comma}"{MARK}":{_text(mark)}}}'
+
+
+def _text(value: object) -> str:
+    return _encode(value).decode()
 
 
 def record_of(hold: str, at: Micros, data: str) -> tuple[CustomerId, KeyRecord] | None:
@@ -221,6 +232,8 @@ def _get(data: Mapping[str, object], path: str) -> str | None:
 
 def _put(data: dict[str, object], path: str, value: object) -> None:
     *parents, last = _steps(path)
+    if MARK in {*parents[:1], last if not parents else ""}:
+        raise InvalidRequest(f"{path} is the service's own: no meter may read it")
     place = data
     for step in parents:
         inner = place.setdefault(step, {})

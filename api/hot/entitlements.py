@@ -6,41 +6,39 @@ All three are answered by the gateway: it has the catalog, the ledger's connecti
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags, read_page
+from api.hot.decision_bodies import (
+    ItemBody,
+    body_of,
+    check_data,
+    check_key,
+    decoded,
+    exact,
+    items_of,
+    texts_of,
+    wrong,
+)
 from api.hot.dispatch import respond_json
 from api.paging import slice_page
 from catalog.clock import Clock, to_rfc3339
-from catalog.errors import FieldError, InvalidRequest
 from catalog.ids import CustomerId, FeatureId
 from catalog.periods import FOREVER
-from entitlements.amounts import UNIT, parse_amount, to_text
+from entitlements.amounts import to_text
 from entitlements.balances import Balance, balance_of, features_of
 from entitlements.burndown import Lot
 from entitlements.decisions import Decisions
 from entitlements.patience import SEEDING_POLL_S, SEEDING_WAIT_S
 from entitlements.ports import Account, Ledger, LedgerUnavailable
-from entitlements.requests import Consume, Decision, Item, ItemDecision
+from entitlements.requests import Consume, Decision, ItemDecision
 from entitlements.schedules import Schedules
-from entitlements.usage import MARK
-from ingest.batch import BodyTooLarge, UnreadableBody
-from ingest.jsontext import DEPTH_MAX, NotStrictJson, parse_strict
 
-BODY_BYTES_MAX = 1024**2
-KEY_BYTES_MAX = 255
-ITEMS_MAX = 100
 CHECKS_MAX = 1_000
-DATA_BYTES_MAX = 16 * 1024
-DATA_DEPTH_MAX = 16
-INTEGER_MAX = 10**38
 
 _CUSTOMER = "/v1/customers/{customer}/entitlements"
 PATHS = {
@@ -51,22 +49,16 @@ PATHS = {
 }
 """(method, path) of each handler, for the gateway's routes."""
 
-_PATH = re.compile(r"\$((?:\.[A-Za-z_]+|\[\d+\]|\[\.\.\.\])*)")
-
-
-class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
-    """One item of a request."""
-
-    feature: str
-    amount: str | int | None = None
-    dimensions: dict[str, str] = {}
-
 
 class _Consume(msgspec.Struct, forbid_unknown_fields=True):
     items: list[ItemBody]
     key: str
     subject: str | None = None
     data: dict[str, Any] = {}
+
+    def texts(self) -> int | None:
+        texts = None if self.data else texts_of(self.items)
+        return None if texts is None else texts + (3 if self.subject is None else 5)
 
 
 class _Check(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,12 +69,14 @@ class _Check(msgspec.Struct, forbid_unknown_fields=True):
 class _Checks(msgspec.Struct, forbid_unknown_fields=True):
     checks: list[_Check]
 
-
-def exact(text: str) -> float:
-    """A fraction in ``data``, if writing it again gives the same number."""
-    if Decimal(text) != Decimal(repr(float(text))):
-        raise ValueError(f"{text[:40]} is not kept exactly as a JSON number: send it as a string")
-    return float(text)
+    def texts(self) -> int | None:
+        count = 1
+        for check in self.checks:
+            texts = texts_of(check.items)
+            if texts is None:
+                return None
+            count += 3 + texts
+        return count
 
 
 _consume = msgspec.json.Decoder(_Consume, float_hook=exact)
@@ -97,7 +91,8 @@ class ConsumeEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        read_flags(scope, ())
+        if scope["query_string"]:
+            read_flags(scope, ())
         body = decoded(_consume, await body_of(receive))
         check_key(body.key)
         check_data(body.data)
@@ -121,7 +116,8 @@ class CheckEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, its checks in the order given."""
-        read_flags(scope, ())
+        if scope["query_string"]:
+            read_flags(scope, ())
         body = decoded(_checks, await body_of(receive))
         if not 1 <= len(body.checks) <= CHECKS_MAX:
             raise wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
@@ -190,62 +186,6 @@ class ReadEntitlements:
         raise LedgerUnavailable("the entitlement ledger is being rebuilt")
 
 
-def check_key(key: str) -> None:
-    """Refuse an idempotency key that is empty or too long.
-
-    Raises:
-        InvalidRequest: it is.
-    """
-    if not 1 <= len(key.encode(errors="surrogatepass")) <= KEY_BYTES_MAX:
-        raise wrong("/key", f"must be 1 to {KEY_BYTES_MAX} bytes")
-
-
-def check_data(data: dict[str, Any]) -> None:
-    """Refuse what an event could not carry, and what the service itself writes there.
-
-    Raises:
-        InvalidRequest: it is too deep, too large, or has the service's own member.
-    """
-    if MARK in data:
-        raise wrong(f"/data/{MARK}", "is the service's own")
-    depth, level = 1, list(data.values())
-    while level:
-        depth += 1
-        inner: list[object] = []
-        for held in level:
-            if isinstance(held, dict):
-                inner += held.values()
-            elif isinstance(held, list):
-                inner += held
-            elif isinstance(held, int) and abs(held) >= INTEGER_MAX:
-                raise wrong("/data", "has an integer of over 38 digits: send it as a string")
-        level = inner
-    if depth > DATA_DEPTH_MAX:
-        raise wrong("/data", f"must be at most {DATA_DEPTH_MAX} levels deep")
-    if len(json.dumps(data)) > DATA_BYTES_MAX:
-        raise wrong("/data", f"must be at most {DATA_BYTES_MAX} bytes")
-
-
-def items_of(given: Sequence[ItemBody], *, at: str, needs_amount: bool = False) -> tuple[Item, ...]:
-    """The items of a request.
-
-    Raises:
-        InvalidRequest, OutOfRange: none, too many, or an amount that is none.
-    """
-    if not 1 <= len(given) <= ITEMS_MAX:
-        raise wrong(at, f"must be 1 to {ITEMS_MAX} items")
-    return tuple(
-        _item(one, f"{at}/{index}", needs_amount=needs_amount) for index, one in enumerate(given)
-    )
-
-
-def _item(given: ItemBody, at: str, *, needs_amount: bool) -> Item:
-    if given.amount is None and needs_amount:
-        raise wrong(f"{at}/amount", "is required")
-    amount = UNIT if given.amount is None else parse_amount(given.amount, pointer=f"{at}/amount")
-    return Item(feature=FeatureId(given.feature), amount=amount, dimensions=given.dimensions)
-
-
 def shown_decision(decision: Decision) -> dict[str, Any]:
     """A decision as JSON."""
     return {"allowed": decision.allowed, "items": [_shown_item(item) for item in decision.items]}
@@ -290,54 +230,3 @@ def _lot(lot: Lot) -> dict[str, Any]:
 
 def _text(nanos: int | None) -> str | None:
     return None if nanos is None else to_text(nanos)
-
-
-async def body_of(receive: Receive) -> bytes:
-    """The request's body.
-
-    Raises:
-        UnreadableBody, BodyTooLarge: it broke off, or is too large.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise UnreadableBody("the client left before its body arrived")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > BODY_BYTES_MAX:
-            raise BodyTooLarge(f"the body is over {BODY_BYTES_MAX} bytes")
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-def decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """A body as the struct it must be.
-
-    Raises:
-        UnreadableBody, InvalidRequest: it is not JSON, or not this.
-    """
-    try:
-        # The decoder keeps the last of two equal keys. How deep data may be is checked later.
-        parse_strict(body.decode(), depth=-DEPTH_MAX)
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        detail, _, place = str(error).partition(" - at `")
-        raise wrong(_pointer(place), detail) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotStrictJson) as error:
-        raise UnreadableBody(f"the body is not JSON: {error}") from error
-
-
-def _pointer(place: str) -> str:
-    """Msgspec's ``$.items[0].amount`` as a JSON pointer."""
-    match = _PATH.match(place)
-    steps = re.findall(r"[A-Za-z_]+|\d+", match[1]) if match else []
-    return "".join(f"/{step}" for step in steps)
-
-
-def wrong(pointer: str, detail: str) -> InvalidRequest:
-    """The error of one wrong field."""
-    return InvalidRequest(
-        f"{pointer} {detail}".strip(), errors=[FieldError(pointer=pointer, detail=detail)]
-    )

@@ -8,8 +8,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags
-from api.hot.dispatch import respond_json
-from api.hot.entitlements import (
+from api.hot.decision_bodies import (
     ItemBody,
     body_of,
     check_data,
@@ -17,9 +16,11 @@ from api.hot.entitlements import (
     decoded,
     exact,
     items_of,
-    shown_decision,
+    texts_of,
     wrong,
 )
+from api.hot.dispatch import respond_json
+from api.hot.entitlements import shown_decision
 from catalog.clock import SECOND_US
 from catalog.ids import CustomerId
 from entitlements.decisions import Decisions
@@ -44,15 +45,26 @@ class _Reserve(msgspec.Struct, forbid_unknown_fields=True):
     ttl_s: int
     subject: str | None = None
 
+    def texts(self) -> int | None:
+        texts = texts_of(self.items)
+        return None if texts is None else texts + (4 if self.subject is None else 6)
+
 
 class _Settle(msgspec.Struct, forbid_unknown_fields=True):
     reservation: str
     items: list[ItemBody] | None = None
     data: dict[str, Any] = {}
 
+    def texts(self) -> int | None:
+        texts = None if self.data or self.items is None else texts_of(self.items)
+        return None if texts is None else texts + 3
+
 
 class _Release(msgspec.Struct, forbid_unknown_fields=True):
     reservation: str
+
+    def texts(self) -> int:
+        return 2
 
 
 _reserve = msgspec.json.Decoder(_Reserve)
@@ -68,7 +80,8 @@ class ReserveEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        read_flags(scope, ())
+        if scope["query_string"]:
+            read_flags(scope, ())
         body = decoded(_reserve, await body_of(receive))
         check_key(body.key)
         if not 1 <= body.ttl_s <= TTL_S_MAX:
@@ -94,7 +107,8 @@ class SettleEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        read_flags(scope, ())
+        if scope["query_string"]:
+            read_flags(scope, ())
         body = decoded(_settle, await body_of(receive))
         _check_reservation(body.reservation)
         check_data(body.data)
@@ -121,7 +135,8 @@ class ReleaseEntitlements:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        read_flags(scope, ())
+        if scope["query_string"]:
+            read_flags(scope, ())
         body = decoded(_release, await body_of(receive))
         _check_reservation(body.reservation)
         customer = CustomerId(scope["path_params"]["customer"])

@@ -95,9 +95,7 @@ def running_plain(context: Context, name: str) -> Iterator[Plain]:
             argv, core=context.core, log=context.scratch / f"{name}.log", descriptors=[fd]
         )
         stack.enter_context(process)
-        yield Plain(
-            served=Served(process=process, port=listener.getsockname()[1]), name=name
-        )
+        yield Plain(served=Served(process=process, port=listener.getsockname()[1]), name=name)
 
 
 def requests_file(context: Context) -> Path:
