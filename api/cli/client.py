@@ -99,6 +99,16 @@ class ApiClient:
             raise InvalidSettings("TALLYMAN_KEY is no key: a key is printable ASCII in one line")
         return cls(settings.url, key)
 
+    def concurrent(self, *, connections: int) -> httpx.AsyncClient:
+        """A client of the same service with the same key, for many requests at once."""
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        return httpx.AsyncClient(
+            base_url=self._http.base_url,
+            headers=self._http.headers,
+            timeout=self._http.timeout,
+            limits=limits,
+        )
+
     def __enter__(self) -> Self:
         return self
 

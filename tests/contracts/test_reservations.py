@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from msgspec.structs import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from catalog.clock import to_micros
 from catalog.errors import InvalidRequest, NotFound

@@ -33,6 +33,7 @@ from api.cli.demo.month import (
     customers_document,
     generate,
 )
+from api.cli.demo.race import show_race
 from api.cli.finance import show_invoice, sums
 from api.cli.output import console, money, table
 from catalog.errors import Unavailable
@@ -121,6 +122,7 @@ def _story(to: Console, client: ApiClient, shape: Shape) -> None:
     sent = _post(to, client, month.on_time, "posting January")
     _show_ingest(to, sent, month)
     _show_balance(to, client)
+    show_race(to, client)
     client.post("/v1/admin/clock", {"now": NEXT_MONTH})
     late = _post(to, client, month.late, "late arrivals, clock at 1 February")
     to.print(f"  {late.accepted:,} late events accepted into January: it is not closed yet.")
