@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the service said no (or the answer is bad news), 2 it coul
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -99,15 +100,23 @@ class ApiClient:
             raise InvalidSettings("TALLYMAN_KEY is no key: a key is printable ASCII in one line")
         return cls(settings.url, key)
 
-    def concurrent(self, *, connections: int) -> httpx.AsyncClient:
-        """A client of the same service with the same key, for many requests at once."""
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        return httpx.AsyncClient(
-            base_url=self._http.base_url,
-            headers=self._http.headers,
-            timeout=self._http.timeout,
-            limits=limits,
-        )
+    def many(self, count: int) -> list[httpx.AsyncClient]:
+        """Clients of the same service with the same key, a connection each.
+
+        One client with many connections would look through all of them for every request.
+        """
+        limits = httpx.Limits(max_connections=1)
+        context = ssl.create_default_context()  # once: it reads every certificate there is
+        return [
+            httpx.AsyncClient(
+                base_url=self._http.base_url,
+                headers=self._http.headers,
+                timeout=self._http.timeout,
+                limits=limits,
+                verify=context,
+            )
+            for _ in range(count)
+        ]
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,9 @@
 """One pipelined connection to Redis or Valkey for an event loop.
 
 Every call of one loop turn goes out in one write and replies are matched in order, so
-concurrent decisions share round trips without waiting for each other. An answer that does not
-come in time closes the connection (what was asked is unknown then) and the next call finds a
-new one being made in the background. There are no silent retries.
+concurrent decisions share round trips without waiting for each other. What is not answered in time
+is unknown; there are no silent retries. A server that stays silent loses the connection, and the
+next call finds a new one being made in the background.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from entitlements.ports import LedgerUnavailable
 WAITING_MAX = 20_000
 """Calls under way at once; more are refused rather than queued."""
 
-TURN_S = 0.001
+TURN_S = 0.002
+SILENT_S = 0.25
+"""A connection is closed when its server owes an answer for so long beyond its time: until then a
+slow moment costs those who waited through it, and nobody else."""
 
 Argument = str | int | bytes
 
@@ -112,22 +115,36 @@ class _Wire(asyncio.Protocol):
         self._out.clear()
 
     def _look(self) -> None:
-        """Close when the oldest call is overdue, else look again when it would be.
+        """Answer for calls that are overdue, and close when the server has been silent too long.
 
-        Timers run before sockets are read: where the loop itself was late, the answer may be there.
-        So an overdue call is given one more turn.
+        Timers run before sockets are read: where the loop itself was late, the answers may be
+        there. So an overdue call is given one more turn.
         """
         self._watch = None
         if not self._waiting:
             return
-        oldest = self._waiting[0]
-        left_s = oldest.until_s - self._loop.time()
-        if left_s > 0 or oldest is not self._overdue:
-            self._overdue = oldest if left_s <= 0 else None
-            self._watch = self._loop.call_later(max(left_s, TURN_S), self._look)
-        elif self.transport is not None:
-            self.transport.abort()
+        oldest, now_s = self._waiting[0], self._loop.time()
+        if oldest.until_s + SILENT_S <= now_s and oldest is self._overdue:
+            if self.transport is not None:
+                self.transport.abort()
             self._fail("the entitlement ledger did not answer in time")
+            return
+        if oldest.until_s <= now_s and oldest is self._overdue:
+            self._give_up(now_s)
+        self._overdue = oldest if oldest.until_s <= now_s else None
+        self._watch = self._loop.call_later(max(oldest.until_s - now_s, TURN_S), self._look)
+
+    def _give_up(self, now_s: float) -> None:
+        """Tell whoever has waited long enough.
+
+        What they asked may still be done: replies keep their order, and a late one is thrown away.
+        """
+        for each in self._waiting:
+            if each.until_s > now_s:
+                return
+            if not each.future.done():
+                late = LedgerUnavailable("the entitlement ledger did not answer in time")
+                each.future.set_exception(late)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

@@ -89,6 +89,10 @@ async def test_a_frozen_server_allows_what_was_named_and_counts_it(
     assert not (await world.consume((TOKENS, "1"))).allowed
     account = await world.ledger.account("acme", now=world.clock.now_us())
     assert sum(account.totals.values()) == 120 * 10**9
+    world.pass_time(61)  # what was denied without an answer was held all the same: it lapses
+    world.follow()
+    await world.refresh()
+    account = await world.ledger.account("acme", now=world.clock.now_us())
     assert sum(account.held.values()) == 0
     assert world.reader.recount() == []
 

@@ -72,8 +72,11 @@ def show_race(to: Console, client: ApiClient) -> None:
 
 async def _race(client: ApiClient) -> Tally:
     tally = Tally()
-    async with client.concurrent(connections=CLIENTS) as http:
-        await asyncio.gather(*(_take(http, number, tally) for number in range(CLIENTS)))
+    racers = client.many(CLIENTS)
+    try:
+        await asyncio.gather(*(_take(http, n, tally) for n, http in enumerate(racers)))
+    finally:
+        await asyncio.gather(*(http.aclose() for http in racers))
     return tally
 
 
