@@ -16,7 +16,7 @@ from api.hot.usage_sink import LogSink
 from api.node import OpenNode
 from api.settings import Settings
 from api.snapshots import Snapshots
-from catalog.clock import SECOND_US, Clock
+from catalog.clock import SECOND_US, Clock, Micros
 from catalog.ids import FeatureId, NodeId
 from catalog.snapshot import Catalog
 from entitlements.decisions import Decisions
@@ -127,7 +127,9 @@ def _make(context: NodeContext, log: NodeLog, index: DiskIdentityIndex) -> OpenN
     return OpenNode(
         pipeline=ingestor,
         last_received_at=lambda: log.last_received_at,
-        handlers=_handlers(context, ingestor, limits, body_reader),
+        handlers=_handlers(
+            context, ingestor, limits, body_reader, logged=lambda: log.last_received_at
+        ),
         close=close,
     )
 
@@ -137,23 +139,25 @@ def _handlers(
     ingestor: Ingestor,
     limits: IngestLimits,
     body_reader: Callable[[], BodyReader],
+    *,
+    logged: Callable[[], Micros],
 ) -> dict[tuple[str, str], ASGIApp]:
     route = IngestRoute.build(ingestor, limits)
     return {
         EVENTS: IngestEvents(route, body_reader),
         VOID: VoidEvents(route),
-        **_entitlement_handlers(context, ingestor),
+        **_entitlement_handlers(context, ingestor, logged=logged),
     }
 
 
 def _entitlement_handlers(
-    context: NodeContext, ingestor: Ingestor
+    context: NodeContext, ingestor: Ingestor, *, logged: Callable[[], Micros]
 ) -> dict[tuple[str, str], ASGIApp]:
     schedules = CurrentSchedules(
         lambda: context.snapshots.catalog, lambda: context.snapshots.grants
     )
     ledger, clock = context.ledger, context.clock
-    sink = LogSink(ingestor.submit, ingestor.append_records)
+    sink = LogSink(ingestor.submit, ingestor.append_records, logged=logged)
     decisions = Decisions(
         ledger=ledger,
         schedules=schedules,

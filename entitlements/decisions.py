@@ -6,7 +6,6 @@ ledger. Metered items become slots; the ledger decides all of a request's slots 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -167,7 +166,7 @@ class Decisions:
         if record is None:
             return self._decision(asked)
         if not record.confirmed:
-            if time.monotonic() - patience.asked_s > self._submit_within_s:
+            if not self._in_time(record, patience):
                 return _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
             if not await self._sink.record(events_of(request.customer, record)):
                 return _denied(asked.planned, Reason.RECOVERING)
@@ -189,7 +188,7 @@ class Decisions:
         if record is None:
             return Reserved(reservation=None, decision=self._decision(asked))
         if not record.confirmed:
-            if time.monotonic() - patience.asked_s > self._submit_within_s:
+            if not self._in_time(record, patience):
                 denied = _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
                 return Reserved(reservation=None, decision=denied)
             await self._sink.append(hold_entry(request.customer, record))
@@ -207,7 +206,7 @@ class Decisions:
             digest=request.digest,
             request=draft(subject, uses),
         )
-        return _held(request.customer, planned, hold, now)
+        return self._held(request.customer, planned, hold, now)
 
     def _reservation(self, request: Reserve, now: Micros) -> _Asked:
         planned = self._places.plan(request.customer, request.items, now=now)
@@ -221,7 +220,24 @@ class Decisions:
             request=draft_hold(subject, request.items, expires),
             expires=expires,
         )
-        return _held(request.customer, planned, hold, now)
+        return self._held(request.customer, planned, hold, now)
+
+    def _in_time(self, record: KeyRecord, patience: Patience) -> bool:
+        now = Micros(max(self._clock.now_us(), self._sink.logged))
+        return patience.in_time(now, record.lapses, within_s=self._submit_within_s)
+
+    def _held(
+        self, customer: CustomerId, planned: Planned, hold: HoldRequest, now: Micros
+    ) -> _Asked:
+        demand = Demand(
+            customer=customer,
+            now=now,
+            slots=planned.slots,
+            hold=hold,
+            refused=planned.refused,
+            logged=self._sink.logged,
+        )
+        return _Asked(planned=planned, demand=demand)
 
     async def _decided(self, ask: Ask, patience: Patience) -> _Asked:
         """Ask until the answer is about the present: openings and schedules may move meanwhile."""
@@ -278,6 +294,7 @@ class Decisions:
             balances=(None,) * len(asked.demand.slots),
             request=hold.request,
             expires=hold.expires,
+            lapses=asked.demand.lapses,
         )
 
     def _decision(self, asked: _Asked) -> Decision:
@@ -297,13 +314,6 @@ class Decisions:
             allowed = allowed and result.allowed
             results.append(result)
         return Decision(allowed=allowed, items=results)
-
-
-def _held(customer: CustomerId, planned: Planned, hold: HoldRequest, now: Micros) -> _Asked:
-    demand = Demand(
-        customer=customer, now=now, slots=planned.slots, hold=hold, refused=planned.refused
-    )
-    return _Asked(planned=planned, demand=demand)
 
 
 def _answer(planned: Planned, record: KeyRecord) -> Decision:

@@ -31,6 +31,14 @@ class Patience:
         self.asked_s = time.monotonic()
         return Micros(max(clock.now_us(), self._not_before))
 
+    def in_time(self, now: Micros, lapses: Micros, *, within_s: float) -> bool:
+        """Whether what was held may still be recorded at ``now``, by the log's time.
+
+        Not long after it was asked, by a clock nobody sets: a rebuild waits that long. And before
+        the hold may lapse: what the log takes after this comes behind its record.
+        """
+        return time.monotonic() - self.asked_s <= within_s and now < lapses
+
     async def again(self, verdict: Verdict) -> bool:
         """Whether to ask once more, after a pause where one helps."""
         match verdict.status:

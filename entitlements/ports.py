@@ -91,6 +91,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """One customer's decision. ``hold=None`` only asks.
 
     ``refused``: an item is denied already. Nothing will be held, but a known key is still answered.
+    ``logged`` is how far the gateway's own log has come: a clock that stepped back is behind it,
+    and a hold must not lapse before the log has passed its event.
     """
 
     customer: CustomerId
@@ -98,6 +100,12 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     slots: tuple[Slot, ...]
     hold: HoldRequest | None = None
     refused: bool = False
+    logged: Micros = Micros(0)
+
+    @property
+    def lapses(self) -> Micros:
+        """When what is held by it lapses, by the log's time."""
+        return Micros(max(self.now, self.logged) + HOLD_US)
 
 
 class Status(StrEnum):
@@ -123,7 +131,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of an allowed consume or reserve: enough to answer and record it again.
 
     ``balances`` are those of the first answer, null where unlimited. ``confirmed``: its event (or
-    hold) is durable; then ``request`` may be empty. ``expires``: see :class:`HoldRequest`.
+    hold) is durable; then ``request`` may be empty. ``expires``: see :class:`HoldRequest`. Unless
+    confirmed, the hold lapses at ``lapses``, by the log's time: nothing may be recorded then.
     """
 
     key: str
@@ -134,6 +143,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
     confirmed: bool = False
     expires: Micros | None = None
+    lapses: Micros = Micros(0)
 
 
 class EndKind(StrEnum):
@@ -147,7 +157,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """How a reservation ended: enough to answer again and to record it again.
 
     ``balances`` are by slot of the first answer. ``confirmed``: it is durable; until then
-    ``request`` is what is needed to write its records.
+    ``request`` is what is needed to write its records, before ``lapses``.
     """
 
     reservation: str
@@ -157,6 +167,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     balances: tuple[int | None, ...]
     request: str = ""
     confirmed: bool = False
+    lapses: Micros = Micros(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +185,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     One slot a feature. A slot's ``amount`` is what exceeds the hold and is decided like any other
     consume, now; ``kept`` is, by slot, how much of the hold is used. A slot with an empty
-    ``schedule`` has no allowance now: nothing may exceed the hold.
+    ``schedule`` has no allowance now: nothing may exceed the hold. ``logged``: see :class:`Demand`.
     """
 
     customer: CustomerId
@@ -185,6 +196,12 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     request: str
     slots: tuple[Slot, ...] = ()
     kept: tuple[int, ...] = ()
+    logged: Micros = Micros(0)
+
+    @property
+    def lapses(self) -> Micros:
+        """When the end lapses unless it is durable, by the log's time."""
+        return Micros(max(self.now, self.logged) + HOLD_US)
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,8 +242,9 @@ class Ledger(Protocol):
     async def decide(self, demand: Demand) -> Verdict:
         """Decide atomically; an allowed demand with a hold leaves it held, with its key.
 
-        Holds older than :data:`HOLD_US` lapse, but only up to the watermark: a hold whose event is
-        in the log and not yet applied never does. A durable reservation returns at its deadline.
+        Holds lapse when the watermark is :data:`HOLD_US` beyond them, by the log's time and not by
+        the clock: one whose event is in the log and not yet applied never does. A durable
+        reservation returns at its deadline.
 
         Raises:
             LedgerUnavailable: decided or not is unknown. Retry under the same key.
@@ -419,6 +437,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 class UsageSink(Protocol):
     """Where decisions record usage: the gateway's own log."""
+
+    @property
+    def logged(self) -> Micros:
+        """When the log last received anything, by its own time: never less than before."""
+        ...
 
     async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
         """Make ``events`` and, after them, ``entry`` durable, all or none.

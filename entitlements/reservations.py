@@ -7,7 +7,6 @@ leaves too much held for a while, never too little.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -106,6 +105,7 @@ class Reservations:
                 kind=EndKind.RELEASE,
                 digest=EndKind.RELEASE,
                 request="",
+                logged=self._sink.logged,
             )
             verdict = await self._ledger.end(ending)
             if verdict.status is Status.EXPIRED:
@@ -166,6 +166,7 @@ class Reservations:
             request=events_of_settle(asked, held, self._places.schedules, now),
             slots=tuple(slots),
             kept=tuple(kept[slot.feature] for slot in slots),
+            logged=self._sink.logged,
         )
 
     async def _recorded(
@@ -182,7 +183,8 @@ class Reservations:
         if end is None:
             return False
         if not end.confirmed:
-            if time.monotonic() - patience.asked_s > self._submit_within_s:
+            now = Micros(max(self._clock.now_us(), self._sink.logged))
+            if not patience.in_time(now, end.lapses, within_s=self._submit_within_s):
                 raise LedgerUnavailable("the entitlement ledger answered too late")
             await self._sink.append(end_entry(customer, end), usage_events(end.request))
             self._ledger.conclude(customer, end, kept)

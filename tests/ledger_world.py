@@ -123,6 +123,10 @@ class TailSink:
         self.known: dict[str, str] = {}
         self.written: set[str] = set()
 
+    @property
+    def logged(self):
+        return self.tail.durable().received_at
+
     async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
         await self.record(events)
         row = {"kind": entry.kind, "id": entry.reservation, "subject": entry.customer}

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
+from catalog.clock import Micros
 from catalog.events import RecordKind
 from entitlements.ports import SOURCE, LedgerEntry, UsageEvent
 from ingest.batch import APPENDED, Checked, Columns
@@ -91,12 +92,18 @@ class LogSink:
     of one loop turn share a frame, so they share its cost and its fsync.
     """
 
-    def __init__(self, submit: Submit, append: Append) -> None:
+    def __init__(self, submit: Submit, append: Append, *, logged: Callable[[], Micros]) -> None:
         self._submit = submit
         self._append = append
+        self._logged = logged
         self._events: _Turn[Sequence[UsageEvent], bool] = _Turn(self._record_all)
         self._entries: _Turn[Entry, None] = _Turn(self._append_all)
         self._under_way: dict[tuple[RecordKind, str], asyncio.Future[None]] = {}
+
+    @property
+    def logged(self) -> Micros:
+        """See :meth:`entitlements.ports.UsageSink.logged`."""
+        return self._logged()
 
     async def record(self, events: Sequence[UsageEvent]) -> bool:
         """See :meth:`entitlements.ports.UsageSink.record`.

@@ -12,6 +12,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
 
 import polars as pl
 import structlog
@@ -26,6 +28,7 @@ from entitlements.attribution import DELTAS, Attribution, deltas
 from entitlements.patience import SUBMIT_WITHIN_S
 from entitlements.ports import (
     KEPT_US,
+    SOURCE,
     AccountUsage,
     End,
     FeatureUsage,
@@ -63,8 +66,15 @@ class Difference:
 
 @dataclass(slots=True)
 class _Replay:
+    """What the log says. ``latest`` is the latest instant it knows of.
+
+    Where the clock has stepped back since, a deadline before that has passed all the same, and its
+    units may be sold.
+    """
+
     totals: Totals = field(default_factory=dict)
     filed: dict[CustomerId, Sorted] = field(default_factory=lambda: defaultdict(Sorted))
+    latest: Micros = Micros(0)
 
 
 class LedgerReader(Reader):
@@ -254,6 +264,7 @@ class LedgerReader(Reader):
         targets = {node: tail.durable().seq for node, tail in self.tails().items()}
         replay = self._replay(targets, customers=None)
         self._digests = _digests(schedules, schedules.catalog.customers)
+        now = max(self._clock.now_us(), replay.latest)
         refills = [
             Refill(
                 customer=customer,
@@ -261,7 +272,7 @@ class LedgerReader(Reader):
                 settled=list(replay.filed[customer].settled.values()),
                 opened=replay.filed[customer].opened(schedules.metered(customer)),
                 ended=list(replay.filed[customer].ended.values()),
-                now=self._clock.now_us(),
+                now=now,
                 mode=RefillMode.WIPE,
             )
             for customer, features in self._digests.items()
@@ -305,6 +316,7 @@ class LedgerReader(Reader):
                 if customers is not None:
                     uses = uses.filter(pl.col("customer").is_in(customers))
                 sums = _summed(pl.concat([sums, deltas(uses)]))
+                replay.latest = max([replay.latest, *_latest(records)])
                 for filed in filed_in(records):
                     if _remembered(filed.what, since):
                         replay.filed[filed.customer].add(filed.what)
@@ -395,6 +407,15 @@ def _of_interest(
     return records.filter(
         pl.col("subject").is_in(subjects) | pl.col("kind").ne(RecordKind.EVENT.value)
     )
+
+
+def _latest(records: pl.DataFrame) -> list[Micros]:
+    """When the last record was received, and when the last decision in it was made."""
+    if records.is_empty():
+        return []
+    decided = records.filter(pl.col("source") == SOURCE)["time"].max()
+    found = [to_micros(records["received_at"][-1])]
+    return found if decided is None else [*found, to_micros(cast("datetime", decided))]
 
 
 def _summed(sums: pl.DataFrame) -> pl.DataFrame:

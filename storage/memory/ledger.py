@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.ports import (
-    HOLD_US,
     KEPT_US,
     Account,
     AccountUsage,
@@ -41,6 +40,7 @@ class _Hold:
     made: Micros
     amounts: list[tuple[Place, int]]
     lapses: bool = True
+    lapse_at: int = 0
     expires: Micros | None = None
 
 
@@ -55,6 +55,7 @@ class _Account:
     records: dict[str, KeyRecord] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     ends: dict[str, End] = field(default_factory=dict)
+    expired: int = 0  # reservations up to here have returned, whatever the clock says now
 
     def held(self, place: Place) -> int:
         return sum(
@@ -100,7 +101,7 @@ class _Account:
         end = self.ends.get(record.hold)
         if record.hold in self.holds:
             self.holds[record.hold].lapses = False
-        elif now < record.expires and not (end is not None and end.confirmed):
+        elif max(now, self.expired) < record.expires and not (end is not None and end.confirmed):
             amounts = [((feature, at), amount) for feature, at, amount in opened.places]
             hold = _Hold(made=record.at, amounts=amounts, lapses=False, expires=record.expires)
             self.put(record.hold, hold)
@@ -108,7 +109,7 @@ class _Account:
     def sweep(self, now: int, watermark: int) -> None:
         """End what lapsed, and reservations at their deadline unless they are being ended."""
         for name, hold in list(self.holds.items()):
-            if hold.lapses and hold.made + HOLD_US <= min(now, watermark):
+            if hold.lapses and hold.lapse_at <= watermark:
                 self.drop(name)
         for name, hold in list(self.holds.items()):
             ending = self.ends.get(name)
@@ -117,6 +118,7 @@ class _Account:
                 continue
             if hold.expires <= now:
                 self.drop(name)
+                self.expired = max(self.expired, now)
 
 
 def _excess(reservation: str) -> str:
@@ -364,7 +366,8 @@ def _end(account: _Account, ending: Ending, hold: _Hold) -> Verdict:
         for slot, left in zip(ending.slots, after, strict=True)
     )
     amounts = [((s.feature, int(s.segment)), s.amount) for s in ending.slots if s.amount]
-    account.put(_excess(ending.reservation), _Hold(made=ending.now, amounts=amounts))
+    excess = _Hold(made=ending.now, amounts=amounts, lapse_at=ending.lapses)
+    account.put(_excess(ending.reservation), excess)
     account.ends[ending.reservation] = end = End(
         reservation=ending.reservation,
         kind=ending.kind,
@@ -372,6 +375,7 @@ def _end(account: _Account, ending: Ending, hold: _Hold) -> Verdict:
         at=ending.now,
         balances=balances,
         request=ending.request,
+        lapses=ending.lapses,
     )
     return Verdict(
         status=Status.DECIDED, allowed=True, passed=tuple(passed), left=tuple(after), end=end
@@ -413,7 +417,8 @@ def _judge(account: _Account, demand: Demand) -> Verdict:
 
 def _keep(account: _Account, demand: Demand, hold: HoldRequest, after: Sequence[int]) -> KeyRecord:
     amounts = [((slot.feature, int(slot.segment)), slot.amount) for slot in demand.slots]
-    account.put(hold.id, _Hold(made=demand.now, amounts=amounts, expires=hold.expires))
+    made, lapses = demand.now, demand.lapses
+    account.put(hold.id, _Hold(made=made, amounts=amounts, lapse_at=lapses, expires=hold.expires))
     if hold.expires is not None:
         account.ends.pop(hold.id, None)
         account.reservations[hold.id] = Reservation(
@@ -430,6 +435,7 @@ def _keep(account: _Account, demand: Demand, hold: HoldRequest, after: Sequence[
         ),
         request=hold.request,
         expires=hold.expires,
+        lapses=lapses,
     )
     account.records[hold.key] = record
     return record

@@ -3,7 +3,7 @@
 -- KEYS: account, deadlines, expiries, reservation.
 -- ARGV: epoch, now, lapse up to, hold, kind, digest, deadline, lifetime (ms), request,
 --       then per slot what judge reads, and how much of the hold is used.
--- Replies: as decide; {'known', kind, at, confirmed, request, balances}; {'reused'} ended
+-- Replies: as decide; {'known', kind, at, confirmed, request, balances, lapses}; {'reused'} ended
 --          otherwise; {'expired'}; 'decided' has the left after giving back what is not used.
 
 local account, deadlines, expiries, reservation = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -16,7 +16,8 @@ sweep(account, deadlines, expiries, ARGV[2], ARGV[3])
 local known = redis.call('HMGET', reservation, 'd', 'e', 't', 'c', 'q', 'r')
 if known[1] and (known[4] or redis.call('ZSCORE', deadlines, pending)) then
   if known[1] ~= ARGV[6] then return {'reused'} end
-  return {'known', known[2], known[3], known[4] or '', known[5] or '', known[6]}
+  local lapses = redis.call('ZSCORE', deadlines, pending) or ''
+  return {'known', known[2], known[3], known[4] or '', known[5] or '', known[6], lapses}
 end
 local packed = redis.call('HGET', account, 'k:' .. hold)
 if not packed then return {'expired'} end

@@ -11,7 +11,6 @@ import hiredis
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
 from entitlements.ports import (
-    HOLD_US,
     Account,
     Demand,
     End,
@@ -108,7 +107,7 @@ class RedisLedger:
         ]
 
     def _spelled(self, demand: Demand, epoch: str) -> bytes:
-        return spelling.decide(demand, epoch=epoch, lapse=min(demand.now, self._watermark))
+        return spelling.decide(demand, epoch=epoch, lapse=self._watermark)
 
     async def _again(self, demand: Demand, reply: Any, epoch: str | None) -> Verdict:
         """Ask once more where the script, or the epoch it was asked under, was gone."""
@@ -129,7 +128,7 @@ class RedisLedger:
 
     async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""
-        lapse = min(now, self._watermark)
+        lapse = self._watermark
         flat, lapsed, expired = await asyncio.gather(
             self._call("HGETALL", account_key(customer)),
             self._call("ZRANGEBYSCORE", deadlines_key(customer), "-inf", lapse),
@@ -162,9 +161,14 @@ class RedisLedger:
         """See :meth:`entitlements.ports.Ledger.end`."""
         keys = [*account_keys(ending.customer)]
         keys.append(reservation_key(ending.customer, ending.reservation))
-        lapse = min(ending.now, self._watermark)
+        lapse = self._watermark
         arguments: list[str | int] = [ending.now, lapse, ending.reservation, ending.kind.value]
-        arguments += [ending.digest, ending.now + HOLD_US, KEY_LIFETIME_MS, ending.request]
+        arguments += [
+            ending.digest,
+            ending.lapses,
+            KEY_LIFETIME_MS,
+            ending.request,
+        ]
         for slot, kept in zip(ending.slots, ending.kept, strict=True):
             arguments += [*_slot_arguments(slot), pack(kept)]
         reply = await self._decisive(END, keys, arguments)
@@ -264,7 +268,7 @@ def _verdict(demand: Demand, reply: list[str]) -> Verdict:
     if reply[0] == "decided":
         return _decided(demand, reply)
     match reply:
-        case ["known", hold, at, confirmed, request, balances]:
+        case ["known", hold, at, confirmed, request, balances, lapses]:
             assert demand.hold is not None
             record = KeyRecord(
                 key=demand.hold.key,
@@ -275,6 +279,7 @@ def _verdict(demand: Demand, reply: list[str]) -> Verdict:
                 request=request,
                 confirmed=confirmed == "1",
                 expires=demand.hold.expires,
+                lapses=_score(lapses),
             )
             return Verdict(status=Status.KNOWN, allowed=True, record=record)
         case ["behind", at]:
@@ -300,6 +305,7 @@ def _decided(demand: Demand, reply: list[str]) -> Verdict:
         balances=_balances(demand.slots, after),
         request=hold.request,
         expires=hold.expires,
+        lapses=demand.lapses,
     )
     return Verdict(status=Status.DECIDED, allowed=True, passed=passed, left=after, record=record)
 
@@ -319,9 +325,10 @@ def _end_verdict(ending: Ending, reply: list[str]) -> Verdict:
                 at=ending.now,
                 balances=_balances(ending.slots, left),
                 request=ending.request,
+                lapses=ending.lapses,
             )
             return Verdict(status=Status.DECIDED, allowed=True, passed=passed, left=left, end=end)
-        case ["known", kind, at, confirmed, request, balances]:
+        case ["known", kind, at, confirmed, request, balances, lapses]:
             known = End(
                 reservation=ending.reservation,
                 kind=EndKind(kind),
@@ -330,6 +337,7 @@ def _end_verdict(ending: Ending, reply: list[str]) -> Verdict:
                 balances=unpack_balances(balances),
                 request=request,
                 confirmed=confirmed == "1",
+                lapses=_score(lapses),
             )
             return Verdict(status=Status.KNOWN, allowed=True, end=known)
         case ["behind", at]:
@@ -337,6 +345,11 @@ def _end_verdict(ending: Ending, reply: list[str]) -> Verdict:
         case [status]:
             return Verdict(status=Status(status))
     raise AssertionError(f"the script answered {reply!r}")
+
+
+def _score(text: str) -> Micros:
+    """A sorted set's score, an instant; the beginning of time where there is none."""
+    return Micros(int(float(text or 0)))
 
 
 def _balances(slots: Sequence[Slot], left: Sequence[int]) -> tuple[int | None, ...]:

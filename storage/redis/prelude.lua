@@ -5,6 +5,8 @@
 --                  g:<feature>   digest of the schedule its usage is filed under
 --                  v:<feature>   changes to segments before the current one
 --                  c:<feature>   that current segment's start
+--                  x             reservations up to here have expired: clocks may step back, but
+--                                units that returned may be sold, and are not held again
 --                  u:<feature>:<segment>  used,  h:<feature>:<segment>  held
 --                  k:<hold>      an open hold: "<made>[;<expires>]|<feature>,<segment>,<amount>|..."
 -- Deadlines (sorted set): hold -> instant at which it may lapse, once the log has passed it.
@@ -92,6 +94,9 @@ local function sweep(account, deadlines, expiries, now, lapse)
   end
   late = redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, 1000)
   for _, expired in ipairs(late) do release(account, deadlines, expiries, expired) end
+  if #late > 0 and tonumber(now) > tonumber(redis.call('HGET', account, 'x') or '0') then
+    redis.call('HSET', account, 'x', now)
+  end
 end
 
 -- Compare slots with what is left: from ARGV[first] on, width apart: feature, schedule, segment,
@@ -147,7 +152,8 @@ local function file_opened(account, deadlines, expiries, reservation, hold, open
   redis.call('ZREM', deadlines, hold)
   if pending or redis.call('HGET', reservation, 'c') then return end
   if redis.call('HEXISTS', account, 'k:' .. hold) == 0 then
-    if tonumber(opened.now) >= tonumber(opened.expires) then return end
+    local past = tonumber(redis.call('HGET', account, 'x') or '0')
+    if math.max(tonumber(opened.now), past) >= tonumber(opened.expires) then return end
     for feature, segment, hi, lo in string.gmatch(opened.entries, ENTRY) do
       hold_units(account, feature, segment, tonumber(hi), tonumber(lo), 1)
     end

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
-from entitlements.ports import HOLD_US, KEPT_US, Account, AccountUsage, KeyRecord, Refill
+from entitlements.ports import KEPT_US, Account, AccountUsage, KeyRecord, Refill
 
 PREFIX = "tallyman:"
 STATE = PREFIX + "ledger"
@@ -19,7 +19,7 @@ KEY_LIFETIME_MS = KEPT_US // 1_000 + 3_600_000
 """Keys are judged by the service's clock; Redis only collects the garbage, an hour later."""
 
 _BASE = 10**15
-_CONSTANTS = f"local HOLD_US, KEPT_US, KEY_LIFETIME_MS = {HOLD_US}, {KEPT_US}, {KEY_LIFETIME_MS}\n"
+_CONSTANTS = f"local KEPT_US, KEY_LIFETIME_MS = {KEPT_US}, {KEY_LIFETIME_MS}\n"
 
 
 @dataclass(frozen=True, slots=True)

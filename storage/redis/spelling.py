@@ -18,7 +18,7 @@ SPELLED_MAX = 200_000
 
 _SLOT_ARGUMENTS = 7
 _ASKED_ARGUMENTS = 4
-_HOLD_ARGUMENTS = 4
+_HOLD_ARGUMENTS = 5
 _COMMAND = 3
 
 
@@ -49,6 +49,7 @@ def decide(demand: Demand, *, epoch: str, lapse: Micros) -> bytes:
         head = b"*%d\r\n" % (count + _HOLD_ARGUMENTS + 3 + len(keys))
         parts = [head, _EVALSHA, b"$1\r\n%d\r\n" % (3 + len(keys)), account, *map(bulk, keys)]
         parts += [*asked, *_hold(hold, refused=demand.refused)]
+        parts.append(_whole(demand.lapses))
     for slot in slots:
         parts += _slot(slot)
     return b"".join(parts)

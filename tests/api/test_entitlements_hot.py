@@ -43,7 +43,7 @@ class Pipeline:
         self.frames: list[pl.DataFrame] = []
 
     async def submit(self, checked: Checked) -> Outcome:
-        events = checked.events.records()
+        events = pl.DataFrame(checked.records)
         self.frames.append(events)
         for row in events.iter_rows(named=True):
             self.world.tail.append(row)
@@ -66,7 +66,11 @@ class Edge:
             "ledger": world.ledger,
             "schedules": world.schedules,
             "clock": world.clock,
-            "sink": LogSink(self.pipeline.submit, self.pipeline.append),
+            "sink": LogSink(
+                self.pipeline.submit,
+                self.pipeline.append,
+                logged=lambda: world.tail.durable().received_at,
+            ),
         }
         decisions, reservations = Decisions(**parts), Reservations(**parts)
         read = ReadEntitlements(ledger=world.ledger, schedules=world.schedules, clock=world.clock)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from api.hot.usage_sink import LogSink
-from api.opening import submit_usage
 from api.readers.ledger import LedgerReader
 from catalog.clock import FixedClock, to_micros
 from catalog.ids import NodeId
@@ -53,7 +52,11 @@ class Service:
             ledger=self.ledger,
             schedules=self.schedules,
             clock=self.clock,
-            sink=LogSink(submit_usage(self.ingestor), self.ingestor.append_records),
+            sink=LogSink(
+                self.ingestor.submit,
+                self.ingestor.append_records,
+                logged=lambda: self.log.last_received_at,
+            ),
         )
 
     async def consume(self, amount: str, key: str):

@@ -39,7 +39,7 @@ class Pipeline:
     async def submit(self, checked: Checked) -> Outcome:
         await self.go.wait()
         self.bodies.append(checked)
-        refused = [n for n, name in enumerate(checked.events.id) if name in self.refuse]
+        refused = [n for n, name in enumerate(checked.records["id"].to_pylist()) if name in self.refuse]
         return Outcome([Refusal(index=n) for n in refused])
 
     async def append(self, records: pl.DataFrame) -> None:
@@ -63,7 +63,7 @@ def settle(name: str) -> LedgerEntry:
 async def test_settles_of_one_turn_share_a_frame() -> None:
     """Fifty settles are one append: each one's events, then its end."""
     pipeline = Pipeline()
-    sink = LogSink(pipeline.submit, pipeline.append)
+    sink = LogSink(pipeline.submit, pipeline.append, logged=lambda: 0)
     await asyncio.gather(*(sink.append(settle(f"r{n}"), [event(f"r{n}.0")]) for n in range(50)))
     [frame] = pipeline.frames
     wanted = [name for n in range(50) for name in (f"r{n}.0", f"r{n}")]
@@ -75,7 +75,7 @@ async def test_settles_of_one_turn_share_a_frame() -> None:
 async def test_a_settle_on_its_way_is_not_written_twice() -> None:
     """Retries while the first is being written wait for it, also when the first caller leaves."""
     pipeline = Pipeline()
-    sink = LogSink(pipeline.submit, pipeline.append)
+    sink = LogSink(pipeline.submit, pipeline.append, logged=lambda: 0)
     pipeline.go.clear()
     first = asyncio.create_task(sink.append(settle("r"), [event("r.0")]))
     await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ async def test_a_settle_on_its_way_is_not_written_twice() -> None:
 async def test_refusals_find_whose_they_are() -> None:
     """Of many consumes in one body only the one whose identity is taken is told so."""
     pipeline = Pipeline()
-    sink = LogSink(pipeline.submit, pipeline.append)
+    sink = LogSink(pipeline.submit, pipeline.append, logged=lambda: 0)
     pipeline.refuse = {"b.1"}
     calls = [[event("a")], [event("b.0"), event("b.1")], [event("c")]]
     assert await asyncio.gather(*map(sink.record, calls)) == [True, False, True]
@@ -102,7 +102,7 @@ async def test_refusals_find_whose_they_are() -> None:
 async def test_a_broken_log_is_told_to_everyone() -> None:
     """The error reaches each caller of the turn, and the next turn is tried anew."""
     pipeline = Pipeline()
-    sink = LogSink(pipeline.submit, pipeline.append)
+    sink = LogSink(pipeline.submit, pipeline.append, logged=lambda: 0)
     pipeline.broken = OSError("disk")
     told = await asyncio.gather(
         *(sink.append(settle(f"r{n}")) for n in range(3)), return_exceptions=True
