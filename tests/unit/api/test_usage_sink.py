@@ -39,7 +39,9 @@ class Pipeline:
     async def submit(self, checked: Checked) -> Outcome:
         await self.go.wait()
         self.bodies.append(checked)
-        refused = [n for n, name in enumerate(checked.records["id"].to_pylist()) if name in self.refuse]
+        refused = [
+            n for n, name in enumerate(checked.records["id"].to_pylist()) if name in self.refuse
+        ]
         return Outcome([Refusal(index=n) for n in refused])
 
     async def append(self, records: pl.DataFrame) -> None:

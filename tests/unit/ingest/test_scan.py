@@ -227,6 +227,15 @@ def test_every_body_is_answered_for_itself():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("source", ['"tallyman"', r'"\u0074allyman"'])
+def test_nobody_else_records_as_the_service(source: str):
+    """Its source is refused whichever way a body is read, and however it is spelled."""
+    text = json.dumps([event(), event(id="e2", source="?")]).replace('"?"', source)
+    checked = reader().read(body(text))
+    assert [(one.index, one.code.value) for one in checked.rejected] == [(1, "invalid_field")]
+    assert checked.records["id"].to_pylist() == [event()["id"]]
+
+
 def test_a_careful_body_is_answered_with_its_reasons():
     """Reading one body whole falls back, and tells what the careful decoder tells."""
     checked = reader().read(body(json.dumps([event(), event(subject="")])))
