@@ -125,6 +125,7 @@ async def test_soft_and_unlimited_features_go_on(world: World, server: ValkeyPro
         ledger=world.ledger, schedules=world.schedules, clock=world.clock, sink=world.sink
     )
     world.follow()
+    assert (await world.check((TOKENS, "1"), (CALLS, "1"))).allowed  # what is first is not timed
     os.kill(server.pid, signal.SIGSTOP)
     try:
         for turn in range(3):
