@@ -92,6 +92,18 @@ class SocketHeartbeats:
 NO_NODES = frozenset({"worker", "valkey"})
 
 
+class Counted:
+    """Positions of facts as they count: the copies among them are known, too."""
+
+    def __init__(self, copies: Callable[[Micros], bool], facts: SpecPositions) -> None:
+        self._copies = copies
+        self._facts = facts
+
+    def covered(self, specs: Sequence[SpecId], *, as_of: Micros) -> bool:
+        """Whether copies received up to ``as_of`` were found, and facts hold what was found."""
+        return self._copies(as_of) and self._facts.covered(specs, as_of=as_of)
+
+
 class Freshness:
     """Decides the moment a read is made at, and waits until it can be.
 
