@@ -76,7 +76,8 @@ class Earlier:
             segments = [
                 s for s in tail.segments() if s.first_received_at < before and s.first_seq <= last
             ]
-            found.append(self._days.find(wanted, segments, node=node, read=_reading(tail)))
+            rows = self._days.find(wanted, segments, node=node, read=_reading(tail))
+            found.append(rows.filter(pl.col("seq") <= last))
             sealed = tail.segments()[-1].last_seq if tail.segments() else Seq(0)
             for records in _unsealed(tail, after=sealed, before=before, last=last):
                 rows = identified(records, node=node)
