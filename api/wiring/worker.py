@@ -10,11 +10,13 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from api.checks.report import Check, Report, Status
+from api.conflicts import Conflicts
 from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesHome, CopiesReader
+from api.readers.earlier import Earlier
 from api.readers.facts import FactsReader
 from api.readers.ledger import LedgerReader
 from api.readers.sealing import Sealer
@@ -44,6 +46,7 @@ from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.facts import ClickHouseFacts
 from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
+from storage.copies.days import DayFiles
 from storage.copies.log import compensations_node
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
@@ -136,7 +139,7 @@ def build_worker(settings: Settings) -> Worker:
     grants = GrantStore(database, clock)
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
     stores = build_stores(settings, logs, schedules, specs, clock)
-    heartbeats = SocketHeartbeats(settings.data / "run")
+    heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
 
     def verified() -> Report:
         return verify(verification(logs, stores, specs))
@@ -226,7 +229,9 @@ def build_stores(
             writer=writer,
             clock=clock,
             # In the reader's thread, so with connections (and a loop) of its own.
-            fence=lambda: asyncio.run(SocketHeartbeats(settings.data / "run")()),
+            fence=lambda: asyncio.run(
+                SocketHeartbeats(settings.data / "run", newest=logs.newest)()
+            ),
         ),
         copies_reader=logs.copies,
         sealer=Sealer(tails=logs.read, sealed=facts_reader.wake),
@@ -288,7 +293,12 @@ def _reading_routers(
     found = ClickHouseEvents(stores.clickhouse.clickhouse)
     return [
         events.build_router(
-            events=EventLog(events=found, catalogs=statements, freshness=looked_up)
+            events=EventLog(events=found, catalogs=statements, freshness=looked_up),
+            conflicts=Conflicts(
+                compensations=lambda: logs.read()[logs.copies.node],
+                earlier=Earlier(tails=logs.tails, days=DayFiles(settings.data / "copies" / "days")),
+                freshness=looked_up,
+            ),
         ),
         usage.build_router(usage=metering),
         totals.build_router(totals=rating),

@@ -159,8 +159,13 @@ def compensation_of(row: Mapping[str, object]) -> Out | None:
     )
 
 
-def outs_in(records: pl.DataFrame) -> Iterator[Out]:
+def outs_in(records: pl.DataFrame) -> list[Out]:
     """The compensations among RECORDS of the log, in order."""
+    return [out for _, out in numbered_outs(records)]
+
+
+def numbered_outs(records: pl.DataFrame) -> Iterator[tuple[Seq, Out]]:
+    """The same with the record that says so."""
     kinds = [RecordKind.VOID.value, RecordKind.COLLAPSED.value]
     rows = records.filter(pl.col("kind").is_in(kinds)).with_columns(
         since=pl.col("time").dt.epoch("us")
@@ -168,7 +173,7 @@ def outs_in(records: pl.DataFrame) -> Iterator[Out]:
     for row in rows.iter_rows(named=True):
         out = compensation_of(row)
         if out is not None:
-            yield out
+            yield Seq(row["seq"]), out
 
 
 def _row(out: Out) -> dict[str, object]:
@@ -194,7 +199,7 @@ def _pages(log: NodeLog) -> Iterator[pl.DataFrame]:
 
 
 def _read_into(known: Known, records: pl.DataFrame) -> None:
-    known.take(list(outs_in(records)))
+    known.take(outs_in(records))
     marks = records.filter(
         pl.col("kind") == RecordKind.HEARTBEAT.value, pl.col("data").is_not_null()
     )
