@@ -71,7 +71,9 @@ class EventLog:
         return await asyncio.to_thread(self._page, query, limit, after)
 
     async def find(self, *, source: str, event_id: str) -> Mapping[str, object]:
-        """One event by its identity: the copy that counts, or counted first.
+        """One event by its identity: the copy that counts, or would if it were not void.
+
+        ``copies`` are the others that were accepted, in order of receipt.
 
         Raises:
             NotFound: no such event was accepted.
@@ -105,7 +107,10 @@ class EventLog:
         rows = self._events.find(source=source, event_id=event_id)
         if rows.is_empty():
             raise NotFound(f"no event {event_id} of {source} was accepted")
-        return _items(self._judged(rows.head(1)))[0]
+        rank = pl.col("void_cause").replace_strict(_RANKS, default=0, return_dtype=pl.Int8)
+        rows = rows.sort(rank, "received_at", "node", "seq")
+        first, *copies = _items(self._judged(rows))
+        return {**first, "copies": copies}
 
     def _unmatched(
         self,
@@ -149,6 +154,9 @@ class EventLog:
         if self._matcher is None or self._matcher[0] != catalog.revision:
             self._matcher = (catalog.revision, Matcher(catalog))
         return self._matcher[1]
+
+
+_RANKS = {"void": 1, "collapsed": 2}
 
 
 def _place(rows: pl.DataFrame, index: int) -> EventPlace:

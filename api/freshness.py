@@ -55,17 +55,29 @@ class Heartbeats(Protocol):
 
 
 class SocketHeartbeats:
-    """Heartbeats over ``run/<node>.sock``, all at once, each within ``timeout_s``."""
+    """Heartbeats over ``run/<node>.sock``, all at once, each within ``timeout_s``.
 
-    def __init__(self, run_directory: Path, *, timeout_s: float = 2.0) -> None:
+    None is before ``newest``, the latest instant any log holds when they are asked for: a large
+    body takes its node's instants ahead of the clock, and the others must not stay behind.
+    """
+
+    def __init__(
+        self,
+        run_directory: Path,
+        *,
+        newest: Callable[[], Micros] = lambda: Micros(0),
+        timeout_s: float = 2.0,
+    ) -> None:
         self._directory = run_directory
+        self._newest = newest
         self._timeout_s = timeout_s
         self._clients: dict[Path, httpx.AsyncClient] = {}
 
     async def __call__(self) -> None:
         """Ask every gateway that has a socket; one that does not answer is logged."""
         paths = [p for p in sorted(self._directory.glob("*.sock")) if p.stem not in NO_NODES]
-        await asyncio.gather(*(self._ask(path) for path in paths))
+        newest = await asyncio.to_thread(self._newest)
+        await asyncio.gather(*(self._ask(path, newest) for path in paths))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -73,9 +85,9 @@ class SocketHeartbeats:
         for client in clients.values():
             await client.aclose()
 
-    async def _ask(self, path: Path) -> None:
+    async def _ask(self, path: Path, newest: Micros) -> None:
         try:
-            answer = await self._client(path).post("/internal/heartbeat")
+            answer = await self._client(path).post(f"/internal/heartbeat/{newest}")
             answer.raise_for_status()
         except httpx.HTTPError as error:
             log.warning("heartbeat_failed", node=path.stem, error=str(error) or repr(error))
@@ -90,6 +102,18 @@ class SocketHeartbeats:
 
 
 NO_NODES = frozenset({"worker", "valkey"})
+
+
+class Counted:
+    """Positions of facts as they count: the copies among them are known, too."""
+
+    def __init__(self, copies: Callable[[Micros], bool], facts: SpecPositions) -> None:
+        self._copies = copies
+        self._facts = facts
+
+    def covered(self, specs: Sequence[SpecId], *, as_of: Micros) -> bool:
+        """Whether copies received up to ``as_of`` were found, and facts hold what was found."""
+        return self._copies(as_of) and self._facts.covered(specs, as_of=as_of)
 
 
 class Freshness:

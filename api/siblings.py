@@ -22,6 +22,7 @@ from catalog.errors import DomainError
 log = structlog.get_logger()
 
 REFRESH_S_MAX = 0.5
+HEARTBEAT = "/internal/heartbeat/"
 
 
 def node_socket(data: Path, node: str) -> Path:
@@ -32,15 +33,16 @@ def node_socket(data: Path, node: str) -> Path:
 class InternalApp:
     """What a gateway answers on its private socket.
 
-    ``POST /internal/heartbeat`` → ``{"received_at": µs}``: every record written before the call is
-    durable and lies before it. ``POST /internal/refresh``: read the catalog and the keys again.
+    ``POST /internal/heartbeat/{µs}`` → ``{"received_at": µs}``: every record written before the
+    call is durable and lies before it, and it is not before the given instant.
+    ``POST /internal/refresh``: read the catalog and the keys again.
     ``GET /internal/metrics``, ``GET /internal/ready``.
     """
 
     def __init__(
         self,
         *,
-        heartbeat: Callable[[], Awaitable[Micros]],
+        heartbeat: Callable[[Micros], Awaitable[Micros]],
         refresh: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[str | None]],
     ) -> None:
@@ -60,8 +62,9 @@ class InternalApp:
 
     async def _answer(self, scope: Scope, send: Send) -> None:
         match scope["method"], scope["path"]:
-            case "POST", "/internal/heartbeat":
-                await respond_json(send, {"received_at": await self._heartbeat()})
+            case "POST", str(path) if path.startswith(HEARTBEAT):
+                not_before = Micros(int(path.removeprefix(HEARTBEAT)))
+                await respond_json(send, {"received_at": await self._heartbeat(not_before)})
             case "POST", "/internal/refresh":
                 await self._refresh()
                 await respond_json(send, {})

@@ -47,10 +47,17 @@ RECORDS = pl.Schema(
 ``seq`` is 1, 2, 3, … without gaps. ``received_at`` strictly increases. For an event ``time`` is
 never null (it is ``received_at`` where the sender gave none: ``time_given`` false) and ``data`` is
 the JSON text as received ("{}" where absent). For a void, ``source`` and ``id`` name the event,
-``target`` its ``seq`` on the same node, ``data`` is ``{"reason": …}``. For hold, settle and release
-``id`` is the reservation, ``subject`` the *customer*, ``data`` the JSON the ledger replays.
-A heartbeat has nulls.
+``target`` its ``seq`` on the node ``type`` (null: on the same one), ``data`` is ``{"reason": …}``.
+For hold, settle and release ``id`` is the reservation, ``subject`` the *customer*, ``data`` the
+JSON the ledger replays. A heartbeat has nulls.
+
+The compensations that readers write are a log of their own (``COMPENSATIONS``), of voids and
+``collapsed`` copies of all nodes: there ``time`` is the instant from which the event named by
+``type`` and ``target`` does not count.
 """
+
+COMPENSATIONS = ".compensations"
+"""How the name of that log ends. No gateway's node is called so."""
 
 FACTS = pl.Schema(
     {

@@ -29,6 +29,7 @@ from tenacity import (
 
 from catalog.clock import Micros
 from catalog.ids import NodeId, Seq
+from storage.copies.log import is_compensations
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +94,14 @@ class Tails(Protocol):
     def __call__(self) -> Mapping[NodeId, Tail]:
         """The followers, by node. Retired nodes stay: their records still count."""
         ...
+
+
+def is_past(node: NodeId, received_at: int, *, as_of: Micros) -> bool:
+    """Whether whoever applied a log up to ``received_at`` has all of it up to ``as_of``.
+
+    Instants of a gateway's log differ; several compensations may hold from one instant.
+    """
+    return received_at > as_of if is_compensations(node) else received_at >= as_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from api.readers.base import Pace, Reader, Tail, Tails
+from api.readers.base import Pace, Reader, Tail, Tails, is_past
 from api.readers.facts import Specs
 from api.readers.pages import Page, next_page, voids_of, within
 from catalog.clock import Micros, to_micros
@@ -79,7 +79,8 @@ class ClickHouseReader(Reader):
             durable = tail.durable().seq
             for output in outputs:
                 reached = self._reached(node, output, stored)
-                if reached.seq < durable and reached.received_at < as_of:
+                behind = reached.seq < durable
+                if behind and not is_past(node, reached.received_at, as_of=as_of):
                     self._awaited = True
                     self.wake()
                     return False

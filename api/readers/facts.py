@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
-from api.readers.base import Pace, Reader, Segment
+from api.readers.base import Pace, Reader, Segment, is_past
 from api.readers.pages import next_page, voids_of, within
 from api.readers.sealing import SealableTail
 from catalog.clock import Micros, to_micros
@@ -68,7 +68,8 @@ class FactsReader(Reader):
             durable = tail.durable().seq
             for key in (VOIDS_KEY, *specs):
                 behind = self._facts.state(key, node).reached < durable
-                if behind and self._received.get((key, node), -1) < as_of:
+                received_at = self._received.get((key, node), -1)
+                if behind and not is_past(node, received_at, as_of=as_of):
                     self.wake()
                     return False
         return True

@@ -304,7 +304,8 @@ class LedgerReader(Reader):
         assert attribution is not None
         sums = DELTAS.to_frame()
         since = self._clock.now_us() - KEPT_US
-        for node, tail in self.tails().items():
+        tails = self.tails()
+        for node, tail in tails.items():
             last, seq = upto.get(node, Seq(0)), 0
             while seq < last:
                 records = tail.read_after(Seq(seq), rows_max=50_000)
@@ -312,7 +313,7 @@ class LedgerReader(Reader):
                 records = _of_interest(
                     records.filter(pl.col("seq") <= last), attribution, customers
                 )
-                uses = uses_of(records, tail, attribution=attribution, node=node)
+                uses = uses_of(records, tails, attribution=attribution, node=node)
                 if customers is not None:
                     uses = uses.filter(pl.col("customer").is_in(customers))
                 sums = _summed(pl.concat([sums, deltas(uses)]))
@@ -333,15 +334,15 @@ class LedgerReader(Reader):
             return False
         records = tail.read_after(after, rows_max=self.pace.rows_max)
         upto = Seq(records["seq"][-1])
-        self._apply(records, node, tail, after=after)
+        self._apply(records, node, after=after)
         self._positions[node] = upto
         self._received[node] = to_micros(records["received_at"][-1])
         return True
 
-    def _apply(self, records: pl.DataFrame, node: NodeId, tail: Tail, *, after: Seq) -> None:
+    def _apply(self, records: pl.DataFrame, node: NodeId, *, after: Seq) -> None:
         assert self._attribution is not None
         upto = Seq(records["seq"][-1])
-        uses = uses_of(records, tail, attribution=self._attribution, node=node)
+        uses = uses_of(records, self.tails(), attribution=self._attribution, node=node)
         filed = [found for found in filed_in(records) if found.customer in self._digests]
         usages = self._usages(uses, filed)
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from api.readers.base import Tail
+from api.readers.merged import read_seqs
 from api.readers.pages import voids_of
 from catalog.clock import to_micros
 from catalog.events import RecordKind
@@ -18,40 +19,44 @@ from entitlements.holds import end_of_entry, record_of_hold
 from entitlements.ports import SOURCE, End, EndKind, KeyRecord, Opened
 from entitlements.usage import record_of
 from ingest.extract import extract_facts
+from storage.copies.log import is_compensations
 
 
 def uses_of(
-    records: pl.DataFrame, tail: Tail, *, attribution: Attribution, node: NodeId
+    records: pl.DataFrame, tails: Mapping[NodeId, Tail], *, attribution: Attribution, node: NodeId
 ) -> pl.DataFrame:
-    """USES of a stretch of one node's log: its events, and with negative amounts what it voids.
+    """USES of a stretch of one node's log: its events, and with negative amounts what is out.
 
-    A reversed use has the ``seq`` of the void, and the attribution the event has now: whoever
-    filed it under another catalog has filed it anew since.
+    Where the readers keep compensations these alone take out: of any number of voids and copies
+    each event is there once. Else the voids of the node's own log do.
+
+    A reversed use has the ``seq`` of the compensation, and the attribution the event has now:
+    whoever filed it under another catalog has filed it anew since.
     """
-    specs = attribution.specs
-    uses = attribution.uses(extract_facts(records, specs, node=node))
-    voids = voids_of(records, node=node).select("seq", "target_seq")
-    if voids.is_empty():
+    uses = attribution.uses(extract_facts(records, attribution.specs, node=node))
+    if not is_compensations(node) and any(map(is_compensations, tails)):
         return uses
-    originals = extract_facts(_originals(records, voids, tail), specs, node=node)
-    reversed_uses = (
-        attribution.uses(originals)
+    voids = voids_of(records, node=node).select("seq", "target_node", "target_seq")
+    parts = [uses]
+    for (owner,), own in voids.partition_by("target_node", as_dict=True).items():
+        parts.append(_reversed(own, tails, attribution, NodeId(owner)))
+    return pl.concat(part.select(uses.columns).cast(uses.schema) for part in parts)
+
+
+def _reversed(
+    voids: pl.DataFrame,
+    tails: Mapping[NodeId, Tail],
+    attribution: Attribution,
+    owner: NodeId,
+) -> pl.DataFrame:
+    """USES with negative amounts of the events of ``owner`` that ``voids`` name."""
+    originals = read_seqs(tails[owner], voids["target_seq"])
+    return (
+        attribution.uses(extract_facts(originals, attribution.specs, node=owner))
         .rename({"seq": "target_seq"})
         .join(voids, on="target_seq")
         .with_columns(amount=-pl.col("amount"))
-        .select(uses.columns)
-        .cast(uses.schema)
     )
-    return pl.concat([uses, reversed_uses])
-
-
-def _originals(records: pl.DataFrame, voids: pl.DataFrame, tail: Tail) -> pl.DataFrame:
-    """The voided events: mostly from the same stretch, else read one by one."""
-    wanted = voids["target_seq"].unique().sort()
-    near = records.filter(pl.col("seq").is_in(wanted.implode()))
-    missing = wanted.filter(~wanted.is_in(near["seq"].implode()))
-    far = [tail.read_after(seq - 1, rows_max=1) for seq in missing]
-    return pl.concat([near, *far])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ def within(records: pl.DataFrame, until: Seq | None) -> pl.DataFrame:
 
 
 def voids_of(records: pl.DataFrame, *, node: NodeId) -> pl.DataFrame:
-    """VOIDS: the compensations in a stretch of one node's log. They name events of that node."""
+    """VOIDS: the compensations in a stretch of one node's log, or of the readers' own."""
     causes = {RecordKind.VOID.value: "void", RecordKind.COLLAPSED.value: "collapsed"}
     kinds: Sequence[int] = list(causes)
     return (
@@ -50,7 +50,7 @@ def voids_of(records: pl.DataFrame, *, node: NodeId) -> pl.DataFrame:
             "seq",
             "received_at",
             node=pl.lit(node),
-            target_node=pl.lit(node),
+            target_node=pl.col("type").fill_null(pl.lit(node)),
             target_seq="target",
             cause=pl.col("kind").replace_strict(causes, return_dtype=pl.String),
         )

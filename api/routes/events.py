@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from api.conflicts import Conflicts
 from api.eventlog import EventLog, EventPage, place_of, place_text
 from api.models.instants import Instant
 from api.models.page import Cursor, Limit
@@ -28,11 +29,13 @@ from api.routes.strict import StrictRoute
 from catalog.clock import Micros, to_micros
 from catalog.errors import NotFound
 from catalog.events import UnmatchedReason
+from catalog.ids import Seq
 from catalog.keys import Scope
 from storage.clickhouse.events import EventPlace, EventQuery
 
 ID_BYTES_MAX = 256
 SPLITS_MAX = 16
+CURSOR_DIGITS_MAX = 19
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -65,7 +68,7 @@ class UnmatchedParameters(EventParameters):
     reason: UnmatchedReason | None = None
 
 
-def build_router(*, events: EventLog) -> APIRouter:
+def build_router(*, events: EventLog, conflicts: Conflicts) -> APIRouter:
     """The routes under ``/v1/events`` that read."""
     router = APIRouter(
         prefix="/v1/events",
@@ -92,9 +95,9 @@ def build_router(*, events: EventLog) -> APIRouter:
     @router.get("/conflicts")
     async def list_conflicts(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response:
         """Copies of one identity with other content that met only after both were accepted."""
-        del limit
-        _after(cursor)
-        return _page(EventPage(items=[], after=None))
+        page = await conflicts.page(after=_compensation(cursor), limit=limit)
+        after = None if page.after is None else encode_cursor(str(page.after))
+        return _json({"items": page.items, "next_cursor": after})
 
     # The framework decodes %2F before it matches, so the handler reads the path as it was sent.
     @router.get("/{source}/{id:path}", openapi_extra=_IDENTITY)  # noqa: FAST003
@@ -149,6 +152,15 @@ def _after(cursor: str | None) -> EventPlace | None:
         return place_of(decode_cursor(cursor))
     except ValueError as error:
         raise InvalidCursor from error
+
+
+def _compensation(cursor: str | None) -> Seq:
+    if cursor is None:
+        return Seq(0)
+    text = decode_cursor(cursor)
+    if not (text.isascii() and text.isdigit() and len(text) < CURSOR_DIGITS_MAX):
+        raise InvalidCursor
+    return Seq(int(text))
 
 
 def _page(page: EventPage) -> Response:

@@ -19,7 +19,7 @@ from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
 from api.siblings import InternalApp, Siblings, node_socket
 from api.snapshots import Snapshots
-from catalog.clock import Clock, LogicalClock
+from catalog.clock import Clock, LogicalClock, Micros
 from catalog.ids import NodeId
 from storage.clock import open_clock
 from storage.redis.ledger import RedisLedger
@@ -52,6 +52,11 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
         snapshots=snapshots,
         ledger=ledger,
     )
+
+    async def heartbeat(not_before: Micros) -> Micros:
+        logical.observe(not_before)
+        return await own.heartbeat()
+
     checks = _checks(own, snapshots, relay, siblings, ledger)
     metrics = _metrics(node, relay, siblings)
     routes = Routes(_open_routes(checks, metrics, metrics_public=settings.metrics_public))
@@ -63,7 +68,7 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
             fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
             sandbox=settings.sandbox,
         ),
-        internal=InternalApp(heartbeat=own.heartbeat, refresh=snapshots.refresh, ready=own.check),
+        internal=InternalApp(heartbeat=heartbeat, refresh=snapshots.refresh, ready=own.check),
         internal_socket=node_socket(settings.data, node),
         routes=routes,
         node=own,

@@ -11,6 +11,7 @@ from api.checks.coverage import check_coverage
 from api.checks.report import Check, Report
 from api.datadir import ServiceLock
 from api.logs import configure_logs
+from api.readers.tails import Follower
 from api.rebuild import Rebuildable
 from api.service import sql_url
 from api.settings import Settings, read_settings
@@ -21,7 +22,6 @@ from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules
 from storage.clock import open_clock
-from storage.log.follower import LogFollower
 from storage.sql.database import open_database
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
@@ -61,11 +61,11 @@ class Offline:
 
     def _coverage(self) -> Iterator[Check]:
         specs = tuple(self.specs())
-        for node, tail in self.logs.tails().items():
+        for node, tail in self.logs.read().items():
             yield check_coverage(self.stores.facts, specs, node=node, log=_sealed(tail))
 
 
-def _sealed(tail: LogFollower) -> Callable[[], int]:
+def _sealed(tail: Follower) -> Callable[[], int]:
     def last() -> int:
         segments = tail.segments()
         return segments[-1].last_seq if segments else 0
@@ -89,7 +89,7 @@ def offline(data: Path) -> Iterator[Offline]:
         try:
             statements = StatementStore(database, clock, settings.zone)
             specs = SpecsEver(statements)
-            logs = build_logs(settings, NodeRegistry(database, clock))
+            logs = build_logs(settings, NodeRegistry(database, clock), clock, at_rest=True)
             grants = GrantStore(database, clock)
             schedules = CurrentSchedules(statements.current, grants.current)
             stores = build_stores(settings, logs, schedules, specs, clock)
@@ -103,6 +103,7 @@ def offline(data: Path) -> Iterator[Offline]:
                     ledger_kept=settings.redis_url is not None,
                 )
             finally:
+                logs.copies.close()
                 stores.close()
                 stores.clickhouse.clickhouse.close()
         finally:

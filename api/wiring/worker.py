@@ -10,14 +10,17 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from api.checks.report import Check, Report, Status
+from api.conflicts import Conflicts
 from api.eventlog import EventLog
-from api.freshness import Freshness, SocketHeartbeats
+from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.readers.clickhouse import ClickHouseReader
+from api.readers.copies import CopiesHome, CopiesReader
+from api.readers.earlier import Earlier
 from api.readers.facts import FactsReader
 from api.readers.ledger import LedgerReader
 from api.readers.sealing import Sealer
-from api.readers.tails import LogTails, nodes_on_disk
+from api.readers.tails import LogTails, follow, gateways_on_disk, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
 from api.routes import admin, catalog, events, invoices, keys, operations, totals, usage
@@ -34,7 +37,8 @@ from catalog.errors import Unavailable
 from catalog.ids import NodeId
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules
-from rating.ports import FactSource
+from ingest.copies import DAY_US
+from rating.ports import FactSource, SpecPositions
 from rating.rerated import lines_rerated
 from rating.support import unsupported
 from storage.clickhouse.client import Address, ClickHouse
@@ -42,7 +46,8 @@ from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.facts import ClickHouseFacts
 from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
-from storage.log.follower import LogFollower
+from storage.copies.days import DayFiles
+from storage.copies.log import compensations_node
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import open_database
@@ -57,12 +62,15 @@ class Logs:
     """The nodes' logs as the worker sees them.
 
     ``tails`` are of every node that ever wrote here, retired ones too: their events count.
-    ``live`` are of the nodes that the watermark waits for.
+    ``live`` are of the nodes that the watermark waits for. ``copies`` finds copies among them.
+    ``read`` is what the readers follow: the tails, and the compensations that copies writes.
     """
 
     directory: Path
     tails: LogTails
     live: LogTails
+    read: LogTails
+    copies: CopiesReader
 
     def newest(self) -> Micros:
         """The latest instant any log holds: nothing may be recorded before it any more."""
@@ -79,6 +87,7 @@ class Stores:
     facts_reader: FactsReader
     clickhouse_reader: ClickHouseReader
     ledger_reader: LedgerReader
+    copies_reader: CopiesReader
     sealer: Sealer
     close: Callable[[], None]
 
@@ -92,7 +101,16 @@ class Stores:
             "ledger": Rebuildable(
                 reader=self.ledger_reader, drop=self.ledger_reader.request_rebuild
             ),
+            "copies": Rebuildable(reader=self.copies_reader, drop=self._drop_copies),
         }
+
+    def _drop_copies(self) -> None:
+        """Everybody followed what is dropped and begins anew; who may fail comes first."""
+        with self.clickhouse_reader.paused(), self.facts_reader.paused():
+            self.clickhouse_reader.drop()
+            self.facts_reader.drop()
+            self.ledger_reader.request_rebuild()
+            self.copies_reader.drop()
 
 
 def _catalog_router(statements: StatementStore, clock: Clock, logs: Logs) -> APIRouter:
@@ -117,11 +135,11 @@ def build_worker(settings: Settings) -> Worker:
     statements = StatementStore(database, clock, settings.zone)
     registry = NodeRegistry(database, clock)
     specs = Recent(SpecsEver(statements))
-    logs = build_logs(settings, registry)
+    logs = build_logs(settings, registry, clock)
     grants = GrantStore(database, clock)
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
     stores = build_stores(settings, logs, schedules, specs, clock)
-    heartbeats = SocketHeartbeats(settings.data / "run")
+    heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
 
     def verified() -> Report:
         return verify(verification(logs, stores, specs))
@@ -139,6 +157,7 @@ def build_worker(settings: Settings) -> Worker:
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
         services=(
+            stores.copies_reader,
             stores.facts_reader,
             stores.clickhouse_reader,
             stores.ledger_reader,
@@ -150,18 +169,44 @@ def build_worker(settings: Settings) -> Worker:
     )
 
 
-def build_logs(settings: Settings, registry: NodeRegistry) -> Logs:
-    """Followers of every node's log."""
+def build_logs(
+    settings: Settings, registry: NodeRegistry, clock: Clock, *, at_rest: bool = False
+) -> Logs:
+    """Followers of every node's log. ``at_rest``: no gateway runs, and none is waited for."""
     directory = settings.data / "nodes"
 
     def live() -> list[NodeId]:
         on_disk = set(nodes_on_disk(directory))
         return [record.node for record in registry.nodes() if record.node in on_disk]
 
+    def watermark() -> Micros | None:
+        durable = [tail.durable().received_at for tail in watermark_tails().values()]
+        return None if at_rest or not durable else min(durable)
+
+    watermark_tails = LogTails(directory, Recent(live))
+    tails = LogTails(directory, lambda: gateways_on_disk(directory))
+    copies = CopiesReader(
+        home=CopiesHome(
+            nodes=directory,
+            node=compensations_node(nodes_on_disk(directory), prefix=settings.node),
+            scratch=settings.data / "copies",
+            clock=clock,
+            window_us=settings.log.window_days * DAY_US,
+        ),
+        tails=tails,
+        earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
+        watermark=watermark,
+    )
     return Logs(
         directory=directory,
-        tails=LogTails(directory, lambda: nodes_on_disk(directory)),
+        tails=tails,
         live=LogTails(directory, live),
+        read=LogTails(
+            directory,
+            lambda: [*gateways_on_disk(directory), copies.node],
+            through=lambda: copies.through,
+        ),
+        copies=copies,
     )
 
 
@@ -172,21 +217,24 @@ def build_stores(
     facts = ParquetFacts(settings.data / "facts")
     clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
     writer = RedisLedgerWriter(ledger_url(settings))
-    facts_reader = FactsReader(tails=logs.tails, specs=specs, facts=facts)
+    facts_reader = FactsReader(tails=logs.read, specs=specs, facts=facts)
     return Stores(
         facts=facts,
         clickhouse=clickhouse,
         facts_reader=facts_reader,
-        clickhouse_reader=ClickHouseReader(tails=logs.tails, specs=specs, store=clickhouse),
+        clickhouse_reader=ClickHouseReader(tails=logs.read, specs=specs, store=clickhouse),
         ledger_reader=LedgerReader(
-            tails=logs.tails,
+            tails=logs.read,
             schedules=schedules,
             writer=writer,
             clock=clock,
             # In the reader's thread, so with connections (and a loop) of its own.
-            fence=lambda: asyncio.run(SocketHeartbeats(settings.data / "run")()),
+            fence=lambda: asyncio.run(
+                SocketHeartbeats(settings.data / "run", newest=logs.newest)()
+            ),
         ),
-        sealer=Sealer(tails=logs.tails, sealed=facts_reader.wake),
+        copies_reader=logs.copies,
+        sealer=Sealer(tails=logs.read, sealed=facts_reader.wake),
         close=writer.close,
     )
 
@@ -203,7 +251,7 @@ def verification(
 ) -> Verification:
     """What ``verify`` compares, with followers of its own (a follower belongs to one thread)."""
     own = {
-        node: (logs.directory / node, LogFollower(logs.directory / node, node))
+        node: (logs.directory / node, follow(logs.directory / node, node))
         for node in nodes_on_disk(logs.directory)
     }
     return Verification(
@@ -234,16 +282,23 @@ def _reading_routers(
     heartbeats: SocketHeartbeats,
 ) -> list[APIRouter]:
     source, reader = _rated_from(settings, stores)
-    rated = Freshness(watermark_tails=logs.live, positions=reader, heartbeats=heartbeats)
-    looked_up = Freshness(
-        watermark_tails=logs.live, positions=stores.clickhouse_reader, heartbeats=heartbeats
-    )
+
+    def fresh(reader: SpecPositions) -> Freshness:
+        positions = Counted(logs.copies.covered, reader)
+        return Freshness(watermark_tails=logs.live, positions=positions, heartbeats=heartbeats)
+
+    rated, looked_up = fresh(reader), fresh(stores.clickhouse_reader)
     rating = RatedTotals(catalogs=statements, source=source, freshness=rated)
     metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
     found = ClickHouseEvents(stores.clickhouse.clickhouse)
     return [
         events.build_router(
-            events=EventLog(events=found, catalogs=statements, freshness=looked_up)
+            events=EventLog(events=found, catalogs=statements, freshness=looked_up),
+            conflicts=Conflicts(
+                compensations=lambda: logs.read()[logs.copies.node],
+                earlier=Earlier(tails=logs.tails, days=DayFiles(settings.data / "copies" / "days")),
+                freshness=looked_up,
+            ),
         ),
         usage.build_router(usage=metering),
         totals.build_router(totals=rating),
@@ -267,6 +322,7 @@ def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[]
 
     return {
         "sql": sql,
+        "copies reader": lambda: stores.copies_reader.failure,
         "facts reader": lambda: stores.facts_reader.failure,
         "clickhouse reader": lambda: stores.clickhouse_reader.failure,
         "ledger reader": lambda: stores.ledger_reader.failure,

@@ -56,7 +56,7 @@ def _contiguous(files: Iterable[FactsFile]) -> Iterable[FactsFile]:
         yield file
 
 
-def write_durably(frame: pl.DataFrame, path: Path) -> None:
+def write_durably(frame: pl.DataFrame, path: Path, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Write ``frame`` to ``path``: after a crash there is all of it or nothing.
 
     Raises:
@@ -65,7 +65,7 @@ def write_durably(frame: pl.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        frame.write_parquet(file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        frame.write_parquet(file, compression="zstd", row_group_size=row_group_rows)
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)

@@ -10,16 +10,20 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.conflicts import Conflicts
 from api.eventlog import EventLog
 from api.freshness import Freshness
 from api.readers.base import Pace
 from api.readers.clickhouse import ClickHouseReader
+from api.readers.earlier import Earlier
 from api.routes.events import build_router
 from api.worker import Worker, create_app
+from catalog.events import RecordKind
 from catalog.snapshot import Catalog
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.store import ClickHouseStore
+from storage.copies.days import DayFiles
 from tests.catalogs import catalog_of
 from tests.logs_in_memory import T0, MemoryTail, event, void
 
@@ -71,7 +75,14 @@ class World:
             watermark_tails=self.tails, positions=self.reader, heartbeats=self.heartbeats
         )
         events = EventLog(events=ClickHouseEvents(clickhouse), catalogs=self, freshness=freshness)
-        worker = Worker(socket=Path("unused"), routers=(build_router(events=events),))
+        self.compensations = MemoryTail("n.0001.compensations")
+        conflicts = Conflicts(
+            compensations=lambda: self.compensations,
+            earlier=Earlier(tails=self.tails, days=DayFiles(Path("unused"))),
+            freshness=freshness,
+        )
+        router = build_router(events=events, conflicts=conflicts)
+        worker = Worker(socket=Path("unused"), routers=(router,))
         self.app = create_app(worker, version="test")
 
     def tails(self) -> dict:
@@ -214,9 +225,24 @@ async def test_unmatched_pages_and_filters_by_reason(world: World):
     assert ids(await world.get("/v1/events/unmatched", reason="no_price")) == ["e2"]
 
 
-async def test_conflicts_are_a_list(world: World):
-    """Without late copies there are none."""
-    assert await world.get("/v1/events/conflicts") == {"items": [], "next_cursor": None}
+async def test_conflicts_are_copies_that_differ(world: World):
+    """Both sides are shown, in the order they were found, page by page; equal copies are not."""
+    world.tail.append(call("e1"), call("e1"), call("e2"), call("e2", data='{"x":"9.50"}'))
+    told = '{"counted":["n1",%d]%s}'
+    found = {"kind": RecordKind.COLLAPSED, "source": "test", "type": "n1"}
+    world.compensations.append(
+        found | {"id": "e1", "target": 2, "data": told % (1, "")},
+        found | {"id": "e2", "target": 4, "data": told % (3, ',"conflict":true')},
+        found | {"id": "e2", "target": 3, "data": told % (4, ',"conflict":true')},
+    )
+    first = await world.get("/v1/events/conflicts", limit=1)
+    (item,) = first["items"]
+    assert (item["id"], item["counted"]["seq"], item["copy"]["seq"]) == ("e2", 3, 4)
+    assert item["copy"]["data"] == {"x": "9.50"}
+    second = await world.get("/v1/events/conflicts", limit=1, cursor=first["next_cursor"])
+    assert [item["copy"]["seq"] for item in second["items"]] == [3]
+    for cursor in ("x", "bnVs", "LTE"):
+        await world.get("/v1/events/conflicts", 422, cursor=cursor)
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!", "MS8yLzM", "OTk5OTk5OTk5OTk5OTk5OTk5OTkvMS9uMQ"])

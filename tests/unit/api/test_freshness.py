@@ -127,11 +127,11 @@ async def test_heartbeats_ask_every_gateway_socket(tmp_path: Path):
         await asyncio.start_unix_server(hang, tmp_path / "n2.sock"),
         await asyncio.start_unix_server(answer, tmp_path / "worker.sock"),
     ]
-    heartbeats = SocketHeartbeats(tmp_path, timeout_s=0.3)
+    heartbeats = SocketHeartbeats(tmp_path, newest=lambda: Micros(7), timeout_s=0.3)
     try:
         await asyncio.wait_for(heartbeats(), timeout=5)
         assert len(asked) == 1
-        assert asked[0].startswith(b"POST /internal/heartbeat ")
+        assert asked[0].startswith(b"POST /internal/heartbeat/7 ")
     finally:
         await heartbeats.close()
         for server in servers:
