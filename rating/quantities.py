@@ -47,7 +47,12 @@ def measure(
         _facts(asked, source, as_of),
         _weighted(asked, plans, source, as_of),
     ]
-    found = assemble(plans, asked, pl.concat(cells))
+    return put_together(plans, asked, pl.concat(cells))
+
+
+def put_together(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame) -> Measured:
+    """What ``plans`` are priced by, from the CELLS of their probes. Raises as :func:`measure`."""
+    found = assemble(plans, asked, cells)
     fixed = pl.concat([_fixed(plans), found.usage])
     return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
