@@ -88,7 +88,7 @@ class _Usage:
                 self.errors.append(FieldError(pointer=place, detail=detail))
             missing = sorted(set(dimensions_read(line.terms)) - set(item.dimensions))
             for name in missing:
-                detail = f"the price of '{line.terms.product}' reads '{name}'; null: it is absent"
+                detail = f"the price of '{line.terms.product}' reads '{name}': give it (or null)"
                 self.errors.append(FieldError(pointer=f"{place}/dimensions", detail=detail))
 
     def raise_if_any(self) -> None:

@@ -84,7 +84,9 @@ def compare(before: Catalog, after: Catalog, asked: Asked, source: FactSource) -
         lines_before=int(old["lines"].sum()),
         lines_after=int(kept["lines"].sum()) + int(new["lines"].sum()),
         events=int(old["event_count"].sum()),
-        touched=len(changed),
+        touched=pl.concat([old, new])
+        .filter(pl.col("contract").is_in(list(changed)))["contract"]
+        .n_unique(),
     )
 
 
