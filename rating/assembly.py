@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import polars as pl
 
-from catalog.charges import Capacity, Charge, Dynamic, Flat, Matrix, Percentage
+from catalog.charges import Capacity, Charge, Dynamic, Matrix, Percentage
 from catalog.events import EMPTY_DIMENSIONS
 from catalog.ids import MeterId
 from catalog.money import round_quantity
@@ -22,6 +22,7 @@ from rating.pieces import PIECES, USAGE, Measured
 from rating.plan import LinePlan
 from rating.probes import Question, Role
 from rating.terms import Terms
+from rating.uncovered import Missed, refuse_if_any
 
 
 @dataclass
@@ -171,15 +172,16 @@ def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
 
 def _covered(cells: pl.DataFrame, plans: Sequence[LinePlan]) -> None:
     """Raise where usage matches no row of a matrix that refuses it."""
-    missed = cells.filter(pl.col("row") == NO_ROW, pl.col("quantity") != 0)
-    for line in missed["line"].unique().sort():
-        plan = plans[line]
-        charge = plan.terms.price.charge
-        if isinstance(charge, Matrix) and refuses(charge):
-            raise NotCovered(
-                f"contract {plan.contract}, product {plan.terms.product}: "
-                "some usage matches no row of the matrix"
-            )
+    unmatched = cells.filter(pl.col("row") == NO_ROW, pl.col("quantity") != 0)
+    pairs = unmatched.select("line", "group").unique().sort("line", "group")
+    reason = "some usage matches no row of the matrix"
+    refuse_if_any(
+        [
+            Missed(plan=plans[line], group=group, reason=reason)
+            for line, group in pairs.iter_rows()
+            if isinstance(charge := plans[line].terms.price.charge, Matrix) and refuses(charge)
+        ]
+    )
 
 
 def _capacity(
@@ -195,24 +197,20 @@ def _capacity(
     for probe, line, quantity, divisor, count in metered.select(columns).iter_rows():
         held[line][asked.probes[probe].meter] = Fraction(quantity) / divisor
         events[line] += count
-    usage, pieces, one = [], [], Decimal(1)
+    usage, pieces, missed, one = [], [], [], Decimal(1)
     for line, used in held.items():
-        index, fee = _plan(plans[line], used)
+        charge = plans[line].terms.price.charge
+        assert isinstance(charge, Capacity)
+        try:
+            index, fee = fitting(charge, used)
+        except NotCovered as error:
+            missed.append(Missed(plan=plans[line], group=EMPTY_DIMENSIONS, reason=error.detail))
+            continue
         usage.append((line, EMPTY_DIMENSIONS, one, 1, events[line]))
         pieces.append((line, EMPTY_DIMENSIONS, index, 0, charges.of(fee), 1, one, 1))
+    refuse_if_any(missed)
     return Measured(
         usage=pl.DataFrame(usage, schema=USAGE, orient="row"),
         pieces=pl.DataFrame(pieces, schema=PIECES, orient="row"),
         charges=(),
     )
-
-
-def _plan(plan: LinePlan, used: dict[MeterId, Fraction]) -> tuple[int, Flat]:
-    charge = plan.terms.price.charge
-    assert isinstance(charge, Capacity)
-    try:
-        return fitting(charge, used)
-    except NotCovered as error:
-        raise NotCovered(
-            f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
-        ) from None

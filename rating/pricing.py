@@ -22,6 +22,7 @@ from rating.rounding import round_amounts
 from rating.shares import Share
 from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
 from rating.terms import Terms
+from rating.uncovered import Missed, refuse_if_any
 
 SUM_LIMIT = 9 * 10**16
 """A sum of Decimal(38, 21) wraps unseen at 1.7 × 10^17; pieces that may come near are priced on
@@ -33,6 +34,10 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
     """USAGE with ``amount`` (Decimal(38,6)), rounded once to the minor units of the currency.
 
     Lines that fit are priced as columns; the rest by the same steps on fractions.
+
+    Raises:
+        NotCovered: naming every line that nothing covers.
+        OutOfRange: naming the first line that is beyond what is exact.
     """
     distinct = {id(plan.terms): plan.terms for plan in plans if not plan.terms.pieced}
     numbers = {key: number for number, key in enumerate(distinct)}
@@ -46,8 +51,10 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
     plain = rows.filter(pl.col("terms").is_not_null())
     columns = _as_columns(plain, make_book(list(distinct.values())))
     rest = plain.join(columns, on="row", how="anti")
-    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured)
-    amounts = pl.concat([columns, _as_fractions(plans, rest), pieced])
+    missed: list[Missed] = []
+    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
+    amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
+    refuse_if_any(missed)
     return rows.join(amounts, on="row").select(*USAGE, "amount")
 
 
@@ -73,17 +80,30 @@ def _as_columns(rows: pl.DataFrame, book: Book) -> pl.DataFrame:
     return priced.select(pl.col("line").alias("row"), "amount")
 
 
-def _as_fractions(plans: Sequence[LinePlan], rows: pl.DataFrame) -> pl.DataFrame:
+def _as_fractions(
+    plans: Sequence[LinePlan], rows: pl.DataFrame, missed: list[Missed]
+) -> pl.DataFrame:
     """(row, amount) of any rows of one quantity, one by one on Python's integers."""
-    columns = ("row", "line", "quantity", "divisor")
-    amounts = [
-        (row, rounded_amount(plans[line], start_of(plans[line].terms, quantity, divisor)))
-        for row, line, quantity, divisor in rows.select(columns).iter_rows()
-    ]
+    amounts = []
+    columns = ("row", *_KEYS, "quantity", "divisor")
+    for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
+        begun = start_of(plans[line].terms, quantity, divisor)
+        amounts.append((row, _amount(plans[line], group, begun, missed)))
     return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
 
-def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured) -> pl.DataFrame:
+def _amount(plan: LinePlan, group: str, begun: Priced, missed: list[Missed]) -> Decimal | None:
+    """What a line comes to; null, and noted in ``missed``, where nothing covers it."""
+    try:
+        return rounded_amount(plan, begun)
+    except NotCovered as error:
+        missed.append(Missed(plan=plan, group=group, reason=error.detail))
+        return None
+
+
+def _in_pieces(
+    plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured, missed: list[Missed]
+) -> pl.DataFrame:
     """(row, amount) of lines in pieces: these as columns where they fit, the rest on fractions."""
     bare = [line for line in rows["line"].unique().to_list() if _bare(plans[line].terms)]
     charged = charged_pieces(measured, plans, lines=bare)
@@ -95,7 +115,8 @@ def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured
         plan, total, part = plans[line], known.get((line, group)), left.get((line, group))
         pieces = () if part is None else measured.pieces_of(plan.terms, part)
         begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
-        amounts.append((row, rounded_amount(plan, replace(begun, amount=total or Fraction(0)))))
+        begun = replace(begun, amount=total or Fraction(0))
+        amounts.append((row, _amount(plan, group, begun, missed)))
     return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
 
@@ -148,14 +169,15 @@ def rounded_amount(plan: LinePlan, line: Priced) -> Decimal:
     """What one line comes to, rounded to the minor units of its currency.
 
     Raises:
-        NotCovered, OutOfRange: naming the line's contract and product.
+        NotCovered: nothing covers the units.
+        OutOfRange: naming the line's contract and product.
     """
     try:
         priced = price_exactly(plan.terms, plan.share, line)
         return round_fraction(priced.amount, minor_units(plan.terms.currency))
-    except (NotCovered, OutOfRange) as error:
+    except OutOfRange as error:
         named = f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
-        raise type(error)(named) from None
+        raise OutOfRange(named) from None
 
 
 def price_exactly(terms: Terms, share: Share, line: Priced) -> Priced:

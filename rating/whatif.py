@@ -77,7 +77,8 @@ def compare(before: Catalog, after: Catalog, asked: Asked, source: FactSource) -
     try:
         new = billed(after, asked, source, contracts=changed)
     except NotCovered as error:
-        raise type(error)(f"under the changed catalog: {error.detail}") from error
+        detail = f"under the changed catalog: {error.detail}"
+        raise NotCovered(detail, lines=error.lines) from error
     kept = old.filter(~pl.col("contract").is_in(list(changed)))
     return Comparison(
         rows=_joined(old, pl.concat([kept, new])),
