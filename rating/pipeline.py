@@ -18,7 +18,7 @@ from rating.engine import ENGINE
 from rating.frames import BILLING, LINES, sorted_lines
 from rating.lines import shown_lines
 from rating.pieces import Measured
-from rating.plan import LinePlan, plan_lines, terms_of
+from rating.plan import LinePlan, plan_terms, terms_of
 from rating.ports import FactSource
 from rating.pricing import price_usage
 from rating.quantities import measure
@@ -108,8 +108,8 @@ def rated_lines(
 def price(catalog: Catalog, asked: Asked, measuring: Measuring) -> Priced:
     """Plan, count and price what is asked for; nothing is put in words yet. Raises as rate."""
     recalling = Recalling(asked.period, asked.as_of, Agreements(catalog))
-    plans = plan_lines(catalog, recalling, customers=asked.customers, contracts=asked.contracts)
+    terms = list(terms_of(catalog, customers=asked.customers, contracts=asked.contracts))
+    plans = plan_terms(catalog, recalling, terms)
     usage = price_usage(plans, measuring(plans))
-    terms = terms_of(catalog, customers=asked.customers, contracts=asked.contracts)
     agreed = [found for term in terms if (found := recalling.reach(term)) is not None]
     return Priced(plans=plans, usage=usage, settled=list(settled_lines(agreed, plans, usage)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -17,7 +17,7 @@ from rating.book import Book, make_book
 from rating.charges.base import EXACT, NotCovered
 from rating.frames import AMOUNT
 from rating.pieces import USAGE, Measured, Piece
-from rating.plan import LinePlan
+from rating.plan import LinePlan, Part
 from rating.rounding import round_amounts
 from rating.shares import Share
 from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
@@ -39,17 +39,18 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
         NotCovered: naming every line that nothing covers.
         OutOfRange: naming the first line that is beyond what is exact.
     """
-    distinct = {id(plan.terms): plan.terms for plan in plans if not plan.terms.pieced}
-    numbers = {key: number for number, key in enumerate(distinct)}
-    lines = pl.DataFrame(
-        [(i, numbers.get(id(p.terms)), p.terms.currency, _whole(p)) for i, p in enumerate(plans)],
-        schema={"line": pl.Int64, "terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean},
-        orient="row",
-    )
+    distinct = {id(p.part): p.part for p in plans}
+    terms = {id(p.terms): p.terms for p in distinct.values() if not p.terms.pieced}
+    numbers = {key: number for number, key in enumerate(terms)}
+    facts = {
+        key: (numbers.get(id(part.terms)), part.terms.currency, _whole(part))
+        for key, part in distinct.items()
+    }
+    lines = _per_line(plans, facts)
     usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
     rows = usage.join(lines, on="line")
     plain = rows.filter(pl.col("terms").is_not_null())
-    columns = _as_columns(plain, make_book(list(distinct.values())))
+    columns = _as_columns(plain, make_book(list(terms.values())))
     rest = plain.join(columns, on="row", how="anti")
     missed: list[Missed] = []
     pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
@@ -58,11 +59,26 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
     return rows.join(amounts, on="row").select(*USAGE, "amount")
 
 
-def _whole(plan: LinePlan) -> bool:
+def _per_line(
+    plans: Sequence[LinePlan], facts: Mapping[int, tuple[int | None, str, bool]]
+) -> pl.DataFrame:
+    """What is known of each line's part (by identity), one row a line."""
+    keys = pl.DataFrame({"part": [id(plan.part) for plan in plans]}, schema={"part": pl.UInt64})
+    schema = {"terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean}
+    known = pl.DataFrame(
+        [(key, *each) for key, each in facts.items()],
+        schema={"part": pl.UInt64, **schema},
+        orient="row",
+    )
+    lines = keys.join(known, on="part", how="left", maintain_order="left")
+    return lines.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("line"), *schema)
+
+
+def _whole(part: Part) -> bool:
     """Whether the share of the period does not matter to the amount."""
-    price = plan.terms.price
+    price = part.terms.price
     scaled = (price.included, price.minimum, price.maximum)
-    return plan.share == Share() or (plan.share.fee == 1 and scaled == (None, None, None))
+    return part.share == Share() or (part.share.fee == 1 and scaled == (None, None, None))
 
 
 def _as_columns(rows: pl.DataFrame, book: Book) -> pl.DataFrame:

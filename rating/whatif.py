@@ -22,6 +22,7 @@ from rating.charges.base import NotCovered
 from rating.frames import AMOUNT
 from rating.pipeline import Asked, price
 from rating.ports import FactSource
+from rating.probes import columns_of
 from rating.quantities import measure
 
 BILLED = pl.Schema(
@@ -132,11 +133,11 @@ def billed(
     facts = [
         (i, p.customer, p.contract, p.terms.product, p.terms.currency)
         for i, p in enumerate(priced.plans)
-        if asked.period.holds(p.accounting)
+        if asked.period.holds(p.part.accounting)
     ]
-    schema = {"line": pl.Int64(), **dict.fromkeys(_KEYS, pl.String())}
+    schema = pl.Schema({"line": pl.Int64(), **dict.fromkeys(_KEYS, pl.String())})
     something = (pl.col("quantity") != 0) | (pl.col("amount") != 0)
-    named = pl.DataFrame(facts, schema=schema, orient="row")
+    named = columns_of(facts, schema)
     lines = priced.usage.join(named, on="line").with_columns(lines=something.cast(pl.Int64))
     whole = pl.DataFrame(rows, schema=BILLED, orient="row")
     both = pl.concat([lines.select(pl.col(n).cast(t) for n, t in BILLED.items()), whole])
