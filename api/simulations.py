@@ -18,7 +18,7 @@ from catalog.snapshot import Catalog
 from rating.pipeline import Asked
 from rating.plan import specs_needed
 from rating.ports import FactSource
-from rating.whatif import Comparison, compare
+from rating.whatif import Comparison, Simulator
 
 PATCH_POINTER = "/patch"
 
@@ -75,7 +75,7 @@ class Simulations:
         unsupported: Unsupported,
     ) -> None:
         self._catalogs = catalogs
-        self._source = source
+        self._simulator = Simulator(source)
         self._freshness = freshness
         self._specs = specs
         self._unsupported = unsupported
@@ -99,7 +99,7 @@ class Simulations:
         _require_known(asked, catalog, planned.catalog)
         wanted = Asked(period=asked.period, as_of=settled.as_of, customers=asked.customers)
         comparison = await asyncio.to_thread(
-            compare, catalog, planned.catalog, wanted, self._source
+            self._simulator.compare, catalog, planned.catalog, wanted
         )
         if comparison.rows.is_empty():
             raise NoData(

@@ -21,8 +21,9 @@ from catalog.periods import Period
 from catalog.snapshot import Catalog
 from rating.cells import CELLS
 from rating.pieces import Measured
+from rating.pipeline import Measuring, Prepared
 from rating.plan import LinePlan, plan_lines
-from rating.probes import Probe, Question, ask
+from rating.probes import Probe, Question
 from rating.quantities import put_together
 from rating.terms import Terms
 from rating.timeline import Term
@@ -122,16 +123,14 @@ def asks_more(terms: Terms) -> str | None:
     return None
 
 
-def measure_given(
-    given: Sequence[Given], catalog: Catalog
-) -> Callable[[Sequence[LinePlan]], Measured]:
+def measure_given(given: Sequence[Given]) -> Measuring:
     """A way to measure plans (:data:`rating.pipeline.Measuring`) from quantities that are given."""
     ordered = sorted(given, key=lambda each: each.at)
-    return partial(_measured, ordered, catalog)
+    return partial(_measured, ordered)
 
 
-def _measured(given: Sequence[Given], catalog: Catalog, plans: Sequence[LinePlan]) -> Measured:
-    asked = ask(plans, catalog)
+def _measured(given: Sequence[Given], prepared: Prepared) -> Measured:
+    asked, plans = prepared.question, prepared.plans
     rows = [
         (index, group, row, 0, quantity, 1, 0)
         for index, probe in enumerate(asked.probes)

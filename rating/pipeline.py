@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import polars as pl
 
 from catalog.clock import Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from rating.contract_terms.agreement import Agreements
+from rating.contract_terms.account import Reach
+from rating.contract_terms.agreement import Agreement, Agreements
 from rating.contract_terms.lines import Settled, settled_lines, shown_terms
 from rating.contract_terms.recall import Recalling
 from rating.engine import ENGINE
@@ -21,10 +22,8 @@ from rating.pieces import Measured
 from rating.plan import LinePlan, plan_terms, terms_of
 from rating.ports import FactSource
 from rating.pricing import price_usage
-from rating.quantities import measure
-
-Measuring = Callable[[Sequence[LinePlan]], Measured]
-"""What plans are priced by: usage from facts, or usage that somebody gives."""
+from rating.probes import Question, ask
+from rating.quantities import answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +47,29 @@ class Rated:
     billing: pl.DataFrame
     as_of: Micros
     engine: str = ENGINE
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """The lines of a question before anything is counted, and contracts with terms as a whole."""
+
+    catalog: Catalog
+    plans: Sequence[LinePlan]
+    agreed: Sequence[tuple[Agreement, Reach]]
+
+    @cached_property
+    def question(self) -> Question:
+        """What has to be counted for them."""
+        return ask(self.plans, self.catalog)
+
+
+Measuring = Callable[[Prepared], Measured]
+"""What plans are priced by: usage from facts, or usage that somebody gives."""
+
+
+def from_facts(source: FactSource, as_of: Micros) -> Measuring:
+    """Usage as received by ``as_of``."""
+    return lambda prepared: answered(prepared.plans, prepared.question, source, as_of=as_of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +105,14 @@ def rate(  # noqa: PLR0913 - one question, all of it optional but three
         UnsupportedTerms: the catalog states what cannot be rated yet.
     """
     asked = Asked(period=period, as_of=as_of, customers=customers, contracts=contracts)
-    measuring = partial(measure, catalog=catalog, source=source, as_of=as_of)
-    return rated_lines(catalog, asked, measuring, zeros=zeros)
+    return rated_lines(catalog, asked, from_facts(source, as_of), zeros=zeros)
 
 
 def rated_lines(
     catalog: Catalog, asked: Asked, measuring: Measuring, *, zeros: bool = False
 ) -> Rated:
     """:func:`rate` with usage from anywhere."""
-    priced = price(catalog, asked, measuring)
+    priced = price(prepare(catalog, asked), measuring)
     wanted = [s for s in priced.settled if asked.period.holds(s.line.document.accounting)]
     first, until = asked.period.first, asked.period.until
     counts = pl.col("accounting_date").is_between(first, until, closed="left")
@@ -105,11 +126,18 @@ def rated_lines(
     )
 
 
-def price(catalog: Catalog, asked: Asked, measuring: Measuring) -> Priced:
-    """Plan, count and price what is asked for; nothing is put in words yet. Raises as rate."""
+def prepare(catalog: Catalog, asked: Asked) -> Prepared:
+    """Plan what is asked for; nothing is counted yet."""
     recalling = Recalling(asked.period, asked.as_of, Agreements(catalog))
     terms = list(terms_of(catalog, customers=asked.customers, contracts=asked.contracts))
     plans = plan_terms(catalog, recalling, terms)
-    usage = price_usage(plans, measuring(plans))
     agreed = [found for term in terms if (found := recalling.reach(term)) is not None]
-    return Priced(plans=plans, usage=usage, settled=list(settled_lines(agreed, plans, usage)))
+    return Prepared(catalog=catalog, plans=plans, agreed=agreed)
+
+
+def price(prepared: Prepared, measuring: Measuring) -> Priced:
+    """Count and price what was planned; nothing is put in words yet. Raises as :func:`rate`."""
+    plans = prepared.plans
+    usage = price_usage(plans, measuring(prepared))
+    settled = list(settled_lines(prepared.agreed, plans, usage))
+    return Priced(plans=plans, usage=usage, settled=settled)

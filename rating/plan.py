@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
@@ -253,6 +253,20 @@ def terms_of(
         term = term_of(catalog, chain)
         if customers is None or term.contract.customer in customers:
             yield term
+
+
+def lines_where(plans: Sequence[LinePlan], test: Callable[[Terms], bool]) -> list[int]:
+    """The lines whose terms pass ``test``, which is asked once for each distinct terms."""
+    known: dict[int, bool] = {}
+    found = []
+    for line, plan in enumerate(plans):
+        terms = plan.part.terms
+        passes = known.get(id(terms))
+        if passes is None:
+            passes = known[id(terms)] = test(terms)
+        if passes:
+            found.append(line)
+    return found
 
 
 class _Periods:

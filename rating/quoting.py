@@ -49,4 +49,4 @@ def quote(catalog: Catalog, given: Sequence[Given], periods: Sequence[PeriodSpec
             else "the usage is billed once, at the end of a contract that has none: give it one"
         )
     spec = PeriodSpec(text=f"{first}/{until}", first=first, until=until)
-    return rated_lines(catalog, Asked(period=spec, as_of=FOREVER), measure_given(given, catalog))
+    return rated_lines(catalog, Asked(period=spec, as_of=FOREVER), measure_given(given))

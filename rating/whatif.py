@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -15,15 +15,16 @@ from catalog.charges import Capacity
 from catalog.contracts import Contract
 from catalog.history import chains_of
 from catalog.ids import ContractId, Kind
+from catalog.periods import FOREVER
 from catalog.pricebooks import Price
 from catalog.references import overrides_of, prices_of, stages
-from catalog.snapshot import Catalog
+from catalog.snapshot import Catalog, midnight
 from rating.charges.base import NotCovered
 from rating.frames import AMOUNT
-from rating.pipeline import Asked, price
+from rating.pipeline import Asked, Prepared, from_facts, prepare, price
 from rating.ports import FactSource
 from rating.probes import columns_of
-from rating.quantities import measure
+from rating.remembered import Remembered
 
 BILLED = pl.Schema(
     {
@@ -52,6 +53,8 @@ COMPARED = pl.Schema(
 """One row per (customer, product, currency) that has lines before or after, in that order.
 ``difference`` = ``after`` - ``before``, to the cent."""
 
+_LAST = ZoneInfo("Etc/GMT+12")
+"""The calendar on which a day ends last."""
 _KEYS = ["customer", "contract", "product", "currency"]
 
 
@@ -66,29 +69,63 @@ class Comparison:
     touched: int
 
 
-def compare(before: Catalog, after: Catalog, asked: Asked, source: FactSource) -> Comparison:
-    """What ``asked`` comes to under both catalogs. Nothing is stored.
+class Simulator:
+    """Compares catalogs over one fact source. Nothing is stored.
 
-    Raises:
-        NotCovered, OutOfRange, UnsupportedTerms: as :func:`rating.pipeline.rate`; an error that
-            only the changed catalog has says so.
+    What the catalog in force comes to is remembered while the question stays the same: its plans
+    (of a period that is over), and its amounts at one ``as_of``, which never change.
     """
-    changed = touched(before, after)
-    old = billed(before, asked, source)
-    try:
-        new = billed(after, asked, source, contracts=changed)
-    except NotCovered as error:
-        detail = f"under the changed catalog: {error.detail}"
-        raise NotCovered(detail, lines=error.lines) from error
-    kept = old.filter(~pl.col("contract").is_in(list(changed)))
+
+    def __init__(self, source: FactSource) -> None:
+        self._source = source
+        self._planned: tuple[Catalog, object, Prepared] | None = None
+        self._billed: tuple[Catalog, Asked, pl.DataFrame] | None = None
+
+    def compare(self, before: Catalog, after: Catalog, asked: Asked) -> Comparison:
+        """What ``asked`` comes to under both catalogs.
+
+        Raises:
+            NotCovered, OutOfRange, UnsupportedTerms: as :func:`rating.pipeline.rate`; an error that
+                only the changed catalog has says so.
+        """
+        changed = touched(before, after)
+        source = Remembered(self._source)
+        old = self._before(before, asked, source)
+        again = prepare(after, replace(asked, contracts=changed))
+        try:
+            new = billed(again, asked, source)
+        except NotCovered as error:
+            detail = f"under the changed catalog: {error.detail}"
+            raise NotCovered(detail, lines=error.lines) from error
+        return _compared(old, new, list(changed))
+
+    def _before(self, catalog: Catalog, asked: Asked, source: FactSource) -> pl.DataFrame:
+        """BILLED of the catalog in force."""
+        held = self._billed
+        if held is None or held[0] is not catalog or held[1] != asked:
+            prepared = self._prepared(catalog, asked)
+            held = self._billed = (catalog, asked, billed(prepared, asked, source))
+        return held[2]
+
+    def _prepared(self, catalog: Catalog, asked: Asked) -> Prepared:
+        """The plans of the catalog in force; those of a period that is over stay as they are."""
+        over = asked.as_of >= midnight(asked.period.until, _LAST)
+        question = replace(asked, as_of=FOREVER if over else asked.as_of)
+        held = self._planned
+        if held is None or held[0] is not catalog or held[1] != question:
+            held = self._planned = (catalog, question, prepare(catalog, question))
+        return held[2]
+
+
+def _compared(old: pl.DataFrame, new: pl.DataFrame, changed: list[ContractId]) -> Comparison:
+    again = pl.col("contract").is_in(changed)
+    kept = old.filter(~again)
     return Comparison(
         rows=_joined(old, pl.concat([kept, new])),
         lines_before=int(old["lines"].sum()),
         lines_after=int(kept["lines"].sum()) + int(new["lines"].sum()),
         events=int(old["event_count"].sum()),
-        touched=pl.concat([old, new])
-        .filter(pl.col("contract").is_in(list(changed)))["contract"]
-        .n_unique(),
+        touched=pl.concat([old, new]).filter(again)["contract"].n_unique(),
     )
 
 
@@ -110,21 +147,13 @@ def _joined(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def billed(
-    catalog: Catalog,
-    asked: Asked,
-    source: FactSource,
-    *,
-    contracts: Collection[str] | None = None,
-) -> pl.DataFrame:
-    """BILLED of the contracts asked for (null: all): what rating comes to, without its lines.
+def billed(prepared: Prepared, asked: Asked, source: FactSource) -> pl.DataFrame:
+    """BILLED of what was planned: what rating comes to, without its lines.
 
     Raises:
         NotCovered, OutOfRange, UnsupportedTerms: as :func:`rating.pipeline.rate`.
     """
-    wanted = replace(asked, contracts=contracts)
-    measuring = partial(measure, catalog=catalog, source=source, as_of=asked.as_of)
-    priced = price(catalog, wanted, measuring)
+    priced = price(prepared, from_facts(source, asked.as_of))
     rows = [
         (s.term.contract.customer, s.term.contract.id, s.product, s.currency, s.amount, 1, 0)
         for s in priced.settled

@@ -16,7 +16,7 @@ from catalog.periods import PeriodSpec
 from rating.charges.base import NotCovered
 from rating.pipeline import Asked, rate
 from rating.support import unsupported
-from rating.whatif import compare, touched
+from rating.whatif import Simulator, touched
 from tests.unit.rating.builders import LATER, Usage, catalog_of
 from tests.unit.rating.businesses import catalog_from, events, source_of, trees
 
@@ -52,7 +52,7 @@ def test_it_is_what_two_ratings_differ_by(tree, other, sections, found, text):
         new = rate(after, period=spec, source=source, as_of=LATER).lines
     except (NotCovered, OutOfRange):
         return
-    compared = compare(before, after, Asked(period=spec, as_of=LATER), source)
+    compared = Simulator(source).compare(before, after, Asked(period=spec, as_of=LATER))
     rows = compared.rows.rows(named=True)
     assert {(r["customer"], r["product"], r["currency"]) for r in rows} == {*sums(old), *sums(new)}
     for row in rows:
@@ -118,7 +118,7 @@ def test_a_change_of_customer_moves_the_amount():
     usage = Usage(before).add("m", "s1", "2026-01-05T00:00:00", "10")
     usage.add("m", "s2", "2026-01-05T00:00:00", "1")
     asked = Asked(period=PeriodSpec.parse("2026-01"), as_of=LATER)
-    rows = compare(before, after, asked, usage.source()).rows.rows(named=True)
+    rows = Simulator(usage.source()).compare(before, after, asked).rows.rows(named=True)
     assert [(r["customer"], str(r["before"]), str(r["after"])) for r in rows] == [
         ("c1", "20.000000", "0.000000"),
         ("c2", "2.000000", "4.000000"),
@@ -135,5 +135,5 @@ def test_what_only_the_patch_cannot_rate_says_so():
     usage = Usage(before).add("m", "s1", "2026-01-05T00:00:00", "10")
     asked = Asked(period=PeriodSpec.parse("2026-01"), as_of=LATER)
     with pytest.raises(NotCovered, match="under the changed catalog: contract k1") as caught:
-        compare(before, after, asked, usage.source())
+        Simulator(usage.source()).compare(before, after, asked)
     assert [line["contract"] for line in caught.value.lines] == ["k1"]
