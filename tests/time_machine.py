@@ -54,6 +54,10 @@ class Answer:
     csv: bytes
 
 
+async def _no_heartbeats() -> None:
+    """For questions from another event loop: what was acknowledged is durable already."""
+
+
 class World:
     """One deployment in one process; use as a context manager."""
 
@@ -92,6 +96,10 @@ class World:
             facts.drop()
         self.reader = FactsReader(tails=tails, specs=SpecsEver(self.statements), facts=facts)
         self._sealer = Sealer(tails=tails)
+        self.facts, self.specs = facts, SpecsEver(self.statements)
+        self.settling = Freshness(
+            watermark_tails=tails, positions=self.reader, heartbeats=_no_heartbeats
+        )
         fresh = Freshness(watermark_tails=tails, positions=self.reader, heartbeats=self._beat)
         self.totals = RatedTotals(catalogs=self.statements, source=facts, freshness=fresh)
 

@@ -14,7 +14,7 @@ COMMANDS = {
         ("import", "api.cli.importing.command", "import_command", "Import a file of usage."),
         ("totals", "api.cli.finance", "totals_command", "Rated totals of a period."),
         ("simulate", "api.cli.simulate", "simulate_command", "Try a change on a past period."),
-        ("explain", "api.cli.finance", "explain_command", "Why a line is what it is."),
+        ("explain", "api.cli.explain", "explain_command", "Why a line is what it is."),
         ("invoices", "api.cli.finance", "invoices_command", "Invoices of a period."),
         ("verify", "api.cli.operations", "verify_command", "Compare every store with the log."),
         ("rebuild", "api.cli.operations", "rebuild_command", "Replay the log into a store."),
