@@ -69,6 +69,10 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "unsupported_meter": (422, "The meter's usage cannot be shown"),
     "unsupported_terms": (422, "The catalog has terms that cannot be rated yet"),
     "usage_in_advance": (422, "Usage cannot be priced in advance"),
+    "mixed_currencies": (422, "The terms bill in more than one currency"),
+    "no_data": (422, "Nothing was used or billed in the period"),
+    "meter_not_read": (422, "The change reads from events what is not read from them yet"),
+    "not_quotable": (422, "A quantity alone does not say what the price asks"),
     "quantity_not_covered": (422, "No tier or row covers the quantity"),
     # 500, 503: our side
     "internal": (500, "An unexpected error"),

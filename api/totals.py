@@ -85,6 +85,14 @@ class Totals:
     watermark: Micros
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineEvents:
+    """FACTS behind one line, by time, node and seq, and the instant they are as of."""
+
+    facts: pl.DataFrame
+    as_of: Micros
+
+
 class RatedTotals:
     """Answers :class:`Question` from the catalog and the facts as of one instant.
 
@@ -132,14 +140,16 @@ class RatedTotals:
         """
         return await asyncio.to_thread(partial(explain, **await self._line(line_id, as_of)))
 
-    async def events(self, line_id: str, *, as_of: Micros | None = None) -> pl.DataFrame:
-        """FACTS behind one line, by time, node and seq.
+    async def events(self, line_id: str, *, as_of: Micros | None = None) -> LineEvents:
+        """FACTS behind one line.
 
         Raises:
             NotFound: no such line in the catalog of that instant.
         """
-        find = partial(line_facts, **await self._line(line_id, as_of))
-        return await asyncio.to_thread(lambda: find().collect())
+        asked = await self._line(line_id, as_of)
+        find = partial(line_facts, **asked)
+        facts = await asyncio.to_thread(lambda: find().collect())
+        return LineEvents(facts=facts, as_of=asked["as_of"])
 
     async def _line(self, line_id: str, as_of: Micros | None) -> dict[str, Any]:
         contract, period = named_in(line_id)

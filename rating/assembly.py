@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import polars as pl
 
-from catalog.charges import Capacity, Charge, Dynamic, Flat, Matrix, Percentage
+from catalog.charges import Capacity, Charge, Dynamic, Matrix, Percentage
 from catalog.events import EMPTY_DIMENSIONS
 from catalog.ids import MeterId
 from catalog.money import round_quantity
@@ -19,9 +19,10 @@ from rating.charges.dynamic import priced_by
 from rating.charges.events import band_prices
 from rating.charges.matrix import NO_ROW, is_fee, refuses
 from rating.pieces import PIECES, USAGE, Measured
-from rating.plan import LinePlan
+from rating.plan import LinePlan, lines_where
 from rating.probes import Question, Role
 from rating.terms import Terms
+from rating.uncovered import Missed, refuse_if_any
 
 
 @dataclass
@@ -64,7 +65,7 @@ def _counted(answers: pl.DataFrame) -> pl.DataFrame:
 
 def _bucketed(answers: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     """USAGE of lines priced by the window: what their windows come to together."""
-    lines = [i for i, plan in enumerate(plans) if plan.terms.price.bucket is not None]
+    lines = lines_where(plans, _is_bucketed)
     rowed = [i for i in lines if isinstance(plans[i].terms.price.charge, Matrix)]
     windows = pl.when(pl.col("line").is_in(rowed)).then(pl.lit(Role.WINDOWS.value))
     wanted = pl.col("role") == windows.otherwise(pl.lit(Role.CELLS.value))
@@ -74,6 +75,10 @@ def _bucketed(answers: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     if plain.height == cells.height:
         return _counted(totals.with_columns(divisor=pl.lit(1, pl.Int64)))
     return _counted(_fractional(cells))
+
+
+def _is_bucketed(terms: Terms) -> bool:
+    return terms.price.bucket is not None
 
 
 def _fractional(cells: pl.DataFrame) -> pl.DataFrame:
@@ -95,7 +100,7 @@ def _zeros(asked: Question, plans: Sequence[LinePlan], used: pl.DataFrame) -> pl
     """USAGE of nothing, for lines that are one group and whose meter is 0 for nothing."""
     additive = [index for index, shape in enumerate(asked.shapes) if shape.additive]
     own = pl.col("role") == Role.USAGE.value
-    bucketed = [i for i, plan in enumerate(plans) if plan.terms.price.bucket is not None]
+    bucketed = lines_where(plans, _is_bucketed)
     own |= (pl.col("role") == Role.CELLS.value) & pl.col("line").is_in(bucketed)
     due = asked.frame.filter(own & pl.col("whole") & pl.col("shape").is_in(additive))
     unused = due.join(used, on="line", how="anti")
@@ -133,7 +138,9 @@ def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
 
 def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -> pl.DataFrame:
     """PIECES of lines whose cells are what is priced."""
-    lines = [i for i, p in enumerate(plans) if p.terms.pieced and not p.terms.capacity]
+    lines = lines_where(plans, lambda terms: terms.pieced and not terms.capacity)
+    if not lines:
+        return PIECES.to_frame()
     shown = [Role.USAGE.value, Role.WINDOWS.value]
     own = cells.filter(pl.col("line").is_in(lines), ~pl.col("role").is_in(shown))
     banded = [i for i in lines if plans[i].terms.per_event]
@@ -171,48 +178,44 @@ def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
 
 def _covered(cells: pl.DataFrame, plans: Sequence[LinePlan]) -> None:
     """Raise where usage matches no row of a matrix that refuses it."""
-    missed = cells.filter(pl.col("row") == NO_ROW, pl.col("quantity") != 0)
-    for line in missed["line"].unique().sort():
-        plan = plans[line]
-        charge = plan.terms.price.charge
-        if isinstance(charge, Matrix) and refuses(charge):
-            raise NotCovered(
-                f"contract {plan.contract}, product {plan.terms.product}: "
-                "some usage matches no row of the matrix"
-            )
+    unmatched = cells.filter(pl.col("row") == NO_ROW, pl.col("quantity") != 0)
+    pairs = unmatched.select("line", "group").unique().sort("line", "group")
+    reason = "some usage matches no row of the matrix"
+    refuse_if_any(
+        [
+            Missed(plan=plans[line], group=group, reason=reason)
+            for line, group in pairs.iter_rows()
+            if isinstance(charge := plans[line].terms.price.charge, Matrix) and refuses(charge)
+        ]
+    )
 
 
 def _capacity(
     answers: pl.DataFrame, asked: Question, plans: Sequence[LinePlan], charges: _Charges
 ) -> Measured:
     """Lines that pay for the plan their meters fit into: one plan each, used or not."""
-    held: dict[int, dict[MeterId, Fraction]] = {
-        line: {} for line, plan in enumerate(plans) if plan.terms.capacity
-    }
+    limited = lines_where(plans, lambda terms: bool(terms.capacity))
+    held: dict[int, dict[MeterId, Fraction]] = {line: {} for line in limited}
     events = dict.fromkeys(held, 0)
     columns = ("probe", "line", "quantity", "divisor", "event_count")
     metered = answers.filter(pl.col("role") == Role.METER.value)
     for probe, line, quantity, divisor, count in metered.select(columns).iter_rows():
         held[line][asked.probes[probe].meter] = Fraction(quantity) / divisor
         events[line] += count
-    usage, pieces, one = [], [], Decimal(1)
+    usage, pieces, missed, one = [], [], [], Decimal(1)
     for line, used in held.items():
-        index, fee = _plan(plans[line], used)
+        charge = plans[line].terms.price.charge
+        assert isinstance(charge, Capacity)
+        try:
+            index, fee = fitting(charge, used)
+        except NotCovered as error:
+            missed.append(Missed(plan=plans[line], group=EMPTY_DIMENSIONS, reason=error.detail))
+            continue
         usage.append((line, EMPTY_DIMENSIONS, one, 1, events[line]))
         pieces.append((line, EMPTY_DIMENSIONS, index, 0, charges.of(fee), 1, one, 1))
+    refuse_if_any(missed)
     return Measured(
         usage=pl.DataFrame(usage, schema=USAGE, orient="row"),
         pieces=pl.DataFrame(pieces, schema=PIECES, orient="row"),
         charges=(),
     )
-
-
-def _plan(plan: LinePlan, used: dict[MeterId, Fraction]) -> tuple[int, Flat]:
-    charge = plan.terms.price.charge
-    assert isinstance(charge, Capacity)
-    try:
-        return fitting(charge, used)
-    except NotCovered as error:
-        raise NotCovered(
-            f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
-        ) from None

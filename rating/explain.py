@@ -218,6 +218,8 @@ def _price(plan: LinePlan) -> dict[str, str | int | None]:
         "revision": plan.origin.revision,
         "model": model_name(price.charge),
         "billing_period": plan.period.index,
+        "from_period": price.from_period,
+        "to_period": price.to_period,
         "tiers_span_months": price.tiers_span_months,
         "prorate": plan.terms.prorate.value,
         "share": number_text(share.terms),

@@ -16,6 +16,8 @@ from catalog.snapshot import resolve
 T = TypeVar("T")
 
 ONE = Decimal(1)
+LISTED, OWN = "list", "contract"
+"""The sources of terms: a pricebook, or the contract itself."""
 
 
 class Dated(Protocol):

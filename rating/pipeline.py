@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 
 from catalog.clock import Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from rating.contract_terms.agreement import Agreements
-from rating.contract_terms.lines import settled_lines, shown_terms
+from rating.contract_terms.account import Reach
+from rating.contract_terms.agreement import Agreement, Agreements
+from rating.contract_terms.lines import Settled, settled_lines, shown_terms
 from rating.contract_terms.recall import Recalling
 from rating.engine import ENGINE
 from rating.frames import BILLING, LINES, sorted_lines
 from rating.lines import shown_lines
-from rating.plan import plan_lines, terms_of
+from rating.pieces import Measured
+from rating.plan import LinePlan, plan_terms, terms_of
 from rating.ports import FactSource
 from rating.pricing import price_usage
-from rating.quantities import measure
+from rating.probes import Question, ask
+from rating.quantities import answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which lines are wanted: those that count in ``period`` and have begun by ``as_of``.
+
+    ``customers`` and ``contracts`` narrow it (null: all).
+    """
+
+    period: PeriodSpec
+    as_of: Micros
+    customers: Collection[str] | None = None
+    contracts: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +47,41 @@ class Rated:
     billing: pl.DataFrame
     as_of: Micros
     engine: str = ENGINE
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """The lines of a question before anything is counted, and contracts with terms as a whole."""
+
+    catalog: Catalog
+    plans: Sequence[LinePlan]
+    agreed: Sequence[tuple[Agreement, Reach]]
+
+    @cached_property
+    def question(self) -> Question:
+        """What has to be counted for them."""
+        return ask(self.plans, self.catalog)
+
+
+Measuring = Callable[[Prepared], Measured]
+"""What plans are priced by: usage from facts, or usage that somebody gives."""
+
+
+def from_facts(source: FactSource, as_of: Micros) -> Measuring:
+    """Usage as received by ``as_of``."""
+    return lambda prepared: answered(prepared.plans, prepared.question, source, as_of=as_of)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """Plans with their priced USAGE, and the lines of contracts as a whole.
+
+    Both reach back before the period where a contract's terms look back.
+    """
+
+    plans: Sequence[LinePlan]
+    usage: pl.DataFrame
+    settled: Sequence[Settled]
 
 
 def rate(  # noqa: PLR0913 - one question, all of it optional but three
@@ -52,16 +104,40 @@ def rate(  # noqa: PLR0913 - one question, all of it optional but three
         NotCovered: a quantity lies beyond the last tier of a price that refuses it.
         UnsupportedTerms: the catalog states what cannot be rated yet.
     """
-    recalling = Recalling(period, as_of, Agreements(catalog))
-    plans = plan_lines(catalog, recalling, customers=customers, contracts=contracts)
-    priced = price_usage(plans, measure(plans, catalog, source, as_of=as_of))
-    terms = terms_of(catalog, customers=customers, contracts=contracts)
-    agreed = [found for term in terms if (found := recalling.reach(term)) is not None]
-    settled = settled_lines(agreed, plans, priced)
-    wanted = [s for s in settled if period.holds(s.line.document.accounting)]
-    counts = pl.col("accounting_date").is_between(period.first, period.until, closed="left")
-    lines = pl.concat([shown_lines(plans, priced).filter(counts), shown_terms(wanted)])
+    asked = Asked(period=period, as_of=as_of, customers=customers, contracts=contracts)
+    return rated_lines(catalog, asked, from_facts(source, as_of), zeros=zeros)
+
+
+def rated_lines(
+    catalog: Catalog, asked: Asked, measuring: Measuring, *, zeros: bool = False
+) -> Rated:
+    """:func:`rate` with usage from anywhere."""
+    priced = price(prepare(catalog, asked), measuring)
+    wanted = [s for s in priced.settled if asked.period.holds(s.line.document.accounting)]
+    first, until = asked.period.first, asked.period.until
+    counts = pl.col("accounting_date").is_between(first, until, closed="left")
+    shown = shown_lines(priced.plans, priced.usage).filter(counts)
+    lines = pl.concat([shown, shown_terms(wanted)])
     if not zeros:
         lines = lines.filter((pl.col("quantity") != 0) | (pl.col("amount") != 0))
     lines = sorted_lines(lines)
-    return Rated(lines=lines.select(list(LINES)), billing=lines.select(list(BILLING)), as_of=as_of)
+    return Rated(
+        lines=lines.select(list(LINES)), billing=lines.select(list(BILLING)), as_of=asked.as_of
+    )
+
+
+def prepare(catalog: Catalog, asked: Asked) -> Prepared:
+    """Plan what is asked for; nothing is counted yet."""
+    recalling = Recalling(asked.period, asked.as_of, Agreements(catalog))
+    terms = list(terms_of(catalog, customers=asked.customers, contracts=asked.contracts))
+    plans = plan_terms(catalog, recalling, terms)
+    agreed = [found for term in terms if (found := recalling.reach(term)) is not None]
+    return Prepared(catalog=catalog, plans=plans, agreed=agreed)
+
+
+def price(prepared: Prepared, measuring: Measuring) -> Priced:
+    """Count and price what was planned; nothing is put in words yet. Raises as :func:`rate`."""
+    plans = prepared.plans
+    usage = price_usage(plans, measuring(prepared))
+    settled = list(settled_lines(prepared.agreed, plans, usage))
+    return Priced(plans=plans, usage=usage, settled=settled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
@@ -17,10 +17,10 @@ from catalog.pricebooks import Invoicing, Prorate, Timing
 from catalog.snapshot import Catalog
 from catalog.specs import capacity_meters, dynamic_specs
 from rating.frames import LineKind
-from rating.overrides import Origin
+from rating.overrides import OWN, Origin
 from rating.shares import Share, fee_share, usage_share
 from rating.terms import Terms
-from rating.timeline import Stretch, Term, Timelines, term_of
+from rating.timeline import Stretch, Term, Timelines, pattern_of, term_of
 
 _UTC = ZoneInfo("UTC")
 
@@ -31,16 +31,15 @@ class UsageInAdvance(DomainError):
     code = "usage_in_advance"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinePlan:
-    """One line but for its groups and quantities.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """A billing period, or a part of one, under one slot's terms: a line but for whose it is.
 
-    ``[start, end)`` is the billing period or the part of it under ``terms``. ``spans`` are those
-    over which tiers accumulate, where they are others than billing periods.
+    Contracts that are alike share parts (compared by identity), so what follows from a part alone
+    is worked out once. ``[start, end)`` is the billing period or the part of it under ``terms``.
+    ``spans`` are those over which tiers accumulate, where they are others than billing periods.
     """
 
-    contract: ContractId
-    customer: CustomerId
     slot: str
     terms: Terms
     origin: Origin
@@ -51,6 +50,69 @@ class LinePlan:
     accounting: date
     timezone: ZoneInfo = _UTC
     spans: tuple[tuple[Micros, Micros], ...] = ()
+
+
+@dataclass(slots=True)
+class LinePlan:
+    """One line but for its groups and quantities: a part of one contract. Not to be changed."""
+
+    contract: ContractId
+    customer: CustomerId
+    part: Part
+    revision: int | None
+
+    @property
+    def slot(self) -> str:
+        """The slot of the contract's prices."""
+        return self.part.slot
+
+    @property
+    def terms(self) -> Terms:
+        """What decides the amount."""
+        return self.part.terms
+
+    @property
+    def origin(self) -> Origin:
+        """Where the terms come from; contracts of one version share the parts, not the origin."""
+        found = self.part.origin
+        if found.source != OWN or self.revision is None:
+            return found
+        return replace(found, id=self.contract, revision=self.revision)
+
+    @property
+    def period(self) -> Period:
+        """The whole billing period."""
+        return self.part.period
+
+    @property
+    def start(self) -> Micros:
+        """The first instant."""
+        return self.part.start
+
+    @property
+    def end(self) -> Micros:
+        """The instant after the last."""
+        return self.part.end
+
+    @property
+    def share(self) -> Share:
+        """Which share of the period's terms it bears."""
+        return self.part.share
+
+    @property
+    def accounting(self) -> date:
+        """The day it counts on."""
+        return self.part.accounting
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """The contract's calendar."""
+        return self.part.timezone
+
+    @property
+    def spans(self) -> tuple[tuple[Micros, Micros], ...]:
+        """The spans of tiers that it meets."""
+        return self.part.spans
 
     def line_id(self, dimensions: str) -> str:
         """Stable: what the line is (contract, slot, timing, part, group), not what it comes to.
@@ -154,10 +216,26 @@ def plan_lines(
 
     In order of contract, slot and time; the same catalog gives the same list.
     """
+    return plan_terms(
+        catalog, selection, terms_of(catalog, customers=customers, contracts=contracts)
+    )
+
+
+def plan_terms(catalog: Catalog, selection: Selection, terms: Iterable[Term]) -> list[LinePlan]:
+    """:func:`plan_lines` of contracts that were looked up before, in their order."""
     timelines, periods = Timelines(catalog), _Periods()
+    known: dict[object, list[Part]] = {}
     plans: list[LinePlan] = []
-    for term in terms_of(catalog, customers=customers, contracts=contracts):
-        plans.extend(_contract_lines(timelines, term, periods, selection.of(term)))
+    for term in terms:
+        chosen = selection.of(term)
+        alike = (pattern_of(term), term.start, term.end, chosen)
+        parts = known.get(alike)
+        if parts is None:
+            parts = known[alike] = list(_parts(timelines, term, periods, chosen))
+        contract, customer = term.contract.id, term.contract.customer
+        versions = term.chain.versions
+        revision = versions[0].revision if len(versions) == 1 else None
+        plans.extend([LinePlan(contract, customer, part, revision) for part in parts])
     return plans
 
 
@@ -175,6 +253,20 @@ def terms_of(
         term = term_of(catalog, chain)
         if customers is None or term.contract.customer in customers:
             yield term
+
+
+def lines_where(plans: Sequence[LinePlan], test: Callable[[Terms], bool]) -> list[int]:
+    """The lines whose terms pass ``test``, which is asked once for each distinct terms."""
+    known: dict[int, bool] = {}
+    found = []
+    for line, plan in enumerate(plans):
+        terms = plan.part.terms
+        passes = known.get(id(terms))
+        if passes is None:
+            passes = known[id(terms)] = test(terms)
+        if passes:
+            found.append(line)
+    return found
 
 
 class _Periods:
@@ -206,9 +298,7 @@ class _Periods:
         return self._found[key]
 
 
-def _contract_lines(
-    timelines: Timelines, term: Term, periods: _Periods, chosen: Chosen
-) -> Iterator[LinePlan]:
+def _parts(timelines: Timelines, term: Term, periods: _Periods, chosen: Chosen) -> Iterator[Part]:
     since, until = chosen.window(term)
     last = FOREVER if term.end is None else term.end
     if until <= term.start or last < since:
@@ -218,7 +308,7 @@ def _contract_lines(
         for run in _runs(stretches):
             for period, day in periods.of(term, run[0].terms, chosen):
                 for stretch in _due(run, period):
-                    yield _line(term, slot, stretch, period=period, accounting=day)
+                    yield _part(term, slot, stretch, period=period, accounting=day)
 
 
 def _runs(stretches: list[Stretch]) -> Iterator[list[Stretch]]:
@@ -271,7 +361,7 @@ def _in_ramp(terms: Terms, index: int) -> bool:
     return (low is None or low <= index) and (high is None or index <= high)
 
 
-def _line(term: Term, slot: str, stretch: Stretch, *, period: Period, accounting: date) -> LinePlan:
+def _part(term: Term, slot: str, stretch: Stretch, *, period: Period, accounting: date) -> Part:
     terms = stretch.terms
     usage = terms.kind is LineKind.USAGE
     if usage and terms.invoicing.timing is Timing.ADVANCE:
@@ -280,9 +370,7 @@ def _line(term: Term, slot: str, stretch: Stretch, *, period: Period, accounting
             "it needs a fixed quantity"
         )
     share_of = usage_share if usage else fee_share
-    return LinePlan(
-        contract=term.contract.id,
-        customer=term.contract.customer,
+    return Part(
         slot=slot,
         terms=terms,
         origin=stretch.origin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -17,11 +17,12 @@ from rating.book import Book, make_book
 from rating.charges.base import EXACT, NotCovered
 from rating.frames import AMOUNT
 from rating.pieces import USAGE, Measured, Piece
-from rating.plan import LinePlan
+from rating.plan import LinePlan, Part
 from rating.rounding import round_amounts
 from rating.shares import Share
 from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
 from rating.terms import Terms
+from rating.uncovered import Missed, refuse_if_any
 
 SUM_LIMIT = 9 * 10**16
 """A sum of Decimal(38, 21) wraps unseen at 1.7 × 10^17; pieces that may come near are priced on
@@ -33,29 +34,51 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
     """USAGE with ``amount`` (Decimal(38,6)), rounded once to the minor units of the currency.
 
     Lines that fit are priced as columns; the rest by the same steps on fractions.
+
+    Raises:
+        NotCovered: naming every line that nothing covers.
+        OutOfRange: naming the first line that is beyond what is exact.
     """
-    distinct = {id(plan.terms): plan.terms for plan in plans if not plan.terms.pieced}
-    numbers = {key: number for number, key in enumerate(distinct)}
-    lines = pl.DataFrame(
-        [(i, numbers.get(id(p.terms)), p.terms.currency, _whole(p)) for i, p in enumerate(plans)],
-        schema={"line": pl.Int64, "terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean},
-        orient="row",
-    )
+    distinct = {id(p.part): p.part for p in plans}
+    terms = {id(p.terms): p.terms for p in distinct.values() if not p.terms.pieced}
+    numbers = {key: number for number, key in enumerate(terms)}
+    facts = {
+        key: (numbers.get(id(part.terms)), part.terms.currency, _whole(part))
+        for key, part in distinct.items()
+    }
+    lines = _per_line(plans, facts)
     usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
     rows = usage.join(lines, on="line")
     plain = rows.filter(pl.col("terms").is_not_null())
-    columns = _as_columns(plain, make_book(list(distinct.values())))
+    columns = _as_columns(plain, make_book(list(terms.values())))
     rest = plain.join(columns, on="row", how="anti")
-    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured)
-    amounts = pl.concat([columns, _as_fractions(plans, rest), pieced])
+    missed: list[Missed] = []
+    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
+    amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
+    refuse_if_any(missed)
     return rows.join(amounts, on="row").select(*USAGE, "amount")
 
 
-def _whole(plan: LinePlan) -> bool:
+def _per_line(
+    plans: Sequence[LinePlan], facts: Mapping[int, tuple[int | None, str, bool]]
+) -> pl.DataFrame:
+    """What is known of each line's part (by identity), one row a line."""
+    keys = pl.DataFrame({"part": [id(plan.part) for plan in plans]}, schema={"part": pl.UInt64})
+    schema = {"terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean}
+    known = pl.DataFrame(
+        [(key, *each) for key, each in facts.items()],
+        schema={"part": pl.UInt64, **schema},
+        orient="row",
+    )
+    lines = keys.join(known, on="part", how="left", maintain_order="left")
+    return lines.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("line"), *schema)
+
+
+def _whole(part: Part) -> bool:
     """Whether the share of the period does not matter to the amount."""
-    price = plan.terms.price
+    price = part.terms.price
     scaled = (price.included, price.minimum, price.maximum)
-    return plan.share == Share() or (plan.share.fee == 1 and scaled == (None, None, None))
+    return part.share == Share() or (part.share.fee == 1 and scaled == (None, None, None))
 
 
 def _as_columns(rows: pl.DataFrame, book: Book) -> pl.DataFrame:
@@ -73,17 +96,30 @@ def _as_columns(rows: pl.DataFrame, book: Book) -> pl.DataFrame:
     return priced.select(pl.col("line").alias("row"), "amount")
 
 
-def _as_fractions(plans: Sequence[LinePlan], rows: pl.DataFrame) -> pl.DataFrame:
+def _as_fractions(
+    plans: Sequence[LinePlan], rows: pl.DataFrame, missed: list[Missed]
+) -> pl.DataFrame:
     """(row, amount) of any rows of one quantity, one by one on Python's integers."""
-    columns = ("row", "line", "quantity", "divisor")
-    amounts = [
-        (row, rounded_amount(plans[line], start_of(plans[line].terms, quantity, divisor)))
-        for row, line, quantity, divisor in rows.select(columns).iter_rows()
-    ]
+    amounts = []
+    columns = ("row", *_KEYS, "quantity", "divisor")
+    for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
+        begun = start_of(plans[line].terms, quantity, divisor)
+        amounts.append((row, _amount(plans[line], group, begun, missed)))
     return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
 
-def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured) -> pl.DataFrame:
+def _amount(plan: LinePlan, group: str, begun: Priced, missed: list[Missed]) -> Decimal | None:
+    """What a line comes to; null, and noted in ``missed``, where nothing covers it."""
+    try:
+        return rounded_amount(plan, begun)
+    except NotCovered as error:
+        missed.append(Missed(plan=plan, group=group, reason=error.detail))
+        return None
+
+
+def _in_pieces(
+    plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured, missed: list[Missed]
+) -> pl.DataFrame:
     """(row, amount) of lines in pieces: these as columns where they fit, the rest on fractions."""
     bare = [line for line in rows["line"].unique().to_list() if _bare(plans[line].terms)]
     charged = charged_pieces(measured, plans, lines=bare)
@@ -95,7 +131,8 @@ def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured
         plan, total, part = plans[line], known.get((line, group)), left.get((line, group))
         pieces = () if part is None else measured.pieces_of(plan.terms, part)
         begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
-        amounts.append((row, rounded_amount(plan, replace(begun, amount=total or Fraction(0)))))
+        begun = replace(begun, amount=total or Fraction(0))
+        amounts.append((row, _amount(plan, group, begun, missed)))
     return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
 
@@ -148,14 +185,15 @@ def rounded_amount(plan: LinePlan, line: Priced) -> Decimal:
     """What one line comes to, rounded to the minor units of its currency.
 
     Raises:
-        NotCovered, OutOfRange: naming the line's contract and product.
+        NotCovered: nothing covers the units.
+        OutOfRange: naming the line's contract and product.
     """
     try:
         priced = price_exactly(plan.terms, plan.share, line)
         return round_fraction(priced.amount, minor_units(plan.terms.currency))
-    except (NotCovered, OutOfRange) as error:
+    except OutOfRange as error:
         named = f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
-        raise type(error)(named) from None
+        raise OutOfRange(named) from None
 
 
 def price_exactly(terms: Terms, share: Share, line: Priced) -> Priced:

@@ -10,9 +10,9 @@ from enum import StrEnum
 import polars as pl
 
 from catalog.charges import Dynamic, Matrix, Percentage
-from catalog.clock import Micros, to_datetime
+from catalog.clock import Micros
 from catalog.durations import hours_minutes, window_minutes
-from catalog.ids import CustomerId, MeterId
+from catalog.ids import CustomerId, MeterId, SpecId
 from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
 from rating.aggregations import ADDITIVE
@@ -65,7 +65,7 @@ class Shape:
         return self.aggregation in ADDITIVE and not self.timezone and self.events is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Probe:
     """One number per group (and row, and bucket) of what ``[start, end)`` holds for a line.
 
@@ -100,26 +100,46 @@ PROBES = pl.Schema(
 class Spans:
     """Spans asked for, each distinct one once, however many probes it feeds."""
 
-    ids: dict[tuple[object, ...], int] = field(default_factory=dict)
+    ids: dict[tuple[str, CustomerId, Micros, Micros], int] = field(default_factory=dict)
     rows: list[tuple[object, ...]] = field(default_factory=list)
+    _specs: dict[int, tuple[FactSpec, SpecId]] = field(default_factory=dict)
 
     def of(self, probe: Probe, customer: CustomerId, claims: Sequence[Claim]) -> int:
         """The span of what ``probe`` counts of the customer."""
-        spec = probe.reads.id
+        spec = self._spec(probe.reads)
         key = (spec, customer, probe.start, probe.end)
-        if key not in self.ids:
+        span = self.ids.get(key)
+        if span is None:
             span = self.ids[key] = len(self.ids)
             for claim in claims:
                 start, end = max(probe.start, claim.start), min(probe.end, claim.end)
                 if start < end:
-                    self.rows.append(
-                        (span, spec, claim.subject, to_datetime(start), to_datetime(end))
-                    )
-        return self.ids[key]
+                    self.rows.append((span, spec, claim.subject, start, end))
+        return span
 
     def frame(self) -> pl.DataFrame:
         """All of them as SPANS."""
-        return pl.DataFrame(self.rows, schema=SPANS, orient="row")
+        return columns_of(self.rows, SPANS)
+
+    def _spec(self, reads: FactSpec) -> SpecId:
+        """The id of a spec: a digest, worked out once for each."""
+        found = self._specs.get(id(reads))
+        if found is None:
+            found = self._specs[id(reads)] = (reads, reads.id)
+        return found[1]
+
+
+def columns_of(rows: Sequence[tuple[object, ...]], schema: pl.Schema) -> pl.DataFrame:
+    """Rows as a frame, column by column: five times as fast as row by row. Instants are µs."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
+    return pl.DataFrame(
+        [
+            pl.Series(name, values, dtype=pl.Int64).cast(dtype)
+            if dtype == pl.Datetime("us", "UTC")
+            else pl.Series(name, values, dtype=dtype)
+            for (name, dtype), values in zip(schema.items(), columns, strict=True)
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,15 +169,21 @@ class _Asking:
         self.selectors: dict[Selector, int] = {}
         self.shapes: dict[Shape, int] = {}
         self._made: dict[tuple[int, str], tuple[Terms, list[_Template]]] = {}
+        self._parts: dict[int, list[tuple[object, ...]]] = {}
 
-    def probes(self, line: int, plan: LinePlan) -> Iterator[Probe]:
+    def probes(self, line: int, plan: LinePlan) -> list[Probe]:
         """What has to be counted for one line."""
+        part = id(plan.part)
+        made = self._parts.get(part)
+        if made is None:
+            made = self._parts[part] = list(self._of_part(plan))
+        return [Probe(line, *rest) for rest in made]  # type: ignore[arg-type]
+
+    def _of_part(self, plan: LinePlan) -> Iterator[tuple[object, ...]]:
+        """The probes of every line of a part, but for the line."""
         for role, meter, reads, selector, shape in self._templates(plan):
             for start, end in _intervals(role, plan):
-                yield Probe(
-                    line=line, role=role, meter=meter.id, reads=reads,
-                    selector=selector, shape=shape, start=start, end=end,
-                )  # fmt: skip
+                yield role, meter.id, reads, selector, shape, start, end
 
     def _templates(self, plan: LinePlan) -> list[_Template]:
         terms, zone = plan.terms, plan.timezone.key
@@ -190,23 +216,29 @@ def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
             claims[plan.customer] = claims_of(catalog, plan.customer)
     shapes, selectors = tuple(asking.shapes), tuple(asking.selectors)
     rows: list[tuple[object, ...]] = []
+    into = [_spans_of(shape, added=added, listed=listed) for shape in shapes]
+    whole = [not selector.group_by for selector in selectors]
     for index, probe in enumerate(probes):
-        shape, customer = shapes[probe.shape], plans[probe.line].customer
-        spans = added if shape.stored else listed
-        span = None
-        if shape.aggregation is not Aggregation.WEIGHTED_SUM:
-            span = spans.of(probe, customer, claims[customer])
-        whole = not selectors[probe.selector].group_by
-        rows.append((index, probe.line, probe.role, span, probe.selector, probe.shape, whole))
+        customer, spans = plans[probe.line].customer, into[probe.shape]
+        span = None if spans is None else spans.of(probe, customer, claims[customer])
+        role, selector = probe.role, probe.selector
+        rows.append((index, probe.line, role, span, selector, probe.shape, whole[selector]))
     return Question(
         probes=tuple(probes),
-        frame=pl.DataFrame(rows, schema=PROBES, orient="row"),
+        frame=columns_of(rows, PROBES),
         added=added.frame(),
         listed=listed.frame(),
         selectors=selectors,
         shapes=shapes,
         claims=claims,
     )
+
+
+def _spans_of(shape: Shape, *, added: Spans, listed: Spans) -> Spans | None:
+    """Where the spans of a shape's probes belong; time-weighted ones have spans of their own."""
+    if shape.aggregation is Aggregation.WEIGHTED_SUM:
+        return None
+    return added if shape.stored else listed
 
 
 def line_spans(plan: LinePlan, catalog: Catalog) -> pl.DataFrame:

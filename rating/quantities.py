@@ -21,9 +21,9 @@ from rating.cells import CELLS
 from rating.charges.events import banded
 from rating.dimensions import Selector
 from rating.pieces import USAGE, Measured
-from rating.plan import LinePlan
+from rating.plan import LinePlan, lines_where
 from rating.ports import FactSource
-from rating.probes import Question, Shape, ask
+from rating.probes import Question, Shape, ask, columns_of
 from rating.weighted import weighted_sums
 from rating.windows import window_starts, within_hours
 
@@ -41,13 +41,24 @@ def measure(
         OutOfRange: a quantity of 10^18 or more.
         NotCovered: usage that no row or plan of a charge covers.
     """
-    asked = ask(plans, catalog)
+    return answered(plans, ask(plans, catalog), source, as_of=as_of)
+
+
+def answered(
+    plans: Sequence[LinePlan], asked: Question, source: FactSource, *, as_of: Micros
+) -> Measured:
+    """:func:`measure` of plans whose probes are known already."""
     cells = [
         _sums(asked, source, as_of),
         _facts(asked, source, as_of),
         _weighted(asked, plans, source, as_of),
     ]
-    found = assemble(plans, asked, pl.concat(cells))
+    return put_together(plans, asked, pl.concat(cells))
+
+
+def put_together(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame) -> Measured:
+    """What ``plans`` are priced by, from the CELLS of their probes. Raises as :func:`measure`."""
+    found = assemble(plans, asked, cells)
     fixed = pl.concat([_fixed(plans), found.usage])
     return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
@@ -55,12 +66,12 @@ def measure(
 def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
     """A fixed quantity, or 1, for every line that is not metered."""
     one = Decimal(1)
-    fixed = [(line, plan.terms) for line, plan in enumerate(plans) if not plan.terms.counted]
+    fixed = [(line, plans[line].terms) for line in lines_where(plans, lambda t: not t.counted)]
     rows = [
         (line, EMPTY_DIMENSIONS, one if (q := terms.price.quantity) is None else q, 1, 0)
         for line, terms in fixed
     ]
-    return pl.DataFrame(rows, schema=USAGE, orient="row")
+    return columns_of(rows, USAGE)
 
 
 def _sums(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:

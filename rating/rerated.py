@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from itertools import islice
 from typing import TypeVar
@@ -84,9 +84,12 @@ def _differing(
             yield line
 
 
-def _said(plan: LinePlan) -> LinePlan:
+def _said(plan: LinePlan) -> tuple[object, ...]:
     """What a plan says but for which revision said it."""
-    return replace(plan, origin=replace(plan.origin, revision=0))
+    part = plan.part
+    stated = {each.name: getattr(part, each.name) for each in fields(part)}
+    stated["origin"] = replace(plan.origin, revision=0)
+    return plan.contract, plan.customer, stated
 
 
 def _as_a_whole(before: Catalog, after: Catalog, contract: ContractId) -> bool:

@@ -6,6 +6,7 @@ terms over time, cut only where they change.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,6 +24,8 @@ from catalog.snapshot import Catalog, Chain, Version, resolve
 from rating.charges.capacity import meters_of
 from rating.frames import LineKind
 from rating.overrides import (
+    LISTED,
+    OWN,
     Offer,
     Origin,
     amended,
@@ -82,6 +85,37 @@ class Agreed:
     revision: int
 
 
+Pattern = tuple[object, ...]
+"""What of a contract decides its prices over time. Contracts of one pattern have the same terms."""
+
+
+def pattern_of(term: Term) -> Pattern:
+    """The pattern of a contract: all that its terms follow from, but for when it is in force.
+
+    Contracts that look at their own start (a trial, a pinned list) share one with those that
+    start with them; a contract of several versions has one of its own.
+    """
+    versions = term.chain.versions
+    if len(versions) > 1:
+        return (term.contract.id, term.start)
+    version, contract = versions[0], term.contract
+    dated = term.start if contract.pin or contract.trial is not None else None
+    return (
+        version.effective_from,
+        version.effective_until,
+        contract.pricebook,
+        contract.currency,
+        contract.invoicing,
+        contract.prorate,
+        contract.prices,
+        contract.amendments,
+        contract.pin,
+        term.timezone.key,
+        term.trial_end,
+        dated,
+    )
+
+
 def term_of(catalog: Catalog, chain: Chain[Contract]) -> Term:
     """Customer, start, end, trial and time zone are those of the contract's last version.
 
@@ -119,19 +153,43 @@ class Timelines:
         self._terms: dict[tuple[object, ...], Terms] = {}
         self._lists: dict[tuple[object, ...], dict[str, Offer]] = {}
         self._cuts: dict[tuple[str, str], list[Micros]] = {}
+        self._changes: dict[Pattern, list[Micros]] = {}
+        self._held: dict[tuple[Pattern, int], dict[str, tuple[Terms, Origin]]] = {}
 
     def slots(self, term: Term, *, since: int, until: int) -> dict[str, list[Stretch]]:
-        """Every slot's stretches within ``[since, until)``, in order; equal neighbours are one."""
-        cuts = {since, until, *(c for c in self._all_cuts(term) if since < c < until)}
+        """Every slot's stretches within ``[since, until)``, in order; equal neighbours are one.
+
+        The origin of terms that a contract states names any contract of the same pattern.
+        """
+        pattern = pattern_of(term)
+        changes = self._changes_of(pattern, term)
+        inside = changes[bisect_right(changes, since) : bisect_left(changes, until)]
         slots: dict[str, list[Stretch]] = {}
-        for start, end in pairwise(Micros(cut) for cut in sorted(cuts)):
-            for slot, (terms, origin) in self._terms_at(term, start).items():
+        for start, end in pairwise([Micros(since), *inside, Micros(until)]):
+            for slot, (terms, origin) in self._held_at(pattern, term, start).items():
                 past = slots.setdefault(slot, [])
                 if past and past[-1].end == start and past[-1].terms == terms:
                     past[-1] = replace(past[-1], end=end)
                 else:
                     past.append(Stretch(start=start, end=end, terms=terms, origin=origin))
         return slots
+
+    def _changes_of(self, pattern: Pattern, term: Term) -> list[Micros]:
+        """Every instant at which the terms may change, in order, each once."""
+        found = self._changes.get(pattern)
+        if found is None:
+            found = self._changes[pattern] = sorted(set(self._all_cuts(term)))
+        return found
+
+    def _held_at(
+        self, pattern: Pattern, term: Term, instant: int
+    ) -> dict[str, tuple[Terms, Origin]]:
+        """The terms at ``instant``: those since the last change, alike for all of a pattern."""
+        key = (pattern, bisect_right(self._changes_of(pattern, term), instant))
+        found = self._held.get(key)
+        if found is None:
+            found = self._held[key] = self._terms_at(term, instant)
+        return found
 
     def agreed(self, term: Term, instant: int) -> Agreed | None:
         """What holds for the contract as a whole at ``instant``; null in a gap of its chain."""
@@ -166,7 +224,7 @@ class Timelines:
             return {}
         contract, listed, revision = found
         book, offers = self._list(contract, listed, zone)
-        origin = Origin(source="contract", id=contract.id, key="", revision=revision)
+        origin = Origin(source=OWN, id=contract.id, key="", revision=revision)
         if contract.prices:
             offers = overridden(
                 offers, contract.prices, instant=instant, timezone=zone, origin=origin
@@ -201,7 +259,7 @@ class Timelines:
         live = [price for price in book.prices if in_force(price, instant, zone)]
         key = (id(book), zone.key, *map(id, live))
         if key not in self._lists:
-            origin = Origin(source="list", id=book.id, key="", revision=version.revision)
+            origin = Origin(source=LISTED, id=book.id, key="", revision=version.revision)
             self._lists[key] = {
                 slot: Offer(price=price, origin=replace(origin, key=price.key))
                 for slot, price in latest(live, zone).items()

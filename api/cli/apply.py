@@ -62,7 +62,7 @@ def apply_command(
             except ApiProblem as problem:
                 if not problem.errors:
                     raise
-                _show_mistakes(problem, documents, complaints)
+                show_mistakes(problem, documents, complaints, under=DOCUMENT_POINTER)
                 raise typer.Exit(EXIT_REFUSED) from problem
     if output is Output.JSON:
         typer.echo(json.dumps(reply, ensure_ascii=False, indent=2))
@@ -95,10 +95,15 @@ def _confirm(going: list[Mapping[str, Any]], *, yes: bool) -> None:
         typer.confirm("Retire them?", abort=True, err=True)
 
 
-def _show_mistakes(problem: ApiProblem, documents: Documents, console: Console) -> None:
-    """One line a mistake, ``file:line: field: detail``, as editors and CI systems link them."""
+def show_mistakes(
+    problem: ApiProblem, documents: Documents, console: Console, *, under: str
+) -> None:
+    """One line a mistake, ``file:line: field: detail``, as editors and CI systems link them.
+
+    ``under`` is where the files' document stands in the body that was sent.
+    """
     for error in problem.errors:
-        pointer = error.pointer.removeprefix(DOCUMENT_POINTER)
+        pointer = error.pointer.removeprefix(under)
         place = documents.place(pointer) if _is_stated(pointer, documents) else None
         field = ".".join(_unescaped(part) for part in pointer.split("/")[1:])
         parts = (str(place) if place else "", field, error.detail)

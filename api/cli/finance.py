@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -156,62 +155,3 @@ def show_invoice(to: Console, invoice: dict[str, Any]) -> None:
         shown.add_row("tax", "", "", money(invoice["tax"]))
     shown.add_row("[bold]total[/bold]", "", "", f"[bold]{money(invoice['total'])}[/bold]")
     to.print(shown)
-
-
-def explain_command(
-    line: Annotated[str, typer.Argument(help="A line_id of `tallyman totals --format json`.")],
-    as_of: AsOf = None,
-    format_: Format = Output.TABLE,
-    output: OutputFile = None,
-) -> None:
-    """Why a line is what it is, step by step."""
-    if format_ in MEDIA_TYPES:
-        raise typer.BadParameter("explanations come as table or json", param_hint="--format")
-    with errors_shown(), ApiClient.from_environment() as client:
-        explained = client.get(f"/v1/totals/{quote(line, safe='')}/explain", {"as_of": as_of})
-    if format_ is Output.JSON:
-        write_json(explained, output)
-    else:
-        show_explanation(console(), explained)
-
-
-def show_explanation(to: Console, explained: dict[str, Any]) -> None:
-    """Print an explanation in the order one would say it on the phone."""
-    line, price = explained["line"], explained["price"]
-    currency = line["currency"]
-    what = line["product"] or "the contract"
-    what = what if line["kind"] in {"usage", "fixed"} else f"{line['kind']} on {what}"
-    to.print(f"[bold]{what}[/bold] for {line['customer']}, contract {line['contract']}")
-    to.print(f"  {line['period_start']} to {line['period_end'] or 'no end'}, {line['timing']}")
-    to.print(
-        f"  price: {price['model']}, from the {price['origin']} {price['origin_id']} "
-        f"({price['key']}), version {price['version']}, stated in revision {price['revision']}"
-    )
-    counted = f" from {explained['event_count']:,} events" if explained["event_count"] else ""
-    to.print(f"  quantity: {explained['quantity']}{counted}")
-    rows = [
-        (step["step"], step["before"], step["stated"] or "", step["after"])
-        for step in explained["steps"]
-    ]
-    to.print(table("", ("step", "before>", "term>", "after>"), rows))
-    parts = [_part_row(part) for part in explained["parts"]]
-    columns = ("tier", "units>", "price>", "fee>", f"{currency}>")
-    if parts:
-        to.print(table("the charge, part by part", columns, parts))
-    to.print(
-        f"  exactly {explained['exact_amount']}, rounded once, half away from zero, to "
-        f"{explained['rounding']['decimals']} decimals: "
-        f"[bold]{money(explained['amount'])} {currency}[/bold]"
-    )
-    to.print(f"  as of {explained['as_of']}, engine {explained['engine']}")
-
-
-def _part_row(part: dict[str, Any]) -> Sequence[str]:
-    bounds = f"{part['piece']} " if part.get("piece") else ""
-    if part["tier"] is not None:
-        bounds += f"{part['tier']}: over {part['units_from']} up to {part['units_to'] or 'any'}"
-    units = part["units"]
-    if part["package_size"]:
-        units = f"{units} in {part['priced']} × {part['package_size']}"
-    capped = f" (at most {part['maximum']})" if part["maximum"] else ""
-    return bounds, units, part["unit_price"] or "", part["flat_fee"] or "", part["amount"] + capped

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from catalog.errors import FieldError, InvalidRequest
-from catalog.grammar import step
+from api.models.strictly import read_model
 
 
 class ApplyRequest(BaseModel):
@@ -31,13 +30,4 @@ def read_apply_request(tree: object) -> ApplyRequest:
     Raises:
         InvalidRequest: with a pointer for each mistake.
     """
-    try:
-        return ApplyRequest.model_validate(tree)
-    except ValidationError as error:
-        errors = []
-        for each in error.errors(include_url=False, include_input=False):
-            pointer = ""
-            for part in each["loc"]:
-                pointer = step(pointer, part)
-            errors.append(FieldError(pointer=pointer, detail=each["msg"]))
-        raise InvalidRequest(f"{len(errors)} invalid", errors=errors) from error
+    return read_model(ApplyRequest, tree)

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from api.models.instants import Instant
-from api.models.page import Cursor, Limit, paginate
+from api.models.page import Cursor, Limit
 from api.paging import LIMIT_DEFAULT, decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
@@ -168,11 +168,13 @@ class TotalsRoutes:
     async def line_events(
         self, line_id: str, as_of: AsOf = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
     ) -> Response:
-        """The events a line counts, by time."""
-        facts = await self._totals.events(line_id, as_of=instant(as_of))
-        page = paginate(range(facts.height), limit, cursor)
-        items = event_items(facts[list(page.items)])
-        return _json({"items": items, "next_cursor": page.next_cursor})
+        """The events a line counts, by time: pages of one list, as of the first page's instant."""
+        start, settled = decode_place(cursor)
+        told = await self._totals.events(line_id, as_of=instant(as_of, settled))
+        end = start + limit
+        more = encode_place(told.as_of, end) if end < told.facts.height else None
+        items = event_items(told.facts[start:end])
+        return _json({"items": items, "as_of": to_rfc3339(told.as_of), "next_cursor": more})
 
 
 def _json(document: dict[str, Any]) -> Response:

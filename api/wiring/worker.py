@@ -14,6 +14,7 @@ from api.conflicts import Conflicts
 from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
+from api.quotes import Quotes
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.earlier import Earlier
@@ -23,10 +24,22 @@ from api.readers.sealing import Sealer
 from api.readers.tails import LogTails, follow, gateways_on_disk, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
-from api.routes import admin, catalog, events, invoices, keys, operations, totals, usage
+from api.routes import (
+    admin,
+    catalog,
+    events,
+    invoices,
+    keys,
+    operations,
+    quotes,
+    simulations,
+    totals,
+    usage,
+)
 from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
+from api.simulations import Simulations
 from api.specs import Specs, SpecsEver
 from api.totals import RatedTotals
 from api.usage import MeterUsage
@@ -154,6 +167,7 @@ def build_worker(settings: Settings) -> Worker:
             _catalog_router(statements, clock, logs),
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
             *_reading_routers(settings, statements, logs, stores, heartbeats),
+            *_what_if_routers(settings, statements, logs, stores, heartbeats, specs),
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
         services=(
@@ -303,6 +317,26 @@ def _reading_routers(
         usage.build_router(usage=metering),
         totals.build_router(totals=rating),
         invoices.build_router(totals=rating),
+    ]
+
+
+def _what_if_routers(
+    settings: Settings,
+    statements: StatementStore,
+    logs: Logs,
+    stores: Stores,
+    heartbeats: SocketHeartbeats,
+    specs: Specs,
+) -> list[APIRouter]:
+    source, reader = _rated_from(settings, stores)
+    fresh = Freshness(watermark_tails=logs.live, positions=reader, heartbeats=heartbeats)
+    quoting = Quotes(catalogs=statements, source=source, freshness=fresh, unsupported=unsupported)
+    simulating = Simulations(
+        catalogs=statements, source=source, freshness=fresh, specs=specs, unsupported=unsupported
+    )
+    return [
+        quotes.build_router(quotes=quoting),
+        simulations.build_router(simulations=simulating),
     ]
 
 

@@ -6,7 +6,7 @@ quantity (:class:`ChargeModel`); a few take more and price pieces of it (:class:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -30,9 +30,17 @@ ZERO = Fraction(0)
 
 
 class NotCovered(DomainError):
-    """A quantity lies beyond the last tier, and the price says to refuse it."""
+    """A quantity lies beyond the last tier, and the price says to refuse it.
+
+    ``members`` has the ``lines`` it is so for, where they are known.
+    """
 
     code = "quantity_not_covered"
+
+    def __init__(self, detail: str, *, lines: Sequence[Mapping[str, object]] = ()) -> None:
+        super().__init__(detail)
+        self.lines = tuple(lines)
+        self.members: dict[str, object] = {"lines": list(lines)} if lines else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

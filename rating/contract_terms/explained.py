@@ -10,6 +10,8 @@ from rating.explanation import Explanation, StepTaken, moment_text, number_text
 
 _OF_PRICES = (
     "billing_period",
+    "from_period",
+    "to_period",
     "prorate",
     "share",
     "convert_round",

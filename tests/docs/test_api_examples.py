@@ -1,4 +1,4 @@
-"""docs/api.md runs: every request and program on it, in order, against one real service."""
+"""docs/api.md and docs/whatif.md run: every request and program, against a real service each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.docs.examples import Block, blocks, differences, read_request
 from tests.e2e.harness import REPOSITORY, Service, environment, running_service
 
 PAGE = REPOSITORY / "docs" / "api.md"
+PAGES = (PAGE, REPOSITORY / "docs" / "whatif.md")
 NOW = "2026-01-31T12:00:00Z"  # as the page says
 SHOWN_ONLY = {"console", "json", "csv"}
 
@@ -48,7 +49,8 @@ def run(service: Service, command: list[str]) -> str:
     done = subprocess.run(
         command,
         cwd=REPOSITORY,
-        env=environment(url=service.url, key=service.key) | {"PATH": path},
+        env=environment(url=service.url, key=service.key)
+        | {"PATH": path, "PYTHONPATH": str(REPOSITORY)},  # this tree's tallyman, wherever it is
         capture_output=True,
         text=True,
         timeout=60,
@@ -65,9 +67,10 @@ def is_shown(answer: Block, told: str) -> list[str]:
     return differences(json.loads(answer.text), json.loads(told))
 
 
-def test_every_example_is_true() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_example_is_true(page: Path) -> None:
     """Each request is answered with the status and the body that the page shows."""
-    found = list(blocks(PAGE))
+    found = list(blocks(page))
     wrong = []
     with running_service("--sandbox", "--now", NOW) as service:
         for block, following in pairwise([*found, Block("", 200, "", 0)]):
@@ -76,7 +79,7 @@ def test_every_example_is_true() -> None:
             status, told = perform(service, block)
             answered = following.language in {"json", "csv"}
             expected = following.status if answered else 200
-            where = f"{PAGE.name}:{block.line}"
+            where = f"{page.name}:{block.line}"
             if status != expected:
                 wrong.append(f"{where}: {status}, not {expected}: {told[:500]}")
             elif answered:
