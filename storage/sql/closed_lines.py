@@ -14,20 +14,24 @@ from storage.sql.closed_rows import BESIDE, closed_frame, documents_frame
 from storage.sql.database import Database
 from storage.sql.schema import CLOSED_LINES, INVOICES
 
+NOW = 2**62
 _ISSUED = INVOICES.alias("issued")
 _CREDIT = INVOICES.alias("credit")
 
 
-def standing() -> sa.Select[Any]:
-    """The invoices that stand: issued and not taken back. At most one a document."""
-    taken_back = sa.exists().where(_CREDIT.c.credits == _ISSUED.c.id)
+def standing(as_of: int = NOW) -> sa.Select[Any]:
+    """The invoices that stood at ``as_of``: issued and not taken back. At most one a document."""
+    taken_back = sa.exists().where(
+        _CREDIT.c.credits == _ISSUED.c.id, _CREDIT.c.recorded_at <= as_of
+    )
     columns = (_ISSUED.c.document, _ISSUED.c.id, _ISSUED.c.number)
-    return sa.select(*columns).where(_ISSUED.c.kind == "invoice", ~taken_back)
+    known = (_ISSUED.c.kind == "invoice") & (_ISSUED.c.recorded_at <= as_of)
+    return sa.select(*columns).where(known, ~taken_back)
 
 
-def selected_lines() -> sa.Select[Any]:
-    """Closed lines as :func:`closed_frame` takes them."""
-    live = standing().subquery("live")
+def selected_lines(as_of: int = NOW) -> sa.Select[Any]:
+    """Closed lines as :func:`closed_frame` takes them, with the invoices of ``as_of``."""
+    live = standing(as_of).subquery("live")
     named = {"invoice": live.c.id, "invoice_number": live.c.number}
     columns = [named.get(name, CLOSED_LINES.c.get(name)) for name in BESIDE]
     joined = CLOSED_LINES.outerjoin(live, live.c.document == CLOSED_LINES.c.document)
