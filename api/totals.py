@@ -16,8 +16,11 @@ from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
+from invoicing.ports import Books
+from invoicing.view import BooksView, Scope
 from rating.explain import explain, line_facts
 from rating.explanation import Explanation
+from rating.frames import BILLING, LINES
 from rating.lines import named_in
 from rating.pipeline import rate
 from rating.plan import specs_needed
@@ -85,16 +88,33 @@ class Totals:
     watermark: Micros
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedBooks:
+    """What is closed, and how it is looked at together with what is open."""
+
+    books: Books
+    view: BooksView
+
+
 class RatedTotals:
     """Answers :class:`Question` from the catalog and the facts as of one instant.
 
     Rating runs in a thread: it is Polars work and must not hold up the worker's event loop.
+    ``closed`` are the books: what is closed in them is shown as it was closed (null: nothing is).
     """
 
-    def __init__(self, *, catalogs: Catalogs, source: FactSource, freshness: Freshness) -> None:
+    def __init__(
+        self,
+        *,
+        catalogs: Catalogs,
+        source: FactSource,
+        freshness: Freshness,
+        closed: ClosedBooks | None = None,
+    ) -> None:
         self._catalogs = catalogs
         self._source = source
         self._freshness = freshness
+        self._closed = closed
 
     async def ask(self, question: Question) -> Totals:
         """Rate what is asked for.
@@ -107,22 +127,33 @@ class RatedTotals:
         if question.family and question.customer is not None:
             customers = family_of(catalog, question.customer)
         contracts = _known(catalog.contracts, question.contract, "contract")
-        rated = await asyncio.to_thread(
-            rate,
-            catalog,
+        scope = Scope(
             period=question.period,
-            source=self._source,
             as_of=settled.as_of,
             customers=customers,
             contracts=contracts,
             zeros=question.zeros,
         )
+        lines, billing = await asyncio.to_thread(self._lines, catalog, scope)
         return Totals(
-            lines=rated.lines,
-            billing=rated.billing,
-            as_of=settled.as_of,
-            watermark=settled.watermark,
+            lines=lines, billing=billing, as_of=settled.as_of, watermark=settled.watermark
         )
+
+    def _lines(self, catalog: Catalog, scope: Scope) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """LINES and BILLING, row by row."""
+        if self._closed is not None:
+            found = self._closed.view.view(scope).lines
+            return found.select(list(LINES)), found.select(list(BILLING))
+        rated = rate(
+            catalog,
+            period=scope.period,
+            source=self._source,
+            as_of=scope.as_of,
+            customers=scope.customers,
+            contracts=scope.contracts,
+            zeros=scope.zeros,
+        )
+        return rated.lines, rated.billing
 
     async def explain(self, line_id: str, *, as_of: Micros | None = None) -> Explanation:
         """Say how one line came about.

@@ -85,8 +85,13 @@ def chosen_format(format_: Format | None, accept: str) -> Format:
 
 
 def items_of(totals: Totals) -> list[dict[str, Any]]:
-    """Lines as JSON objects: decimals are strings, dimensions an object, counts numbers."""
-    rows = as_text(totals.lines).to_dicts()
+    """The lines of ``totals`` as JSON objects."""
+    return line_items(totals.lines)
+
+
+def line_items(lines: pl.DataFrame) -> list[dict[str, Any]]:
+    """LINES as JSON objects: decimals are strings, dimensions an object, counts numbers."""
+    rows = as_text(lines).to_dicts()
     for row in rows:
         row["dimensions"] = orjson.loads(row["dimensions"])
         row["event_count"] = int(row["event_count"] or 0)

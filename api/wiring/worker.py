@@ -20,14 +20,14 @@ from api.readers.sealing import Sealer
 from api.readers.tails import LogTails, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
-from api.routes import admin, catalog, events, invoices, keys, operations, totals, usage
+from api.routes import admin, catalog, events, keys, operations, usage
 from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
 from api.specs import Specs, SpecsEver
-from api.totals import RatedTotals
 from api.usage import MeterUsage
 from api.verify import Verification, verify
+from api.wiring.finance import Finance, build_finance
 from api.worker import Worker
 from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
@@ -45,6 +45,7 @@ from storage.clock import FileClock, open_clock
 from storage.log.follower import LogFollower
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
+from storage.sql.books import SqlBooks
 from storage.sql.database import open_database
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
@@ -135,7 +136,21 @@ def build_worker(settings: Settings) -> Worker:
             ),
             _catalog_router(statements, clock, logs),
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
-            *_reading_routers(settings, statements, logs, stores, heartbeats),
+            *_reading_routers(
+                settings,
+                statements,
+                logs,
+                stores,
+                heartbeats,
+                Finance(
+                    books=SqlBooks(database, clock),
+                    statements=statements,
+                    registry=registry,
+                    clock=clock,
+                    live=logs.live,
+                    answered=logs.newest,
+                ),
+            ),
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
         services=(
@@ -232,13 +247,14 @@ def _reading_routers(
     logs: Logs,
     stores: Stores,
     heartbeats: SocketHeartbeats,
+    finance: Finance,
 ) -> list[APIRouter]:
     source, reader = _rated_from(settings, stores)
     rated = Freshness(watermark_tails=logs.live, positions=reader, heartbeats=heartbeats)
     looked_up = Freshness(
         watermark_tails=logs.live, positions=stores.clickhouse_reader, heartbeats=heartbeats
     )
-    rating = RatedTotals(catalogs=statements, source=source, freshness=rated)
+    _, of_finance = build_finance(settings, finance, source=source, freshness=rated)
     metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
     found = ClickHouseEvents(stores.clickhouse.clickhouse)
     return [
@@ -246,8 +262,7 @@ def _reading_routers(
             events=EventLog(events=found, catalogs=statements, freshness=looked_up)
         ),
         usage.build_router(usage=metering),
-        totals.build_router(totals=rating),
-        invoices.build_router(totals=rating),
+        *of_finance,
     ]
 
 
