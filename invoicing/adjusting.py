@@ -31,7 +31,6 @@ def closing_instants(found: pl.DataFrame, closed: pl.DataFrame, state: BooksStat
 
 def placed_adjustments(
     found: pl.DataFrame,
-    closed: pl.DataFrame,
     issued: frozenset[str],
     *,
     catalog: Catalog,
@@ -42,14 +41,11 @@ def placed_adjustments(
 
     Args:
         found: what is to be adjusted, with causes.
-        closed: CLOSED of its contracts: a billing period that any of it is of is closed.
         issued: documents ever issued.
         catalog: whose billing periods.
         payers: whose documents.
         state: which months are closed.
     """
-    own = closed.filter(pl.col("adjusts").is_null(), pl.col("timing") != "once")
-    taken = frozenset(own.select("contract", "timing", "billing_start").unique().rows())
     billed = {row["contract"]: row for row in found.unique("contract").iter_rows(named=True)}
 
     def is_open(contract: str, timing: str, place: Place) -> bool:
@@ -61,7 +57,7 @@ def placed_adjustments(
         }
         return payers.document(line) not in issued
 
-    placement = Placement(catalog, first_open=state.closed_until, is_open=is_open, taken=taken)
+    placement = Placement(catalog, first_open=state.closed_until, is_open=is_open)
     earliest = found.group_by("contract", "timing").agg(pl.col("accounting_date").min())
     places = placement.find(earliest.rows())
     rows = [_adjustment(row, places) for row in found.iter_rows(named=True)]

@@ -22,7 +22,6 @@ the line adjusted; quantity, amount and event_count are what is to be added to w
 it, signed. ``closed_as_of`` is what the closed part was last rated with (null: nothing of it is
 closed, only its document or month)."""
 
-_SCOPE = ("contract", "timing", "billing_start")
 _NAMES = (*LINES, *BILLING)
 _DESCRIBED = tuple(
     name
@@ -31,40 +30,18 @@ _DESCRIBED = tuple(
 )
 
 
-def in_closed_scope(
-    rated: pl.DataFrame, closed: pl.DataFrame, *, issued: frozenset[str]
-) -> pl.Series:
-    """For each rated line, whether its billing period is closed though its month is not.
-
-    Args:
-        rated: LINES, BILLING and ``document``.
-        closed: CLOSED of the same contracts, as far as they are.
-        issued: documents that were ever issued.
-    """
-    scopes = (
-        closed.filter(pl.col("adjusts").is_null())
-        .select(*_SCOPE, once=_once())
-        .unique()
-        .with_columns(scoped=pl.lit(value=True))
-    )
-    found = rated.select(*_SCOPE, "document", once=_once()).join(
-        scopes, on=[*_SCOPE, "once"], how="left", maintain_order="left", nulls_equal=True
-    )
-    met = pl.col("scoped").fill_null(value=False) | pl.col("document").is_in(list(issued))
-    return found.select(met.alias("scoped")).to_series()
-
-
-def _once() -> pl.Expr:
-    """What is billed once counts on two days: its fees on the first, its usage on the last."""
-    return pl.when(pl.col("timing") == "once").then(pl.col("accounting_date"))
+def identities(closed: pl.DataFrame) -> pl.Series:
+    """The ids of every line of which something is closed, the line itself or an adjustment."""
+    both = [closed["line_id"], closed["adjusts"].drop_nulls()]
+    return pl.concat(both).unique().alias("line_id")
 
 
 def differences(rated: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
     """DIFFERENCES between what lines come to and what is closed for them.
 
     Args:
-        rated: LINES and BILLING of every line that is closed or in a closed billing period; a
-            closed line that is not among them comes to nothing now.
+        rated: LINES and BILLING of every line that is closed, in a closed month or on an issued
+            document; a closed line that is not among them comes to nothing now.
         closed: CLOSED of the same contracts, all of it.
     """
     base = closed.with_columns(line_id=pl.coalesce("adjusts", "line_id"))

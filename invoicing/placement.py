@@ -61,10 +61,7 @@ class _Ahead:
 
 
 class Placement:
-    """Finds places, one for each contract and timing that needs one.
-
-    ``taken`` are billing periods (contract, timing, start) of which something is closed.
-    """
+    """Finds places, one for each contract and timing that needs one."""
 
     def __init__(
         self,
@@ -72,12 +69,10 @@ class Placement:
         *,
         first_open: date,
         is_open: IsOpen,
-        taken: Collection[tuple[str, str, datetime]] = (),
     ) -> None:
         self._catalog = catalog
         self._first_open = first_open
         self._is_open = is_open
-        self._taken = taken
 
     def find(self, wanted: Collection[tuple[str, str, date]]) -> dict[tuple[str, str], Place]:
         """The place for each (contract, timing, earliest accounting date of what is adjusted)."""
@@ -107,8 +102,7 @@ class Placement:
                 continue
             seen.add(exact)
             place = _place(plan.period.start, plan.period.end, plan.accounting)
-            taken = (*key, place.billing_start) in self._taken or plan.period.end >= FOREVER
-            if not taken and self._is_open(*key, place):
+            if plan.period.end < FOREVER and self._is_open(*key, place):
                 yield key, place
 
     def _month(self, contract: str, timing: str, day: date) -> Place:

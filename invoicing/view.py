@@ -17,7 +17,7 @@ from catalog.clock import Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
 from invoicing.adjusting import closing_instants, placed_adjustments
-from invoicing.adjustments import differences, in_closed_scope
+from invoicing.adjustments import differences, identities
 from invoicing.causes import with_causes
 from invoicing.closed import CLOSED
 from invoicing.documents import Grouping, Payers
@@ -161,9 +161,9 @@ class BooksView:
         )
         issued = self._books.issued(as_of=scope.as_of, since=state.closed_until)
         changed = self._changed(look, issued)
-        taken = pl.concat([ahead.select("line_id"), changed.closed.select("line_id")])
-        scoped = in_closed_scope(rated, ahead, issued=issued)
-        fresh = rated.filter(~scoped).join(taken, on="line_id", how="anti", maintain_order="left")
+        taken = pl.concat([identities(ahead), identities(changed.closed)])
+        held = pl.col("document").is_in(list(issued)) | pl.col("line_id").is_in(taken.implode())
+        fresh = rated.filter(~held)
         days = pl.col("accounting_date")
         due = changed.lines.filter(days.is_between(span.first, span.until, closed="left"))
         later = changed.lines.filter(days >= span.until)
@@ -204,7 +204,7 @@ class BooksView:
             rerate=again.rated,
         )
         placed = placed_adjustments(
-            told, closed, issued, catalog=look.catalog, payers=look.payers, state=look.state
+            told, issued, catalog=look.catalog, payers=look.payers, state=look.state
         )
         return _Changed(lines=standing(placed, look.payers), closed=closed)
 
@@ -262,12 +262,10 @@ class _Again:
         scope = replace(self.look.scope, zeros=False)
         look = replace(self.look, catalog=catalog, contracts=contracts, scope=scope)
         rated = self.view.again(look, span)
-        known = pl.concat([self.closed.select("line_id"), self.closed.select(line_id="adjusts")])[
-            "line_id"
-        ].drop_nulls()
-        scoped = in_closed_scope(rated, self.closed, issued=self.issued)
+        known = pl.col("line_id").is_in(identities(self.closed).implode())
+        issued = pl.col("document").is_in(list(self.issued))
         counted = pl.col("accounting_date") < self.look.state.closed_until
-        return rated.filter(scoped | counted | pl.col("line_id").is_in(known.implode()))
+        return rated.filter(known | issued | counted)
 
 
 def standing(lines: pl.DataFrame, payers: Payers) -> pl.DataFrame:
