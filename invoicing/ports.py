@@ -123,6 +123,28 @@ class Entry:
     closed_by: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """Which arrivals matter: received in ``(after, upto]``, with an event time before ``before``.
+
+    Those of ``always`` matter whatever their event time. ``among``: no others (null: anyone).
+    """
+
+    after: Micros
+    upto: Micros
+    before: Micros
+    always: frozenset[str] = frozenset()
+    among: frozenset[str] | None = None
+
+
+class Arrivals(Protocol):
+    """Who had events come, or go, lately. The readers' positions must have reached ``upto``."""
+
+    def subjects(self, arrived: Arrived) -> frozenset[str]:
+        """Subjects of events received in the interval, or compensated in it; others too, maybe."""
+        ...
+
+
 class Books(ClosedLines, Protocol):
     """Everything closed and issued: appended to, never changed. Safe from any thread or process."""
 

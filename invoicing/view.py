@@ -60,20 +60,43 @@ class Catalogs(Protocol):
 class Suspects(Protocol):
     """Which contracts may need adjustments."""
 
-    def of(self, catalog: Catalog, state: BooksState, *, as_of: Micros) -> Collection[str]:
+    def of(
+        self,
+        catalog: Catalog,
+        state: BooksState,
+        ahead: pl.DataFrame,
+        *,
+        as_of: Micros,
+        among: Collection[str] | None = None,
+    ) -> Collection[str]:
         """Every contract of which a closed line could be another one at ``as_of``.
 
         More is slow, fewer is wrong.
+
+        Args:
+            catalog: of ``as_of``.
+            state: what is closed.
+            ahead: CLOSED of months that are not.
+            as_of: the instant asked for.
+            among: the contracts that are of interest; null for all.
         """
         ...
 
 
 class Everyone:
-    """All contracts there are: always right."""
+    """All contracts there are: always right, and the reference."""
 
-    def of(self, catalog: Catalog, state: BooksState, *, as_of: Micros) -> Collection[str]:
+    def of(
+        self,
+        catalog: Catalog,
+        state: BooksState,
+        ahead: pl.DataFrame,
+        *,
+        as_of: Micros,
+        among: Collection[str] | None = None,
+    ) -> Collection[str]:
         """All of them."""
-        del state, as_of
+        del state, ahead, as_of, among
         return [str(contract) for contract in catalog.contracts]
 
 
@@ -106,13 +129,13 @@ class BooksView:
         source: FactSource,
         catalogs: Catalogs,
         grouping: Grouping,
-        suspects: Suspects | None = None,
+        suspects: Suspects,
     ) -> None:
         self._books = books
         self._source = source
         self._catalogs = catalogs
         self._grouping = grouping
-        self._suspects = suspects or Everyone()
+        self._suspects = suspects
 
     def payers(self, catalog: Catalog) -> Payers:
         """Who is billed for what, as ``catalog`` says."""
@@ -160,7 +183,7 @@ class BooksView:
             as_of=scope.as_of, since=state.closed_until, contracts=look.contracts
         )
         issued = self._books.issued(as_of=scope.as_of, since=state.closed_until)
-        changed = self._changed(look, issued)
+        changed = self._changed(look, issued, ahead)
         taken = pl.concat([identities(ahead), identities(changed.closed)])
         held = pl.col("document").is_in(list(issued)) | pl.col("line_id").is_in(taken.implode())
         fresh = rated.filter(~held)
@@ -182,9 +205,11 @@ class BooksView:
         billed = pl.concat([rated.lines, rated.billing.drop("line_id")], how="horizontal")
         return standing(billed, look.payers)
 
-    def _changed(self, look: Look, issued: frozenset[str]) -> _Changed:
+    def _changed(self, look: Look, issued: frozenset[str], ahead: pl.DataFrame) -> _Changed:
         """The open adjustments of the contracts in scope, wherever they count."""
-        suspects = set(self._suspects.of(look.catalog, look.state, as_of=look.scope.as_of))
+        as_of, among = look.scope.as_of, look.contracts
+        found = self._suspects.of(look.catalog, look.state, ahead, as_of=as_of, among=among)
+        suspects = {name for name in found if name in look.catalog.contracts}
         if look.contracts is not None:
             suspects &= set(look.contracts)
         if not suspects:
@@ -192,10 +217,10 @@ class BooksView:
         contracts = sorted(suspects)
         closed = self._books.closed(as_of=look.scope.as_of, contracts=contracts)
         again = _Again(view=self, look=look, closed=closed, issued=issued)
-        found = differences(again.rated(look.catalog, contracts), closed)
-        if found.is_empty():
+        changed = differences(again.rated(look.catalog, contracts), closed)
+        if changed.is_empty():
             return _Changed(lines=STANDING.to_frame(), closed=closed)
-        dated = found.with_columns(closing_instants(found, closed, look.state))
+        dated = changed.with_columns(closing_instants(changed, closed, look.state))
         told = with_causes(
             dated,
             closed,

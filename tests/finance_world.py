@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cache
@@ -22,8 +22,10 @@ from catalog.clock import FixedClock, Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
 from invoicing.documents import Grouping
+from invoicing.ports import Arrivals
+from invoicing.suspects import Touched
 from invoicing.tax import TaxEngine, Untaxed
-from invoicing.view import BEGINNING, BooksView, Scope, Suspects
+from invoicing.view import BEGINNING, BooksView, Everyone, Scope, Suspects
 from rating.ports import FactSource
 from storage.sql.books import SqlBooks
 from storage.sql.database import open_database
@@ -81,18 +83,21 @@ class World:
         grouping: Grouping = Grouping.CONTRACT,
         tax: TaxEngine | None = None,
         grace: timedelta = timedelta(0),
-        suspects: Callable[[SqlBooks], Suspects] | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.clock = FixedClock(now)
         self.catalogs = Catalogs()
         self.database = open_database(url)
         self.books = SqlBooks(self.database, self.clock)
+        suspects: Suspects = Everyone()
+        if arrivals is not None:
+            suspects = Touched(catalogs=self.catalogs, arrivals=arrivals)
         self.view = BooksView(
             books=self.books,
             source=source,
             catalogs=self.catalogs,
             grouping=grouping,
-            suspects=suspects(self.books) if suspects else None,
+            suspects=suspects,
         )
         desk = Desk(
             books=self.books,

@@ -21,6 +21,7 @@ from api.totals import ClosedBooks, RatedTotals
 from catalog.clock import Clock, Micros
 from catalog.ids import NodeId
 from invoicing.documents import Grouping
+from invoicing.ports import Arrivals
 from invoicing.tax import TaxEngine, Untaxed
 from invoicing.view import BooksView
 from rating.ports import FactSource
@@ -46,12 +47,19 @@ def build_finance(
     parts: Finance,
     *,
     source: FactSource,
+    arrivals: Arrivals,
     freshness: Freshness,
     tax: TaxEngine | None = None,
 ) -> tuple[RatedTotals, list[APIRouter]]:
     """Totals over open and closed lines, and the routes of finance."""
     grouping = Grouping(settings.invoicing.grouping)
-    view = BooksView(books=parts.books, source=source, catalogs=parts.statements, grouping=grouping)
+    view = BooksView(
+        books=parts.books,
+        source=source,
+        catalogs=parts.statements,
+        grouping=grouping,
+        suspects=Touched(catalogs=parts.statements, arrivals=arrivals),
+    )
     desk = Desk(
         books=parts.books,
         view=view,

@@ -34,9 +34,11 @@ from catalog.errors import Unavailable
 from catalog.ids import NodeId
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules
+from invoicing.ports import Arrivals
 from rating.ports import FactSource
 from rating.rerated import lines_rerated
 from rating.support import unsupported
+from storage.arrivals import ClickHouseArrivals, parquet_arrivals
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.facts import ClickHouseFacts
@@ -254,7 +256,9 @@ def _reading_routers(
     looked_up = Freshness(
         watermark_tails=logs.live, positions=stores.clickhouse_reader, heartbeats=heartbeats
     )
-    _, of_finance = build_finance(settings, finance, source=source, freshness=rated)
+    _, of_finance = build_finance(
+        settings, finance, source=source, arrivals=_arrivals(settings, stores), freshness=rated
+    )
     metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
     found = ClickHouseEvents(stores.clickhouse.clickhouse)
     return [
@@ -273,6 +277,13 @@ def _rated_from(
     if settings.rate_from == "clickhouse":
         return ClickHouseFacts(stores.clickhouse.clickhouse), stores.clickhouse_reader
     return stores.facts, stores.facts_reader
+
+
+def _arrivals(settings: Settings, stores: Stores) -> Arrivals:
+    """Who had events come or go lately, from where rating takes its quantities."""
+    if settings.rate_from == "clickhouse":
+        return ClickHouseArrivals(stores.clickhouse.clickhouse)
+    return parquet_arrivals(stores.facts)
 
 
 def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[], str | None]]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from invoicing.documents import Grouping
+from storage.arrivals import memory_arrivals
 from storage.memory.facts import MemoryFactSource
 from tests.finance_world import World, database_url
 from tests.oracle import Event
@@ -163,20 +164,22 @@ def history(dice: random.Random) -> tuple[list[Event], dict[int, int]]:
 def steps(dice: random.Random) -> list[tuple[int, str, int]]:
     """A hundred days or so."""
     kinds = ["close", "close", "rewrite", "rewrite", "issue all", "issue", "void", "nothing"]
-    return [(dice.choice([1, 7, 12, 17]), dice.choice(kinds), dice.randrange(10)) for _ in range(9)]
+    drawn = [(dice.choice([1, 7, 12]), dice.choice(kinds), dice.randrange(10)) for _ in range(8)]
+    return [*drawn[:3], (9, "close", 0), (1, "rewrite", dice.randrange(1, 5)), *drawn[3:]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_dense_quarter(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every promise holds after every step, and adjustments of several causes were closed."""
     dice = random.Random(seed)
     catalogs = [catalog_from(tree) for tree in corrections()]
     found, voids = history(dice)
-    source = MemoryFactSource(facts_of(catalogs[0], found), voids_frame(voids))
+    facts, gone = facts_of(catalogs[0], found), voids_frame(voids)
+    source, arrivals = MemoryFactSource(facts, gone), memory_arrivals(facts, gone)
     url = database_url(tmp_path_factory.getbasetemp(), f"months-{seed}")
     grouping = list(Grouping)[seed % 3]
-    world = World(url, source, now=to_micros_at(42), grouping=grouping)
+    world = World(url, source, now=to_micros_at(42), grouping=grouping, arrivals=arrivals)
     try:
         world.state(catalogs[0])
         business = Business(world, found, voids)
@@ -184,7 +187,6 @@ def test_a_dense_quarter(seed: int, tmp_path_factory: pytest.TempPathFactory) ->
             business.take(step, catalogs)
             business.check()
         causes = set(world.books.closed_after(0, limit=100_000)["cause"].drop_nulls())
-        print(seed, world.books.closed_after(0, limit=100_000)["cause"].value_counts().rows())
         assert len(causes) >= 2, causes
     finally:
         world.end()

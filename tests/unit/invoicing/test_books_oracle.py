@@ -31,6 +31,7 @@ from rating.charges.base import NotCovered
 from rating.frames import LINES
 from rating.pipeline import rate
 from rating.rendering import checksum
+from storage.arrivals import memory_arrivals
 from storage.memory.facts import MemoryFactSource
 from tests.finance_world import ALL_TIME, World, database_url
 from tests.oracle import Event, Line, Refused, oracle
@@ -285,10 +286,11 @@ def test_closed_plus_open_is_what_rating_from_scratch_says(
         with contextlib.suppress(InvalidDocument):
             catalogs.append(catalog_from(tree))
     assume(catalogs)
-    source = MemoryFactSource(facts_of(catalogs[0], found), voids_frame(voids))
+    facts, gone = facts_of(catalogs[0], found), voids_frame(voids)
+    source, arrivals = MemoryFactSource(facts, gone), memory_arrivals(facts, gone)
     folder = tmp_path_factory.getbasetemp()
     url = database_url(folder, f"books-{next(databases)}")
-    world = World(url, source, now=BEGIN + 50 * DAY, grouping=grouping)
+    world = World(url, source, now=BEGIN + 50 * DAY, grouping=grouping, arrivals=arrivals)
     try:
         world.state(catalogs[0])
         business = Business(world, found, voids)
