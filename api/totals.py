@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import polars as pl
 
-from catalog.clock import Micros
+from catalog.clock import Micros, to_micros
 from catalog.errors import NotFound
 from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId, SpecId
@@ -25,8 +26,10 @@ from rating.lines import named_in
 from rating.pipeline import rate
 from rating.plan import specs_needed
 from rating.ports import FactSource
+from rating.rendering import as_text
 
 K = TypeVar("K", bound=str)
+EVER = PeriodSpec(text="", first=date(1970, 1, 1), until=date(2200, 1, 1))
 
 
 class Catalogs(Protocol):
@@ -155,13 +158,41 @@ class RatedTotals:
         )
         return rated.lines, rated.billing
 
-    async def explain(self, line_id: str, *, as_of: Micros | None = None) -> Explanation:
-        """Say how one line came about.
+    async def explain(
+        self, line_id: str, *, as_of: Micros | None = None
+    ) -> tuple[Explanation, dict[str, str] | None]:
+        """Say how one line came about, as of its closing where it is closed.
+
+        An adjustment is explained by the line it adjusts, as that comes to now or came to when the
+        adjustment was closed; what it adds to what was closed is told beside (else null).
 
         Raises:
             NotFound: no such line in the catalog of that instant.
         """
-        return await asyncio.to_thread(partial(explain, **await self._line(line_id, as_of)))
+        target, moment, adjustment = await self._explained(line_id, as_of)
+        found = await asyncio.to_thread(partial(explain, **await self._line(target, moment)))
+        return found, adjustment
+
+    async def _explained(
+        self, line_id: str, as_of: Micros | None
+    ) -> tuple[str, Micros | None, dict[str, str] | None]:
+        """The rated line that explains ``line_id``, as of when, and what an adjustment says."""
+        if self._closed is None:
+            return line_id, as_of, None
+        closed = await asyncio.to_thread(self._closed.books.line, line_id)
+        if closed.height:
+            moment = to_micros(closed["as_of"].item()) if as_of is None else as_of
+            return _adjusted(closed, line_id, moment)
+        contract, _ = named_in(line_id)
+        settled, catalog = await self._settle(as_of)
+        if contract not in catalog.contracts:
+            raise NotFound(f"no line {line_id!r}")
+        scope = Scope(period=EVER, as_of=settled.as_of, contracts=[contract])
+        lines = (await asyncio.to_thread(self._closed.view.view, scope)).lines
+        mine = lines.filter(pl.col("line_id") == line_id, pl.col("adjusts").is_not_null())
+        if mine.is_empty():
+            return line_id, as_of, None
+        return _adjusted(mine, line_id, settled.as_of)
 
     async def events(self, line_id: str, *, as_of: Micros | None = None) -> pl.DataFrame:
         """FACTS behind one line, by time, node and seq.
@@ -169,7 +200,8 @@ class RatedTotals:
         Raises:
             NotFound: no such line in the catalog of that instant.
         """
-        find = partial(line_facts, **await self._line(line_id, as_of))
+        target, moment, _ = await self._explained(line_id, as_of)
+        find = partial(line_facts, **await self._line(target, moment))
         return await asyncio.to_thread(lambda: find().collect())
 
     async def _line(self, line_id: str, as_of: Micros | None) -> dict[str, Any]:
@@ -190,6 +222,17 @@ class RatedTotals:
         specs = specs_needed(self._catalogs.current())
         settled = await self._freshness.settle(as_of, specs)
         return settled, self._catalogs.as_of(settled.as_of)
+
+
+def _adjusted(
+    lines: pl.DataFrame, line_id: str, as_of: Micros
+) -> tuple[str, Micros, dict[str, str] | None]:
+    """One line, closed or an open adjustment: what explains it, and what it adjusts."""
+    row = as_text(lines.select(list(LINES))).row(0, named=True)
+    if row["adjusts"] is None:
+        return line_id, as_of, None
+    told = {name: row[name] for name in ("line_id", "adjusts", "cause", "quantity", "amount")}
+    return row["adjusts"], as_of, told
 
 
 def _known(known: Mapping[K, object], wanted: K | None, what: str) -> list[K] | None:

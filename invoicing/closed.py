@@ -76,3 +76,7 @@ class ClosedLines(Protocol):
     def lines_of(self, document: str) -> pl.DataFrame:
         """CLOSED of one document, in the order of LINES_ORDER; empty where none is closed."""
         ...
+
+    def line(self, line_id: str) -> pl.DataFrame:
+        """CLOSED of one line, an adjustment or not; empty while it is open."""
+        ...

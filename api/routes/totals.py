@@ -166,7 +166,8 @@ class TotalsRoutes:
 
     async def explain_line(self, line_id: str, as_of: AsOf = None) -> Response:
         """Price version and origin, tier by tier, each step before and after."""
-        told = (await self._totals.explain(line_id, as_of=instant(as_of))).as_dict()
+        explained, adjustment = await self._totals.explain(line_id, as_of=instant(as_of))
+        told = explained.as_dict() | ({} if adjustment is None else {"adjustment": adjustment})
         line = told["line"]
         return _json(told | {"line": line | {"dimensions": orjson.loads(line["dimensions"])}})
 

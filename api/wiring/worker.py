@@ -26,8 +26,8 @@ from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
 from api.specs import Specs, SpecsEver
 from api.usage import MeterUsage
-from api.verify import Verification, verify
-from api.wiring.finance import Finance, build_finance
+from api.verify import MoreChecks, Verification, verify
+from api.wiring.finance import BuiltFinance, Finance, build_finance
 from api.worker import Worker
 from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
@@ -125,9 +125,18 @@ def build_worker(settings: Settings) -> Worker:
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
     stores = build_stores(settings, logs, schedules, specs, clock)
     heartbeats = SocketHeartbeats(settings.data / "run")
+    parts = Finance(
+        books=SqlBooks(database, clock),
+        statements=statements,
+        registry=registry,
+        clock=clock,
+        live=logs.live,
+        answered=logs.newest,
+    )
+    reading, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
 
     def verified() -> Report:
-        return verify(verification(logs, stores, specs))
+        return verify(verification(logs, stores, specs, more=(finance.checks,)))
 
     return Worker(
         socket=worker_socket(settings.data),
@@ -138,21 +147,7 @@ def build_worker(settings: Settings) -> Worker:
             ),
             _catalog_router(statements, clock, logs),
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
-            *_reading_routers(
-                settings,
-                statements,
-                logs,
-                stores,
-                heartbeats,
-                Finance(
-                    books=SqlBooks(database, clock),
-                    statements=statements,
-                    registry=registry,
-                    clock=clock,
-                    live=logs.live,
-                    answered=logs.newest,
-                ),
-            ),
+            *reading,
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
         services=(
@@ -216,9 +211,15 @@ def clickhouse_address(settings: Settings) -> Address:
 
 
 def verification(
-    logs: Logs, stores: Stores, specs: Specs, *, balances: bool = True
+    logs: Logs,
+    stores: Stores,
+    specs: Specs,
+    *,
+    balances: bool = True,
+    more: tuple[MoreChecks, ...] = (),
 ) -> Verification:
     """What ``verify`` compares, with followers of its own (a follower belongs to one thread)."""
+    recounted: tuple[MoreChecks, ...] = (lambda: _balances(stores.ledger_reader),)
     own = {
         node: (logs.directory / node, LogFollower(logs.directory / node, node))
         for node in nodes_on_disk(logs.directory)
@@ -228,7 +229,7 @@ def verification(
         specs=specs(),
         facts=stores.facts,
         clickhouse=stores.clickhouse,
-        more=(lambda: _balances(stores.ledger_reader),) if balances else (),
+        more=(*(recounted if balances else ()), *more),
     )
 
 
@@ -245,29 +246,35 @@ def _balances(reader: LedgerReader) -> Iterable[Check]:
 
 def _reading_routers(
     settings: Settings,
-    statements: StatementStore,
     logs: Logs,
     stores: Stores,
     heartbeats: SocketHeartbeats,
-    finance: Finance,
-) -> list[APIRouter]:
+    parts: Finance,
+) -> tuple[list[APIRouter], BuiltFinance]:
+    statements = parts.statements
     source, reader = _rated_from(settings, stores)
     rated = Freshness(watermark_tails=logs.live, positions=reader, heartbeats=heartbeats)
     looked_up = Freshness(
         watermark_tails=logs.live, positions=stores.clickhouse_reader, heartbeats=heartbeats
     )
-    _, of_finance = build_finance(
-        settings, finance, source=source, arrivals=_arrivals(settings, stores), freshness=rated
+    finance = build_finance(
+        settings,
+        parts,
+        source=source,
+        arrivals=_arrivals(settings, stores),
+        freshness=rated,
+        positions=reader,
     )
     metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
     found = ClickHouseEvents(stores.clickhouse.clickhouse)
-    return [
+    routers = [
         events.build_router(
             events=EventLog(events=found, catalogs=statements, freshness=looked_up)
         ),
         usage.build_router(usage=metering),
-        *of_finance,
+        *finance.routers,
     ]
+    return routers, finance
 
 
 def _rated_from(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -29,6 +29,7 @@ from storage.sql.schema import CLOSED_LINES, INVOICES, PERIODS
 
 NAMES_MAX = 500
 """More names than these are looked for in everything read: no engine takes any number of them."""
+PAGE_ROWS = 10_000
 NOW = Micros(2**62)
 
 
@@ -116,6 +117,14 @@ class SqlBooks(SqlClosedLines):
                     pl.col(name).is_in(pl.Series(list(names), dtype=pl.String).implode())
                 )
         return found
+
+    def raw_lines(self) -> Iterator[tuple[int, str, str]]:
+        """Sequence, CSV row and checksum of every closed line as stored, in order."""
+        table = CLOSED_LINES.c
+        query = sa.select(table.sequence, table.row, table.checksum).order_by(table.sequence)
+        with self._database.read() as connection:
+            for found in connection.execute(query).yield_per(PAGE_ROWS):
+                yield found[0], found[1], found[2]
 
     def close_month(self, new: NewMonth, lines: pl.DataFrame, entry: Entry) -> ClosedMonth:
         """Append ``lines`` and the month, as one; a closed month is answered as it is."""

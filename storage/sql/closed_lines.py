@@ -60,6 +60,10 @@ class SqlClosedLines:
         query = selected_lines().where(CLOSED_LINES.c.document == document)
         return closed_frame(self._rows(query)).sort(*LINES_ORDER, nulls_last=False)
 
+    def line(self, line_id: str) -> pl.DataFrame:
+        """CLOSED of one line, an adjustment or not; empty while it is open."""
+        return closed_frame(self._rows(selected_lines().where(CLOSED_LINES.c.line_id == line_id)))
+
     def _rows(self, query: sa.Select[Any]) -> Sequence[Any]:
         with self._database.read() as connection:
             return connection.execute(query).all()
