@@ -42,9 +42,7 @@ def check_books(books: SqlBooks) -> Iterator[Check]:
 def _lines(books: SqlBooks, closed: pl.DataFrame) -> Check:
     """Sequences have no gaps, and each line is the bytes it was closed as."""
     well = Check.well("closed_lines", STORE, None, f"{closed.height} lines are as they were closed")
-    expected = 0
-    for sequence, row, said in books.raw_lines():
-        expected += 1
+    for expected, (sequence, row, said) in enumerate(books.raw_lines(), start=1):
         if sequence != expected:
             return well.differs(None, f"closed line {expected} is missing")
         if hashlib.sha256(row.encode()).hexdigest() != said:

@@ -22,9 +22,9 @@ JSON_ONLY = {Output.CSV, Output.PARQUET}
 def close_command(month: Month, format_: Format = Output.TABLE, output: OutputFile = None) -> None:
     """Close a month: its lines never change again. Closing it again changes nothing."""
     _require_json(format_, "a close comes as table or json")
-    with errors_shown(), ApiClient.from_environment() as client:
-        with _working(f"closing {month}: waiting for the readers, rating, writing"):
-            closed = client.post(f"/v1/periods/{quote(month, safe='')}/close")
+    working = _working(f"closing {month}: waiting for the readers, rating, writing")
+    with errors_shown(), ApiClient.from_environment() as client, working:
+        closed = client.post(f"/v1/periods/{quote(month, safe='')}/close")
     if format_ is Output.JSON:
         write_json(closed, output)
     else:

@@ -62,7 +62,7 @@ class BuiltFinance:
     checks: Callable[[], Iterable[Check]]
 
 
-def build_finance(
+def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
     settings: Settings,
     parts: Finance,
     *,
