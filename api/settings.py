@@ -76,6 +76,17 @@ class LogSettings(BaseModel):
     """How long replies know a copy by its identity, in days of receipt."""
 
 
+class InvoicingSettings(BaseModel):
+    """Invoices (``TALLYMAN_INVOICING__…``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    grouping: Literal["contract", "customer", "parent"] = "contract"
+    """Whose lines of one billing period share an invoice."""
+    grace_hours: int = Field(default=0, ge=0, le=24 * 60)
+    """How long an ended billing period stays a draft, for what comes late."""
+
+
 class Settings(BaseSettings):
     """The whole tree. Built once a process, by :func:`read_settings` or a test.
 
@@ -135,6 +146,7 @@ class Settings(BaseSettings):
     """How long requests under way may take when the service stops."""
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
+    invoicing: InvoicingSettings = InvoicingSettings()
 
     @field_validator("timezone")
     @classmethod

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import polars as pl
 
-from catalog.clock import Micros
+from catalog.clock import Micros, to_micros
 from catalog.errors import NotFound
 from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
+from invoicing.ports import Books
+from invoicing.view import BooksView, Scope
 from rating.explain import explain, line_facts
 from rating.explanation import Explanation
+from rating.frames import BILLING, LINES
 from rating.lines import named_in
 from rating.pipeline import rate
 from rating.plan import specs_needed
 from rating.ports import FactSource
+from rating.rendering import as_text
 
 K = TypeVar("K", bound=str)
+EVER = PeriodSpec(text="", first=date(1970, 1, 1), until=date(2200, 1, 1))
 
 
 class Catalogs(Protocol):
@@ -93,16 +99,33 @@ class LineEvents:
     as_of: Micros
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedBooks:
+    """What is closed, and how it is looked at together with what is open."""
+
+    books: Books
+    view: BooksView
+
+
 class RatedTotals:
     """Answers :class:`Question` from the catalog and the facts as of one instant.
 
     Rating runs in a thread: it is Polars work and must not hold up the worker's event loop.
+    ``closed`` are the books: what is closed in them is shown as it was closed (null: nothing is).
     """
 
-    def __init__(self, *, catalogs: Catalogs, source: FactSource, freshness: Freshness) -> None:
+    def __init__(
+        self,
+        *,
+        catalogs: Catalogs,
+        source: FactSource,
+        freshness: Freshness,
+        closed: ClosedBooks | None = None,
+    ) -> None:
         self._catalogs = catalogs
         self._source = source
         self._freshness = freshness
+        self._closed = closed
 
     async def ask(self, question: Question) -> Totals:
         """Rate what is asked for.
@@ -115,30 +138,69 @@ class RatedTotals:
         if question.family and question.customer is not None:
             customers = family_of(catalog, question.customer)
         contracts = _known(catalog.contracts, question.contract, "contract")
-        rated = await asyncio.to_thread(
-            rate,
-            catalog,
+        scope = Scope(
             period=question.period,
-            source=self._source,
             as_of=settled.as_of,
             customers=customers,
             contracts=contracts,
             zeros=question.zeros,
         )
+        lines, billing = await asyncio.to_thread(self._lines, catalog, scope)
         return Totals(
-            lines=rated.lines,
-            billing=rated.billing,
-            as_of=settled.as_of,
-            watermark=settled.watermark,
+            lines=lines, billing=billing, as_of=settled.as_of, watermark=settled.watermark
         )
 
-    async def explain(self, line_id: str, *, as_of: Micros | None = None) -> Explanation:
-        """Say how one line came about.
+    def _lines(self, catalog: Catalog, scope: Scope) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """LINES and BILLING, row by row."""
+        if self._closed is not None:
+            found = self._closed.view.view(scope).lines
+            return found.select(list(LINES)), found.select(list(BILLING))
+        rated = rate(
+            catalog,
+            period=scope.period,
+            source=self._source,
+            as_of=scope.as_of,
+            customers=scope.customers,
+            contracts=scope.contracts,
+            zeros=scope.zeros,
+        )
+        return rated.lines, rated.billing
+
+    async def explain(
+        self, line_id: str, *, as_of: Micros | None = None
+    ) -> tuple[Explanation, dict[str, str] | None]:
+        """Say how one line came about, as of its closing where it is closed.
+
+        An adjustment is explained by the line it adjusts, as that comes to now or came to when the
+        adjustment was closed; what it adds to what was closed is told beside (else null).
 
         Raises:
             NotFound: no such line in the catalog of that instant.
         """
-        return await asyncio.to_thread(partial(explain, **await self._line(line_id, as_of)))
+        target, moment, adjustment = await self._explained(line_id, as_of)
+        found = await asyncio.to_thread(partial(explain, **await self._line(target, moment)))
+        return found, adjustment
+
+    async def _explained(
+        self, line_id: str, as_of: Micros | None
+    ) -> tuple[str, Micros | None, dict[str, str] | None]:
+        """The rated line that explains ``line_id``, as of when, and what an adjustment says."""
+        if self._closed is None:
+            return line_id, as_of, None
+        closed = await asyncio.to_thread(self._closed.books.line, line_id)
+        if closed.height:
+            moment = to_micros(closed["as_of"].item()) if as_of is None else as_of
+            return _adjusted(closed, line_id, moment)
+        contract, _ = named_in(line_id)
+        settled, catalog = await self._settle(as_of)
+        if contract not in catalog.contracts:
+            raise NotFound(f"no line {line_id!r}")
+        scope = Scope(period=EVER, as_of=settled.as_of, contracts=[contract])
+        lines = (await asyncio.to_thread(self._closed.view.view, scope)).lines
+        mine = lines.filter(pl.col("line_id") == line_id, pl.col("adjusts").is_not_null())
+        if mine.is_empty():
+            return line_id, as_of, None
+        return _adjusted(mine, line_id, settled.as_of)
 
     async def events(self, line_id: str, *, as_of: Micros | None = None) -> LineEvents:
         """FACTS behind one line.
@@ -146,7 +208,8 @@ class RatedTotals:
         Raises:
             NotFound: no such line in the catalog of that instant.
         """
-        asked = await self._line(line_id, as_of)
+        target, moment, _ = await self._explained(line_id, as_of)
+        asked = await self._line(target, moment)
         find = partial(line_facts, **asked)
         facts = await asyncio.to_thread(lambda: find().collect())
         return LineEvents(facts=facts, as_of=asked["as_of"])
@@ -169,6 +232,17 @@ class RatedTotals:
         specs = specs_needed(self._catalogs.current())
         settled = await self._freshness.settle(as_of, specs)
         return settled, self._catalogs.as_of(settled.as_of)
+
+
+def _adjusted(
+    lines: pl.DataFrame, line_id: str, as_of: Micros
+) -> tuple[str, Micros, dict[str, str] | None]:
+    """One line, closed or an open adjustment: what explains it, and what it adjusts."""
+    row = as_text(lines.select(list(LINES))).row(0, named=True)
+    if row["adjusts"] is None:
+        return line_id, as_of, None
+    told = {name: row[name] for name in ("line_id", "adjusts", "cause", "quantity", "amount")}
+    return row["adjusts"], as_of, told
 
 
 def _known(known: Mapping[K, object], wanted: K | None, what: str) -> list[K] | None:

@@ -16,6 +16,8 @@ COMMANDS = {
         ("simulate", "api.cli.simulate", "simulate_command", "Try a change on a past period."),
         ("explain", "api.cli.explain", "explain_command", "Why a line is what it is."),
         ("invoices", "api.cli.finance", "invoices_command", "Invoices of a period."),
+        ("close", "api.cli.closing", "close_command", "Close a month."),
+        ("issue", "api.cli.closing", "issue_command", "Issue invoices that are due."),
         ("verify", "api.cli.operations", "verify_command", "Compare every store with the log."),
         ("rebuild", "api.cli.operations", "rebuild_command", "Replay the log into a store."),
         ("demo", "api.cli.demo.command", "demo_command", "From a month of usage to a bill."),

@@ -85,8 +85,13 @@ def chosen_format(format_: Format | None, accept: str) -> Format:
 
 
 def items_of(totals: Totals) -> list[dict[str, Any]]:
-    """Lines as JSON objects: decimals are strings, dimensions an object, counts numbers."""
-    rows = as_text(totals.lines).to_dicts()
+    """The lines of ``totals`` as JSON objects."""
+    return line_items(totals.lines)
+
+
+def line_items(lines: pl.DataFrame) -> list[dict[str, Any]]:
+    """LINES as JSON objects: decimals are strings, dimensions an object, counts numbers."""
+    rows = as_text(lines).to_dicts()
     for row in rows:
         row["dimensions"] = orjson.loads(row["dimensions"])
         row["event_count"] = int(row["event_count"] or 0)
@@ -161,7 +166,8 @@ class TotalsRoutes:
 
     async def explain_line(self, line_id: str, as_of: AsOf = None) -> Response:
         """Price version and origin, tier by tier, each step before and after."""
-        told = (await self._totals.explain(line_id, as_of=instant(as_of))).as_dict()
+        explained, adjustment = await self._totals.explain(line_id, as_of=instant(as_of))
+        told = explained.as_dict() | ({} if adjustment is None else {"adjustment": adjustment})
         line = told["line"]
         return _json(told | {"line": line | {"dimensions": orjson.loads(line["dimensions"])}})
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.checks.books import check_books
 from api.checks.coverage import check_coverage
 from api.checks.report import Check, Report
 from api.datadir import ServiceLock
@@ -22,6 +23,7 @@ from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules
 from storage.clock import open_clock
+from storage.sql.books import SqlBooks
 from storage.sql.database import open_database
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
@@ -38,6 +40,7 @@ class Offline:
     logs: Logs
     stores: Stores
     specs: SpecsEver
+    books: SqlBooks
     ledger_kept: bool
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> Report:
@@ -46,7 +49,13 @@ class Offline:
         Balances are compared only where the ledger is a server of its own: the private one lives
         in memory and is filled from the log at every start.
         """
-        subject = verification(self.logs, self.stores, self.specs, balances=self.ledger_kept)
+        subject = verification(
+            self.logs,
+            self.stores,
+            self.specs,
+            balances=self.ledger_kept,
+            more=(lambda: check_books(self.books),),
+        )
         report = verify(subject, progress=progress)
         return Report(checks=[*report.checks, *self._coverage()])
 
@@ -100,6 +109,7 @@ def offline(data: Path) -> Iterator[Offline]:
                     logs=logs,
                     stores=stores,
                     specs=specs,
+                    books=SqlBooks(database, clock),
                     ledger_kept=settings.redis_url is not None,
                 )
             finally:

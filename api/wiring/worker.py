@@ -24,26 +24,15 @@ from api.readers.sealing import Sealer
 from api.readers.tails import LogTails, follow, gateways_on_disk, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
-from api.routes import (
-    admin,
-    catalog,
-    events,
-    invoices,
-    keys,
-    operations,
-    quotes,
-    simulations,
-    totals,
-    usage,
-)
+from api.routes import admin, catalog, events, keys, operations, quotes, simulations, usage
 from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
 from api.simulations import Simulations
 from api.specs import Specs, SpecsEver
-from api.totals import RatedTotals
 from api.usage import MeterUsage
-from api.verify import Verification, verify
+from api.verify import MoreChecks, Verification, verify
+from api.wiring.finance import BuiltFinance, Finance, build_finance
 from api.worker import Worker
 from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
@@ -51,9 +40,11 @@ from catalog.ids import NodeId
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules
 from ingest.copies import DAY_US
+from invoicing.ports import Arrivals
 from rating.ports import FactSource, SpecPositions
 from rating.rerated import lines_rerated
 from rating.support import unsupported
+from storage.arrivals import ClickHouseArrivals, parquet_arrivals
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.facts import ClickHouseFacts
@@ -63,6 +54,7 @@ from storage.copies.days import DayFiles
 from storage.copies.log import compensations_node
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
+from storage.sql.books import SqlBooks
 from storage.sql.database import open_database
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
@@ -153,9 +145,18 @@ def build_worker(settings: Settings) -> Worker:
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
     stores = build_stores(settings, logs, schedules, specs, clock)
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
+    parts = Finance(
+        books=SqlBooks(database, clock),
+        statements=statements,
+        registry=registry,
+        clock=clock,
+        live=logs.live,
+        answered=logs.newest,
+    )
+    reading, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
 
     def verified() -> Report:
-        return verify(verification(logs, stores, specs))
+        return verify(verification(logs, stores, specs, more=(finance.checks,)))
 
     return Worker(
         socket=worker_socket(settings.data),
@@ -166,7 +167,7 @@ def build_worker(settings: Settings) -> Worker:
             ),
             _catalog_router(statements, clock, logs),
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
-            *_reading_routers(settings, statements, logs, stores, heartbeats),
+            *reading,
             *_what_if_routers(settings, statements, logs, stores, heartbeats, specs),
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
@@ -261,9 +262,15 @@ def clickhouse_address(settings: Settings) -> Address:
 
 
 def verification(
-    logs: Logs, stores: Stores, specs: Specs, *, balances: bool = True
+    logs: Logs,
+    stores: Stores,
+    specs: Specs,
+    *,
+    balances: bool = True,
+    more: tuple[MoreChecks, ...] = (),
 ) -> Verification:
     """What ``verify`` compares, with followers of its own (a follower belongs to one thread)."""
+    recounted: tuple[MoreChecks, ...] = (lambda: _balances(stores.ledger_reader),)
     own = {
         node: (logs.directory / node, follow(logs.directory / node, node))
         for node in nodes_on_disk(logs.directory)
@@ -273,7 +280,7 @@ def verification(
         specs=specs(),
         facts=stores.facts,
         clickhouse=stores.clickhouse,
-        more=(lambda: _balances(stores.ledger_reader),) if balances else (),
+        more=(*(recounted if balances else ()), *more),
     )
 
 
@@ -290,11 +297,12 @@ def _balances(reader: LedgerReader) -> Iterable[Check]:
 
 def _reading_routers(
     settings: Settings,
-    statements: StatementStore,
     logs: Logs,
     stores: Stores,
     heartbeats: SocketHeartbeats,
-) -> list[APIRouter]:
+    parts: Finance,
+) -> tuple[list[APIRouter], BuiltFinance]:
+    statements = parts.statements
     source, reader = _rated_from(settings, stores)
 
     def fresh(reader: SpecPositions) -> Freshness:
@@ -302,10 +310,17 @@ def _reading_routers(
         return Freshness(watermark_tails=logs.live, positions=positions, heartbeats=heartbeats)
 
     rated, looked_up = fresh(reader), fresh(stores.clickhouse_reader)
-    rating = RatedTotals(catalogs=statements, source=source, freshness=rated)
+    finance = build_finance(
+        settings,
+        parts,
+        source=source,
+        arrivals=_arrivals(settings, stores),
+        freshness=rated,
+        positions=Counted(logs.copies.covered, reader),
+    )
     metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
     found = ClickHouseEvents(stores.clickhouse.clickhouse)
-    return [
+    routers = [
         events.build_router(
             events=EventLog(events=found, catalogs=statements, freshness=looked_up),
             conflicts=Conflicts(
@@ -315,9 +330,9 @@ def _reading_routers(
             ),
         ),
         usage.build_router(usage=metering),
-        totals.build_router(totals=rating),
-        invoices.build_router(totals=rating),
+        *finance.routers,
     ]
+    return routers, finance
 
 
 def _what_if_routers(
@@ -347,6 +362,13 @@ def _rated_from(
     if settings.rate_from == "clickhouse":
         return ClickHouseFacts(stores.clickhouse.clickhouse), stores.clickhouse_reader
     return stores.facts, stores.facts_reader
+
+
+def _arrivals(settings: Settings, stores: Stores) -> Arrivals:
+    """Who had events come or go lately, from where rating takes its quantities."""
+    if settings.rate_from == "clickhouse":
+        return ClickHouseArrivals(stores.clickhouse.clickhouse)
+    return parquet_arrivals(stores.facts)
 
 
 def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[], str | None]]:

@@ -72,6 +72,84 @@ GRANTS = sa.Table(
     sa.Index("grants_by_id", "id", "revision"),
 )
 
+CLOSED_LINES = sa.Table(
+    "closed_lines",
+    METADATA,
+    # 1, 2, 3, … without gaps, like revisions: what exports and journals read by.
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("line_id", sa.Text, nullable=False, unique=True),
+    sa.Column("customer", sa.Text, nullable=False),
+    sa.Column("contract", sa.Text, nullable=False),
+    # The invoice the line belongs on, issued or not (invoicing.documents).
+    sa.Column("document", sa.Text, nullable=False),
+    # The seller's legal entity, "" for the only one.
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("billing_start", sa.BigInteger, nullable=False),
+    sa.Column("billing_end", sa.BigInteger, nullable=True),
+    sa.Column("accounting_date", sa.Text, nullable=False),
+    sa.Column("adjusts", sa.Text, nullable=True),
+    # A month (2026-01) or the document whose issue closed it.
+    sa.Column("closed_by", sa.Text, nullable=False),
+    # An answer as of T knows what was recorded by T; as_of is what the line was rated with.
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("as_of", sa.BigInteger, nullable=False),
+    sa.Column("engine", sa.Text, nullable=False),
+    # The line's CSV row, and its SHA-256.
+    sa.Column("row", sa.Text, nullable=False),
+    sa.Column("checksum", sa.Text, nullable=False),
+    sa.Index("closed_lines_by_date", "accounting_date"),
+    sa.Index("closed_lines_by_contract", "contract"),
+    sa.Index("closed_lines_by_document", "document"),
+)
+
+PERIODS = sa.Table(
+    "periods",
+    METADATA,
+    sa.Column("month", sa.Text, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("as_of", sa.BigInteger, nullable=False),
+    # The last closed line when it was closed.
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("lines", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.Text, nullable=False),
+    # JSON: contracts whose adjustments were left for a later period.
+    sa.Column("unsettled", sa.Text, nullable=False),
+    # What the first close answered, and every later one answers.
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=True),
+)
+
+INVOICES = sa.Table(
+    "invoices",
+    METADATA,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    # invoice or credit_note
+    sa.Column("kind", sa.Text, nullable=False),
+    # A document is issued once (issue 1), and again only after that issue was voided.
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("issue", sa.BigInteger, nullable=False),
+    # ordinal is 1, 2, 3, … per entity and kind; number is it as printed.
+    sa.Column("entity", sa.Text, nullable=False),
+    sa.Column("ordinal", sa.BigInteger, nullable=False),
+    sa.Column("number", sa.Text, nullable=False, unique=True),
+    # The invoice a credit note takes back: having one is being void.
+    sa.Column("credits", sa.Text, nullable=True, unique=True),
+    sa.Column("customer", sa.Text, nullable=False),
+    sa.Column("contract", sa.Text, nullable=True),
+    sa.Column("accounting_date", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("as_of", sa.BigInteger, nullable=False),
+    # JSON: the document but for its lines, which are the closed lines of it.
+    sa.Column("head", sa.Text, nullable=False),
+    sa.Column("checksum", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=True),
+    sa.UniqueConstraint("kind", "document", "issue", name="invoices_once_a_document"),
+    sa.UniqueConstraint("entity", "kind", "ordinal", name="invoices_numbered"),
+    sa.Index("invoices_by_date", "accounting_date"),
+    sa.Index("invoices_by_document", "document"),
+)
+
 META = sa.Table(
     "meta",
     METADATA,

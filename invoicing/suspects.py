@@ -1,0 +1,128 @@
+"""Which contracts may need adjustments: those touched since the books were last settled.
+
+Closing a month compares everything closed with what it comes to; what is left different then is
+remembered. So only what events or catalog have touched since needs another look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import polars as pl
+
+from catalog.clock import Micros
+from catalog.contracts import Contract
+from catalog.ids import Subject
+from catalog.snapshot import Catalog, Chain
+from invoicing.placement import last_midnight
+from invoicing.ports import Arrivals, Arrived, BooksState
+from invoicing.view import BEGINNING
+from rating.frames import LineKind
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Catalogs(Protocol):
+    """The catalog as it was recorded at an instant."""
+
+    def as_of(self, recorded_at: Micros) -> Catalog:
+        """What had been stated by then."""
+        ...
+
+
+class Touched:
+    """Contracts touched since the last close: by a statement, an event, or a compensation."""
+
+    def __init__(self, *, catalogs: Catalogs, arrivals: Arrivals) -> None:
+        self._catalogs = catalogs
+        self._arrivals = arrivals
+
+    def of(
+        self,
+        catalog: Catalog,
+        state: BooksState,
+        ahead: pl.DataFrame,
+        *,
+        as_of: Micros,
+        among: Collection[str] | None = None,
+    ) -> Collection[str]:
+        """Every contract of which a closed line could be another one at ``as_of``."""
+        settled, found = _last_settled(state)
+        then = self._catalogs.as_of(settled)
+        if then.revision != catalog.revision:
+            found |= set(_restated(then, catalog))
+        payers = _contracts_by_subject(catalog)
+        early = _usage_closed_early(ahead)
+        arrived = Arrived(
+            after=settled,
+            upto=as_of,
+            before=last_midnight(catalog, max(state.closed_until, BEGINNING)),
+            always=frozenset(s for s, named in payers.items() if named & early),
+            among=None if among is None else _subjects_of(payers, set(among)),
+        )
+        for subject in self._arrivals.subjects(arrived):
+            found |= payers.get(subject, set())
+        return found
+
+
+def _last_settled(state: BooksState) -> tuple[Micros, set[str]]:
+    """When everything closed was last compared, and which contracts were left different."""
+    if state.months:
+        return state.months[-1].as_of, set(state.months[-1].unsettled)
+    assert state.first_issue is not None
+    return state.first_issue, set()
+
+
+def _usage_closed_early(ahead: pl.DataFrame) -> set[str]:
+    """Contracts with usage closed by an invoice before its month was: any event may touch it."""
+    fixed = (pl.col("kind") == LineKind.FIXED.value) | (pl.col("timing") == "advance")
+    return set(ahead.filter(~fixed)["contract"])
+
+
+def _contracts_by_subject(catalog: Catalog) -> dict[str, set[str]]:
+    """The contracts that have ever had a claim to a subject's usage."""
+    by_customer: dict[str, set[str]] = {}
+    for name, chain in catalog.contracts.items():
+        for contract in chain.values:
+            by_customer.setdefault(contract.customer, set()).add(str(name))
+    found: dict[str, set[str]] = {}
+    for customer, claims in catalog.customers.items():
+        for version in claims.values:
+            for claim in version.subjects:
+                own = by_customer.get(customer, set())
+                found.setdefault(claim.subject, set()).update(own)
+    return found
+
+
+def _subjects_of(payers: Mapping[str, set[str]], contracts: set[str]) -> frozenset[str]:
+    return frozenset(Subject(s) for s, named in payers.items() if named & contracts)
+
+
+def _restated(then: Catalog, now: Catalog) -> Iterator[str]:
+    """Contracts whose terms may differ: their own, their customer's, their pricebook's.
+
+    Products and meters are everybody's; new ones are nobody's yet.
+    """
+    shared = _changed(then.products, now.products) & set(then.products)
+    if shared or _changed(then.meters, now.meters) & set(then.meters):
+        yield from map(str, now.contracts)
+        return
+    books = {str(name) for name in _changed(then.pricebooks, now.pricebooks)}
+    customers = {str(name) for name in _changed(then.customers, now.customers)}
+    contracts = {str(name) for name in _changed(then.contracts, now.contracts)}
+    for name, chain in now.contracts.items():
+        own = str(name) in contracts or any(v.customer in customers for v in chain.values)
+        if own or any(_pricebooks(value) & books for value in chain.values):
+            yield str(name)
+
+
+def _changed(then: Mapping[K, Chain[V]], now: Mapping[K, Chain[V]]) -> set[K]:
+    """What is new, or another than it was."""
+    return {name for name, chain in now.items() if then.get(name) != chain}
+
+
+def _pricebooks(contract: Contract) -> set[str]:
+    named = [contract.pricebook, *(a.pricebook for a in contract.amendments)]
+    return {str(name) for name in named if name is not None}

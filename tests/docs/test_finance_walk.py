@@ -1,0 +1,34 @@
+"""docs/finance.md runs: a controller's month, request by request, against one real service."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from tests.docs.examples import Block, blocks
+from tests.docs.test_api_examples import is_shown, perform
+from tests.e2e.harness import REPOSITORY, running_service
+
+PAGE = REPOSITORY / "docs" / "finance.md"
+NOW = "2026-01-20T12:00:00Z"  # as the page says
+
+
+@pytest.mark.slow
+def test_every_step_is_true() -> None:
+    """Each request is answered with the status and the body that the page shows."""
+    found = list(blocks(PAGE))
+    wrong, made = [], 0
+    with running_service("--sandbox", "--now", NOW) as service:
+        for block, answer in pairwise([*found, Block("", 200, "", 0)]):
+            if block.language != "http":
+                continue
+            status, told = perform(service, block)
+            made += 1
+            where = f"{PAGE.name}:{block.line}"
+            if status != answer.status:
+                wrong.append(f"{where}: {status}, not {answer.status}: {told[:500]}")
+            else:
+                wrong += [f"{where}: {each}" for each in is_shown(answer, told)]
+    assert wrong == []
+    assert made > 12
