@@ -51,7 +51,7 @@ def identify(source: pa.StringArray, id: pa.StringArray, *, key: U64) -> tuple[U
     ("ab", "c") and ("a", "bc") have nothing in common.
     """
     low, high = np.empty(len(source), np.uint64), np.empty(len(source), np.uint64)
-    hash_pairs(_addresses([source, id]), key, low, high)
+    hash_pairs(addresses([source, id]), key, low, high)
     return np.maximum(low, np.uint64(1)), high
 
 
@@ -62,7 +62,7 @@ def digest(records: pa.RecordBatch) -> U64:
     numbers = micros if given.all() else np.where(given, micros, _NOT_GIVEN)
     out = np.empty(records.num_rows, np.uint64)
     columns = [records.column(name) for name in ("type", "subject", "data")]
-    hash_rows(_addresses(columns), numbers, _CONTENT_KEY, out)
+    hash_rows(addresses(columns), numbers, _CONTENT_KEY, out)
     return out
 
 
@@ -71,7 +71,8 @@ def _int64(column: pa.Array) -> npt.NDArray[np.int64]:
     return np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column)]
 
 
-def _addresses(columns: Sequence[pa.StringArray]) -> npt.NDArray[np.int64]:
+def addresses(columns: Sequence[pa.StringArray]) -> npt.NDArray[np.int64]:
+    """Of each column the address of its bytes and of its offsets, as kernels take them."""
     found = []
     for column in columns:
         _, offsets, texts = column.buffers()

@@ -8,7 +8,7 @@ microsecond an event. A body with anything else in it is *careful*: it goes thro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,9 +20,11 @@ from catalog.events import RESERVED_SOURCE
 from ingest.batch import Body, Checked, IngestLimits, event_records
 from ingest.decode import decode
 from ingest.decode.binary import is_binary
+from ingest.decode.columnar import decode_table, read_arrow, read_parquet
 from ingest.kernels import json_events
 from ingest.kernels.json_events import CAREFUL, PADDING_BYTES, PADDING_QUOTES, TEXTS
 from ingest.kernels.strings import OVERRUN_BYTES, gather, measure
+from ingest.plain_columns import Keys, plain_records
 from ingest.times import EARLIEST_US, LATEST_US
 from ingest.validate import Standard, validate
 from ingest.values import IngestRules, judge_values, measured_keys
@@ -35,6 +37,10 @@ _JSON = "application/json"
 _BATCH = "application/cloudevents-batch+json"
 _ONE = "application/cloudevents+json"
 _LINES = "application/x-ndjson"
+_TABLES = {
+    "application/vnd.apache.arrow.stream": read_arrow,
+    "application/vnd.apache.parquet": read_parquet,
+}
 _OPENS = {_JSON: (b"[", b"{"), _BATCH: (b"[",), _ONE: (b"{",), _LINES: (b"{",)}
 
 
@@ -109,12 +115,38 @@ class BodyReader:
                     rejected=[],
                     size_bytes=plain.size_bytes,
                 )
+        if body.content and body.content_type in _TABLES:
+            return self._read_table(body)
         return self.read_carefully(body)
+
+    def _read_table(self, body: Body) -> Checked:
+        table = _TABLES[body.content_type](body.content, self._limits)
+        earliest, latest = self._bounds()[:2].tolist()
+        records = plain_records(
+            table,
+            limits=self._limits,
+            bounds=(earliest, latest),
+            keys=self._measured(self._rules()),
+            rules=self._rules(),
+        )
+        size_bytes = len(body.content)
+        if records is None:
+            decoded = replace(decode_table(table), size_bytes=size_bytes)
+            return validate(decoded, self._standard())
+        rows = range(table.num_rows)
+        return Checked(records=records, index=rows, rejected=[], size_bytes=size_bytes)
 
     def read_carefully(self, body: Body) -> Checked:
         """Read one body with every rule; raises as :meth:`read`."""
-        standard = Standard(rules=self._rules(), limits=self._limits, now_us=self._clock.now_us())
-        return validate(decode(body, self._limits), standard)
+        return validate(decode(body, self._limits), self._standard())
+
+    def _standard(self) -> Standard:
+        return Standard(rules=self._rules(), limits=self._limits, now_us=self._clock.now_us())
+
+    def _measured(self, rules: IngestRules) -> Keys:
+        if rules is not self._keys_of:
+            self._keys_of, self._keys = rules, measured_keys(rules)
+        return self._keys
 
     def scan(self, bodies: Sequence[Plain]) -> Scanned:
         """Find the events of many bodies."""
@@ -124,13 +156,11 @@ class BodyReader:
         ends = np.cumsum([len(content) for content in contents])
         found = self._scratch.room(text.size, max(map(len, contents)), len(bodies), self._limits)
         counts = np.empty(len(bodies), np.int64)
-        if rules is not self._keys_of:
-            self._keys_of, self._keys = rules, measured_keys(rules)
         rows = json_events.scan(
             text,
             ends,
             np.array([plain.lines for plain in bodies], np.uint8),
-            *self._keys,
+            *self._measured(rules),
             self._bounds(),
             found.quotes,
             counts,

@@ -26,8 +26,8 @@ _PARQUET_VALUES_PER_EVENT_MAX = 256
 _THRIFT_ITEMS_MAX = 100_000
 
 
-def decode_arrow(content: bytes, limits: IngestLimits) -> Decoded:
-    """Read an Arrow IPC stream.
+def read_arrow(content: bytes, limits: IngestLimits) -> pa.Table:
+    """The columns of an Arrow IPC stream that an event may have, checked for what they claim.
 
     Raises:
         UnreadableBody, TooManyEvents: see there.
@@ -39,22 +39,27 @@ def decode_arrow(content: bytes, limits: IngestLimits) -> Decoded:
             table = stream.read_all()
         if content[source.tell() :].strip(b"\x00"):
             raise UnreadableBody("bytes follow the end of the Arrow stream")
-        return _decode_table(table, limits)
+        return _checked_table(table, limits)
     except _UNREADABLE as error:
         raise UnreadableBody(f"the body is not an Arrow stream: {_first_line(error)}") from None
 
 
-def decode_parquet(content: bytes, limits: IngestLimits) -> Decoded:
-    """Read a Parquet file.
-
-    Raises:
-        UnreadableBody, TooManyEvents: see there.
-    """
+def read_parquet(content: bytes, limits: IngestLimits) -> pa.Table:
+    """The same of a Parquet file; raises as :func:`read_arrow`."""
     try:
-        table = _read_parquet(content, limits)
-        return _decode_table(table, limits)
+        return _checked_table(_read_parquet(content, limits), limits)
     except _UNREADABLE as error:
         raise UnreadableBody(f"the body is not a Parquet file: {_first_line(error)}") from None
+
+
+def decode_arrow(content: bytes, limits: IngestLimits) -> Decoded:
+    """Read an Arrow IPC stream; raises as :func:`read_arrow`."""
+    return decode_table(read_arrow(content, limits))
+
+
+def decode_parquet(content: bytes, limits: IngestLimits) -> Decoded:
+    """Read a Parquet file; raises as :func:`read_arrow`."""
+    return decode_table(read_parquet(content, limits))
 
 
 def _read_parquet(content: bytes, limits: IngestLimits) -> pa.Table:
@@ -85,7 +90,7 @@ def _read_parquet(content: bytes, limits: IngestLimits) -> pa.Table:
     return file.read(use_threads=False)
 
 
-def _decode_table(table: pa.Table, limits: IngestLimits) -> Decoded:
+def _checked_table(table: pa.Table, limits: IngestLimits) -> pa.Table:
     if table.num_rows > limits.events_max:
         raise TooManyEvents(f"more than {limits.events_max} events in one body")
     names = table.column_names
@@ -96,8 +101,24 @@ def _decode_table(table: pa.Table, limits: IngestLimits) -> Decoded:
     check_names(table.schema)
     table.validate(full=True)  # offsets and lengths come from outside: nothing is trusted unread
     check_text(table, limits)
-    plain = _simplified(table).replace_schema_metadata(None)
-    return decode_rows(table, pl.DataFrame(pl.from_arrow(plain)))
+    return table
+
+
+def decode_table(table: pa.Table) -> Decoded:
+    """The events of a checked table.
+
+    Raises:
+        UnreadableBody: its columns contradict each other.
+    """
+    try:
+        return decode_rows(table, frame_of(table))
+    except _UNREADABLE as error:
+        raise UnreadableBody(f"the columns cannot be read: {_first_line(error)}") from None
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """A checked table in Polars, timestamps as integers."""
+    return pl.DataFrame(pl.from_arrow(_simplified(table).replace_schema_metadata(None)))
 
 
 _READ = frozenset({"id", "source", "type", "subject", "specversion", "time", "data"})

@@ -38,7 +38,7 @@ def decode_rows(table: pa.Table, frame: pl.DataFrame) -> Decoded:
         "index": pl.int_range(pl.len(), dtype=pl.Int64),
         **{name: _text(frame, name) for name in REQUIRED},
         **_time(table, frame),
-        "data": _data(frame),
+        "data": data_text(frame),
         "reason": _reason(frame),
     }
     events = frame.lazy().select(**columns).collect()
@@ -125,7 +125,12 @@ def _time(table: pa.Table, frame: pl.DataFrame) -> dict[str, pl.Expr]:
     }
 
 
-def _data(frame: pl.DataFrame) -> pl.Expr:
+def data_text(frame: pl.DataFrame) -> pl.Expr:
+    """The data of every row as JSON text: the column ``data``, or columns ``data.*``.
+
+    Raises:
+        UnreadableBody: they contradict each other.
+    """
     parts = [name for name in frame.columns if name.startswith(_PREFIX)]
     if "data" in frame.columns:
         if parts:

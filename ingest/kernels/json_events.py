@@ -56,12 +56,13 @@ _REQUIRED = 1 << ID | 1 << SOURCE | 1 << TYPE | 1 << SUBJECT
 CAREFUL = -1
 PADDING_BYTES = 64
 PADDING_QUOTES = 8
+SCRATCH_CELLS = json_values.CELLS + json_values.KEYS_MAX + 2 * json_values.DEPTH_MAX
 
 _NEWLINE, _RETURN, _BACKSLASH = 10, 13, 92
 
 # Further cells of ``work``: the columns of the row that is being filled, what is measured and what
 # is allowed.
-_SPANS, _TIMES, _GIVEN, _WORDS, _WORD_ENDS, _WORD_COUNT = range(56, 104, 8)
+_SPANS, _TIMES, _GIVEN, WORDS, WORD_ENDS, WORD_COUNT = range(56, 104, 8)
 _EARLIEST, _LATEST, _TEXT_MAX, _EVENT_MAX, _ROWS_MAX, _BREAKS = range(104, 152, 8)
 
 
@@ -93,9 +94,9 @@ def _attribute(start, size):
 @compiled
 def _is_measured(work, start, size):
     """Whether a meter may read the value under this key of the data."""
-    ends, words = load_i64(work + _WORD_ENDS), load_i64(work + _WORDS)
+    ends, words = load_i64(work + WORD_ENDS), load_i64(work + WORDS)
     begin = np.int64(0)
-    for k in range(load_i64(work + _WORD_COUNT)):
+    for k in range(load_i64(work + WORD_COUNT)):
         end = load_i64(ends + 8 * k)
         if end - begin == size and same_bytes(words + begin, start, size):
             return True
@@ -120,7 +121,7 @@ def _measured_end(work, at):
 
 
 @compiled
-def _data_end(work, at):
+def data_end(work, at):
     """Behind the object at ``at``, and whether a meter may refuse a value in it."""
     base = load_i64(work + KEY_COUNT)
     doubtful = False
@@ -190,7 +191,7 @@ def _attribute_end(work, at, row, which):
     if which == DATA:
         if first != OPEN:
             return ODD, False
-        end, doubtful = _data_end(work, at)
+        end, doubtful = data_end(work, at)
         if end != ODD:
             _put_span(work, row, DATA, at, end)
         return end, doubtful
@@ -281,7 +282,7 @@ def _rows_of(work, at, end, row, doubts, lines):
 
 
 @compiled
-def _survey(text, begin, end, quotes, count):
+def survey(text, begin, end, quotes, count):
     """Note the quotes of ``[begin, end)``; how many there are then, and how many line breaks.
 
     The breaks are -1 if there is a backslash or any other control character.
@@ -297,6 +298,23 @@ def _survey(text, begin, end, quotes, count):
         store_u32(quotes + 4 * count, np.uint32(i))
         count += load_u8(text + i) == QUOTE
     return count, np.int64(-1) if unusual else breaks
+
+
+@compiled
+def prepared(scratch, text, quotes, words, word_ends):
+    """The address of ``work``: its cells, and behind them room for keys and open brackets."""
+    work = np.int64(scratch.ctypes.data)
+    keys = work + 8 * json_values.CELLS
+    bases = keys + 8 * json_values.KEYS_MAX
+    store_i64(work + TEXT, np.int64(text.ctypes.data))
+    store_i64(work + QUOTES, np.int64(quotes.ctypes.data))
+    store_i64(work + json_values.KEYS, keys)
+    store_i64(work + json_values.BASES, bases)
+    store_i64(work + json_values.KINDS, bases + 8 * json_values.DEPTH_MAX)
+    store_i64(work + WORDS, np.int64(words.ctypes.data))
+    store_i64(work + WORD_ENDS, np.int64(word_ends.ctypes.data))
+    store_i64(work + WORD_COUNT, word_ends.size)
+    return work
 
 
 @compiled
@@ -321,23 +339,11 @@ def scan(text, ends, lines, words, word_ends, limits, quotes, counts, spans, tim
     Returns:
         The rows that are filled. ``spans`` and the others have room for ``len(text) // 47``.
     """
-    keys = np.empty(2 * json_values.KEYS_MAX, np.uint32)
-    kinds = np.empty(json_values.DEPTH_MAX, np.uint8)
-    bases = np.empty(json_values.DEPTH_MAX, np.int64)
-    cells = np.empty(json_values.CELLS, np.int64)
-    work = np.int64(cells.ctypes.data)
-    base = np.int64(text.ctypes.data)
-    store_i64(work + TEXT, base)
-    store_i64(work + QUOTES, np.int64(quotes.ctypes.data))
-    store_i64(work + json_values.KEYS, np.int64(keys.ctypes.data))
-    store_i64(work + json_values.KINDS, np.int64(kinds.ctypes.data))
-    store_i64(work + json_values.BASES, np.int64(bases.ctypes.data))
+    scratch = np.empty(SCRATCH_CELLS, np.int64)
+    work = prepared(scratch, text, quotes, words, word_ends)
     store_i64(work + _SPANS, np.int64(spans.ctypes.data))
     store_i64(work + _TIMES, np.int64(times.ctypes.data))
     store_i64(work + _GIVEN, np.int64(given.ctypes.data))
-    store_i64(work + _WORDS, np.int64(words.ctypes.data))
-    store_i64(work + _WORD_ENDS, np.int64(word_ends.ctypes.data))
-    store_i64(work + _WORD_COUNT, word_ends.size)
     for place in range(5):
         store_i64(work + _EARLIEST + 8 * place, limits[place])
     row = np.int64(0)
@@ -353,7 +359,7 @@ def scan(text, ends, lines, words, word_ends, limits, quotes, counts, spans, tim
 @compiled
 def _scan_body(work, begin, end, row, doubts, lines):
     text, quotes = load_i64(work + TEXT), load_i64(work + QUOTES)
-    count, breaks = _survey(text, begin, end, quotes, np.int64(0))
+    count, breaks = survey(text, begin, end, quotes, np.int64(0))
     if breaks < 0 or (breaks and not lines) or count % 2:
         return np.int64(CAREFUL)
     for place in range(count, count + PADDING_QUOTES):

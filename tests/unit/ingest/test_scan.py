@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -242,3 +245,79 @@ def test_a_careful_body_is_answered_with_its_reasons():
     assert isinstance(checked, Checked)
     assert [one.code.value for one in checked.rejected] == ["invalid_field"]
     assert len(checked) == 1
+
+
+column_events = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.sampled_from(["a", "b", "é", "x" * 256]),
+            "source": st.sampled_from(["s", "gateway"]),
+            "type": st.sampled_from(["t", "llm.completion"]),
+            "subject": st.one_of(st.just("acme"), st.sampled_from(["", "x" * 257, "n\0", None])),
+            "time": st.sampled_from([None, NOW, NOW - 1, NOW + 10**9, NOW + 10**10, 5]),
+            "data": st.sampled_from(
+                ['{"tokens":5}', "{}", None, '{"tokens":"x"}', '{"a":"\\n"}', "[]", '{"a":1,"a":2}',
+                 '{"tokens":1.25,"b":{"c":[1,2]}}', '{"tokens":1', ' {"a":1}', '{"a":1} x'],
+            ),
+        }
+    ),
+    min_size=1,
+    max_size=4,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    found=column_events,
+    form=st.sampled_from(["text", "typed", "dictionary", "chunks"]),
+    parquet=st.booleans(),
+    valid=st.booleans(),
+)
+def test_columns_are_read_as_carefully(found, form, parquet, valid):
+    """An Arrow stream or a Parquet file, read plainly or not, says what the careful way says."""
+    if valid:
+        found = [row | {"subject": "acme", "time": NOW, "data": '{"tokens":5}'} for row in found]
+    strings = {name: pa.array([row[name] for row in found], pa.string()) for name in found[0]
+               if name not in {"time", "data"}}  # fmt: skip
+    times = pa.array([row["time"] for row in found], pa.timestamp("us", "UTC"))
+    table = pa.table({**strings, "time": times})
+    texts = [row["data"] for row in found]
+    if form == "typed":
+        table = table.append_column("data.tokens", pa.array(range(len(found)), pa.int64()))
+        table = table.append_column("data.share", pa.array([0.1] * len(found), pa.float64()))
+    else:
+        table = table.append_column("data", pa.array(texts, pa.large_string()))
+    if form == "dictionary":
+        table = table.set_column(
+            table.schema.get_field_index("source"),
+            "source",
+            table.column("source").dictionary_encode(),
+        )
+    if form == "chunks":
+        table = pa.concat_tables([table, table])
+    sink = io.BytesIO()
+    if parquet:
+        pq.write_table(table, sink)
+    else:
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table, max_chunksize=2)
+    media = "application/vnd.apache." + ("parquet" if parquet else "arrow.stream")
+    given_body = body(sink.getvalue(), media)
+    standard = Standard(rules=rules(TOKENS), limits=LIMITS, now_us=NOW)
+    expected = validate(decode(given_body, LIMITS), standard)
+    told = reader().read(given_body)
+    assert told.rejected == expected.rejected
+    assert rows_of(told) == rows_of(expected)
+
+
+def test_usual_columns_are_plain(monkeypatch):
+    """What clients send does not go the slow way."""
+    monkeypatch.setattr("ingest.scan.validate", None)
+    rows = [{"id": f"e{n}", "source": "s", "type": "t", "subject": "a"} for n in range(5)]
+    for extra in ({"data.tokens": 5, "data.model": "m"}, {"data": '{"tokens": 5}'}, {}):
+        sink = io.BytesIO()
+        table = pa.Table.from_pylist([row | extra for row in rows])
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        arrow = body(sink.getvalue(), "application/vnd.apache.arrow.stream")
+        assert len(reader().read(arrow)) == 5
