@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from catalog.ids import ContractId, CustomerId, PricebookId, ProductId, Subject
 from catalog.pricebooks import Entitlement, Invoicing, Moment, Price, Prorate
+from catalog.taxes import CustomerTax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +22,17 @@ class SubjectClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Customer:
-    """Who pays. ``entity`` is the seller's legal entity; one parent, no cycles."""
+    """Who pays. ``entity`` is the seller's legal entity; one parent, no cycles.
+
+    ``tax`` says where tax is due; without it nothing can be invoiced once there are tax tables.
+    """
 
     id: CustomerId
     name: str
     subjects: tuple[SubjectClaim, ...]
     parent: CustomerId | None = None
     entity: str | None = None
+    tax: CustomerTax | None = None
     external_ids: tuple[tuple[str, str], ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
 

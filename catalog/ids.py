@@ -15,6 +15,9 @@ PricebookId = NewType("PricebookId", str)
 CustomerId = NewType("CustomerId", str)
 ContractId = NewType("ContractId", str)
 
+JurisdictionId = NewType("JurisdictionId", str)
+"""Where tax is due, as the seller names it: ``DE``, ``US-CA``."""
+
 NodeId = NewType("NodeId", str)
 """A gateway process and the log it owns."""
 
@@ -36,6 +39,7 @@ class Kind(StrEnum):
     PRICEBOOKS = "pricebooks"
     CUSTOMERS = "customers"
     CONTRACTS = "contracts"
+    TAXES = "taxes"
 
 
 def is_id(text: str) -> bool:

@@ -14,12 +14,14 @@ class Product:
     """Something with a price. Without a meter it is only ever a fixed fee.
 
     ``filter`` names dimensions of the meter: only facts that pass are this product's usage.
+    ``tax_code`` picks the rate in a tax table.
     """
 
     id: ProductId
     name: str
     meter: MeterId | None = None
     filter: tuple[Condition, ...] = ()
+    tax_code: str | None = None
 
 
 class FeatureKind(StrEnum):

@@ -13,6 +13,7 @@ from catalog.meters import Meter
 from catalog.pricebooks import Entitlement, Moment, Price, Pricebook
 from catalog.products import Feature, Product
 from catalog.snapshot import Catalog
+from catalog.taxes import TaxTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,14 @@ def references(value: Value) -> Iterator[Reference]:
         case Customer():
             if value.parent is not None:
                 yield Reference(Kind.CUSTOMERS, value.parent, "/parent")
+            if value.tax is not None:
+                yield Reference(Kind.TAXES, value.tax.jurisdiction, "/tax/jurisdiction")
         case Pricebook():
             yield from _of_prices(value)
             yield from _of_entitlements(value.entitlements)
         case Contract():
             yield from _of_contract(value)
-        case Meter():
+        case Meter() | TaxTable():
             return
 
 

@@ -14,10 +14,19 @@ from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros, to_micros
 from catalog.contracts import Contract, Customer
-from catalog.ids import ContractId, CustomerId, FeatureId, MeterId, PricebookId, ProductId
+from catalog.ids import (
+    ContractId,
+    CustomerId,
+    FeatureId,
+    JurisdictionId,
+    MeterId,
+    PricebookId,
+    ProductId,
+)
 from catalog.meters import Meter
 from catalog.pricebooks import Moment, Pricebook
 from catalog.products import Feature, Product
+from catalog.taxes import TaxTable
 
 T = TypeVar("T")
 
@@ -90,6 +99,7 @@ class Catalog:
     pricebooks: Mapping[PricebookId, Chain[Pricebook]] = field(default_factory=dict)
     customers: Mapping[CustomerId, Chain[Customer]] = field(default_factory=dict)
     contracts: Mapping[ContractId, Chain[Contract]] = field(default_factory=dict)
+    taxes: Mapping[JurisdictionId, Chain[TaxTable]] = field(default_factory=dict)
 
 
 def midnight(day: date, timezone: ZoneInfo) -> Micros:

@@ -1,4 +1,4 @@
-"""The catalog over HTTP: six kinds of objects, each a chain of versions, and whole documents."""
+"""The catalog over HTTP: every kind of object a chain of versions, and whole documents."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build_router(
     lines_to_rerate: LinesToRerate | None = None,
     answered: Callable[[], Micros] | None = None,
 ) -> APIRouter:
-    """The routes of the six kinds and ``/v1/catalog``.
+    """The routes of every kind and ``/v1/catalog``.
 
     Args:
         store: the catalog's statements.

@@ -17,6 +17,7 @@ _ONE = {
     Kind.PRICEBOOKS: "pricebook",
     Kind.CUSTOMERS: "customer",
     Kind.CONTRACTS: "contract",
+    Kind.TAXES: "tax table",
 }
 
 

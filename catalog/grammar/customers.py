@@ -9,6 +9,7 @@ from catalog.contracts import Customer, SubjectClaim
 from catalog.grammar.nodes import Codec, Fields, Node, Record, listed, mapped, may, need, step
 from catalog.grammar.prices import check_order
 from catalog.grammar.scalars import CUSTOMER, MOMENT, NAME, SUBJECT, TEXT, WORD
+from catalog.grammar.taxes import CUSTOMER_TAX
 from catalog.moments import in_utc
 
 SUBJECTS_MAX = 10_000
@@ -68,6 +69,7 @@ CUSTOMERS = Record(
     need("subjects", listed(Codec(_read_claim, _write_claim), most=SUBJECTS_MAX)),
     may("parent", CUSTOMER),
     may("entity", TEXT),
+    may("tax", CUSTOMER_TAX.codec),
     may("external_ids", LABELS),
     may("metadata", LABELS),
     check=_check_customer,

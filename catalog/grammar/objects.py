@@ -1,4 +1,4 @@
-"""The six families by kind: one object read from its tree, and written back."""
+"""The families by kind: one object read from its tree, and written back."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from catalog.grammar.pricebooks import PRICEBOOKS
 from catalog.grammar.prices import check_order
 from catalog.grammar.products import FEATURES, PRODUCTS
 from catalog.grammar.scalars import MOMENT
+from catalog.grammar.taxes import TAXES
 from catalog.ids import Kind, is_id
 from catalog.meters import Meter
 from catalog.moments import in_utc, moment_text
 from catalog.pricebooks import Moment, Pricebook
 from catalog.products import Feature, Product
+from catalog.taxes import TaxTable
 
-Value = Meter | Feature | Product | Pricebook | Customer | Contract
+Value = Meter | Feature | Product | Pricebook | Customer | Contract | TaxTable
 
 VERSIONS_MAX = 1_000
 DOCUMENT_OBJECTS_MAX = 100_000
@@ -36,6 +38,7 @@ _RECORDS: dict[Kind, Record[Value]] = cast(
         Kind.PRICEBOOKS: PRICEBOOKS,
         Kind.CUSTOMERS: CUSTOMERS,
         Kind.CONTRACTS: CONTRACTS,
+        Kind.TAXES: TAXES,
     },
 )
 

@@ -1,10 +1,10 @@
-"""``products: {p: {name, meter?, filter?}}`` and ``features: {f: {kind, meter?}}``."""
+"""``products: {p: {name, meter?, filter?, tax_code?}}`` and ``features: {f: {kind, meter?}}``."""
 
 from __future__ import annotations
 
 from catalog.grammar.meters import DIMENSION_FILTER
 from catalog.grammar.nodes import Fields, Record, may, need
-from catalog.grammar.scalars import METER, NAME, choice
+from catalog.grammar.scalars import METER, NAME, NAMED, choice
 from catalog.products import Feature, FeatureKind, Product
 
 
@@ -26,6 +26,7 @@ PRODUCTS = Record(
     need("name", NAME),
     may("meter", METER),
     may("filter", DIMENSION_FILTER),
+    may("tax_code", NAMED),
     check=_check_product,
 )
 

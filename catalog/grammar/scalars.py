@@ -16,6 +16,7 @@ from catalog.ids import (
     ContractId,
     CustomerId,
     FeatureId,
+    JurisdictionId,
     MeterId,
     PricebookId,
     ProductId,
@@ -223,3 +224,4 @@ PRODUCT = _identifier(ProductId)
 PRICEBOOK = _identifier(PricebookId)
 CUSTOMER = _identifier(CustomerId)
 CONTRACT = _identifier(ContractId)
+JURISDICTION = _identifier(JurisdictionId)
