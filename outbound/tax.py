@@ -1,236 +1,179 @@
-"""Tax by table: the catalog says the rate, exact fractions do the rest.
+"""Tax by table: the catalog says the rate, whole numbers do the rest.
 
-Nothing is ever taxed at zero because something was missing: a line without a rate makes the whole
-question unanswerable, with every missing piece named. Zero is charged where a table says 0, or a
-customer's exemption is stated with its reason.
+Nothing is ever taxed at zero because something was missing: a document with a line that has no
+rate waits, with the reason named. Zero is charged where a table says 0, or where a customer's
+exemption is stated with its reason. A seller who declared no table at all has no tax.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from zoneinfo import ZoneInfo
+from typing import Any
 
-from catalog.errors import DomainError, FieldError
-from catalog.ids import CustomerId, JurisdictionId, ProductId
+import polars as pl
+
+from catalog.contracts import Customer
+from catalog.ids import CustomerId, ProductId
 from catalog.money import from_units, minor_units, nearest
 from catalog.snapshot import Catalog, Chain, T, midnight
 from catalog.taxes import CustomerTax, TaxPrices, TaxRounding, TaxTable
+from invoicing.tax import TAXABLE, TAXED, WAITING, Assessment
 
-HUNDRED = 100
+ANCESTORS_MAX = 100
 
-
-class TaxUnknown(DomainError):
-    """A line has no rate: the invoice waits until the catalog says one."""
-
-    code = "tax_unknown"
+TaxedRow = tuple[str, str, str, str | None, Decimal, bool, Decimal, Decimal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taxable:
-    """A line as far as tax is concerned. ``on`` is the day whose rate holds.
+class Rate:
+    """A rate as it was found; ``numerator / denominator`` of a line's amount is the tax.
 
-    ``amount`` is in the currency's minor units, with the tax in it or without as the table says.
+    Lines of one document with equal rates are what is rounded as one.
     """
 
-    line_id: str
-    product: ProductId | None
-    amount: Decimal
-    on: date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaxedLine:
-    """A line's share: ``gross`` = ``net`` + ``tax``, to the minor unit."""
-
-    line_id: str
-    net: Decimal
-    tax: Decimal
-    gross: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaxSum:
-    """What one rate of one jurisdiction comes to. ``exempt`` is the reason for a stated zero."""
-
-    jurisdiction: JurisdictionId
-    tax_code: str | None
+    jurisdiction: str
+    code: str | None
     percent: Decimal
-    exempt: str | None
-    net: Decimal
-    tax: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taxed:
-    """The tax of one document. Sums of lines and of rates agree to the minor unit.
-
-    ``lines`` are in the order asked, ``sums`` by tax code and rate; both are empty where the
-    seller has no tax tables at all.
-    """
-
-    lines: tuple[TaxedLine, ...]
-    sums: tuple[TaxSum, ...]
-    subtotal: Decimal
-    tax: Decimal
-    total: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rate:
-    """The rate found for a line: what lines have in common that are taxed as one."""
-
-    table: TaxTable
-    tax_code: str | None
-    percent: Decimal
-    exempt: str | None
-
-    @property
-    def share(self) -> Fraction:
-        """How much of a line's amount the tax is."""
-        percent = Fraction(self.percent)
-        if self.table.prices is TaxPrices.INCLUSIVE:
-            return percent / (HUNDRED + percent)
-        return percent / HUNDRED
+    inclusive: bool
+    per_line: bool
+    numerator: int
+    denominator: int
 
 
 class TableTax:
-    """The tax engine over one catalog."""
+    """:class:`invoicing.tax.TaxEngine` over the tax tables of the catalog. Pure.
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    TAXED has a row for every line, also where tax is rounded once an invoice: then the lines of
+    a rate share what its one rounding comes to, each less than a minor unit off its own.
+    """
 
-    def tax(self, *, customer: CustomerId, currency: str, lines: Sequence[Taxable]) -> Taxed:
-        """The tax on one document.
-
-        Raises:
-            TaxUnknown: a line has no rate; ``errors`` point at ``/lines/<index>``.
-        """
-        digits = minor_units(currency)
-        if not self._catalog.taxes:
-            return _untaxed(lines, digits)
-        rates = self._rates(customer, lines)
-        shares = _shares(lines, rates, digits)
-        taxed = tuple(map(_taxed_line, lines, rates, shares))
-        subtotal = _sum((line.net for line in taxed), digits)
-        tax = _sum((line.tax for line in taxed), digits)
-        return Taxed(
-            lines=taxed,
-            sums=_sums(taxed, rates, digits),
-            subtotal=subtotal,
-            tax=tax,
-            total=_sum((subtotal, tax), digits),
+    def assess(self, lines: pl.DataFrame, *, catalog: Catalog) -> Assessment:
+        """Tax of all documents in ``lines`` (TAXABLE)."""
+        taxed: list[TaxedRow] = []
+        waiting: list[tuple[str, str]] = []
+        if catalog.taxes:
+            rates = _Rates(catalog)
+            for document, members in _documents(lines).items():
+                found = [rates.of(row) for row in members]
+                reasons = sorted({rate for rate in found if isinstance(rate, str)})
+                if reasons:
+                    waiting.append((document, "; ".join(reasons)))
+                else:
+                    taxed += _taxed(members, [rate for rate in found if isinstance(rate, Rate)])
+        return Assessment(
+            taxed=pl.DataFrame(taxed, schema=TAXED, orient="row"),
+            waiting=pl.DataFrame(waiting, schema=WAITING, orient="row"),
         )
 
-    def _rates(self, customer: CustomerId, lines: Sequence[Taxable]) -> list[_Rate]:
-        found: list[_Rate] = []
-        errors: list[FieldError] = []
-        for index, line in enumerate(lines):
-            rate = self._rate(customer, line)
-            if isinstance(rate, str):
-                errors.append(FieldError(pointer=f"/lines/{index}", detail=rate))
-            else:
-                found.append(rate)
-        if errors:
-            more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-            raise TaxUnknown(f"{errors[0].detail}{more}", errors=errors)
-        return found
 
-    def _rate(self, customer: CustomerId, line: Taxable) -> _Rate | str:
-        """The rate of one line, or why there is none."""
-        zone = self._catalog.timezone
-        payer = _on(self._catalog.customers.get(customer), line.on, zone)
-        place: CustomerTax | None = payer.tax if payer else None
-        if place is None:
-            return f"customer {customer} has no tax jurisdiction on {line.on}"
-        table = _on(self._catalog.taxes.get(place.jurisdiction), line.on, zone)
-        if table is None:
-            return f"there is no tax table {place.jurisdiction} on {line.on}"
-        sold = None
-        if line.product is not None:
-            sold = _on(self._catalog.products.get(line.product), line.on, zone)
-        code = sold.tax_code if sold else None
-        if place.exempt is not None:
-            return _Rate(table=table, tax_code=code, percent=Decimal(0), exempt=place.exempt)
-        rate = table.rate(code, line.on)
-        if rate is None:
-            of = "products without tax code" if code is None else f"tax code {code}"
-            return f"tax table {table.id} has no rate of {of} on {line.on}"
-        return _Rate(table=table, tax_code=code, percent=rate.percent, exempt=None)
-
-
-def _on(chain: Chain[T] | None, day: date, zone: ZoneInfo) -> T | None:
-    return None if chain is None else chain.at(midnight(day, zone), zone)
-
-
-def _shares(lines: Sequence[Taxable], rates: Sequence[_Rate], digits: int) -> list[Decimal]:
-    """Each line's tax. Rounded once an invoice, the lines of a rate share what that comes to.
-
-    The sharing rounds what has accrued so far: every line is less than a minor unit off its own,
-    and the lines add up to the one rounding of the whole.
-    """
-    accrued: dict[_Rate, Fraction] = {}
-    given: dict[_Rate, int] = {}
-    found = []
-    for line, rate in zip(lines, rates, strict=True):
-        own = Fraction(line.amount) * rate.share * 10**digits
-        if rate.table.rounding is TaxRounding.LINE:
-            units = nearest(own.numerator, own.denominator)
-        else:
-            whole = accrued[rate] = accrued.get(rate, Fraction(0)) + own
-            upto = nearest(whole.numerator, whole.denominator)
-            units = upto - given.get(rate, 0)
-            given[rate] = upto
-        found.append(from_units(units, digits))
+def _documents(lines: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in lines.select(TAXABLE.names()).iter_rows(named=True):
+        found[row["document"]].append(row)
     return found
 
 
-def _taxed_line(line: Taxable, rate: _Rate, tax: Decimal) -> TaxedLine:
-    digits = _digits(tax)
-    inclusive = rate.table.prices is TaxPrices.INCLUSIVE
-    net = _sum((line.amount, tax.copy_negate()), digits) if inclusive else line.amount
-    return TaxedLine(
-        line_id=line.line_id,
-        net=_sum((net,), digits),
-        tax=tax,
-        gross=_sum((net, tax), digits),
-    )
+def _taxed(members: list[dict[str, Any]], rates: list[Rate]) -> list[TaxedRow]:
+    """TAXED rows of one document.
 
-
-def _sums(taxed: Sequence[TaxedLine], rates: Sequence[_Rate], digits: int) -> tuple[TaxSum, ...]:
-    members: dict[_Rate, list[TaxedLine]] = {}
-    for line, rate in zip(taxed, rates, strict=True):
-        members.setdefault(rate, []).append(line)
-    found = [
-        TaxSum(
-            jurisdiction=rate.table.id,
-            tax_code=rate.tax_code,
-            percent=rate.percent,
-            exempt=rate.exempt,
-            net=_sum((line.net for line in lines), digits),
-            tax=_sum((line.tax for line in lines), digits),
+    Shared roundings follow what has accrued so far, so they add up to that of the whole.
+    """
+    accrued: dict[Rate, int] = {}
+    given: dict[Rate, int] = {}
+    rows: list[TaxedRow] = []
+    for line, rate in zip(members, rates, strict=True):
+        digits = minor_units(line["currency"])
+        units = _units(line["amount"], digits)
+        if rate.per_line:
+            tax = nearest(units * rate.numerator, rate.denominator)
+        else:
+            accrued[rate] = accrued.get(rate, 0) + units * rate.numerator
+            tax = nearest(accrued[rate], rate.denominator) - given.get(rate, 0)
+            given[rate] = given.get(rate, 0) + tax
+        rows.append(
+            (
+                line["document"],
+                line["line_id"],
+                rate.jurisdiction,
+                rate.code,
+                rate.percent.scaleb(-2),
+                rate.inclusive,
+                from_units(units - tax if rate.inclusive else units, digits),
+                from_units(tax, digits),
+            )
         )
-        for rate, lines in members.items()
-    ]
-    return tuple(sorted(found, key=lambda each: (each.tax_code or "", each.percent)))
+    return rows
 
 
-def _untaxed(lines: Sequence[Taxable], digits: int) -> Taxed:
-    subtotal = _sum((line.amount for line in lines), digits)
-    return Taxed(
-        lines=(), sums=(), subtotal=subtotal, tax=from_units(0, digits), total=subtotal
+def _units(amount: Decimal, digits: int) -> int:
+    """An amount in whole minor units."""
+    sign, figures, exponent = amount.as_tuple()
+    whole = int("".join(map(str, figures))) * 10 ** max(0, int(exponent) + digits)
+    units, rest = divmod(whole, 10 ** max(0, -int(exponent) - digits))
+    assert not rest, "an amount has more digits than its currency"
+    return -units if sign else units
+
+
+class _Rates:
+    """The rates of a catalog; each (customer, product, day) is looked up once."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._found: dict[tuple[str, str | None, date], Rate | str] = {}
+
+    def of(self, line: dict[str, Any]) -> Rate | str:
+        """The rate of a line, or why there is none."""
+        key = line["customer"], line["product"], line["tax_date"]
+        if key not in self._found:
+            self._found[key] = self._look_up(*key)
+        return self._found[key]
+
+    def _look_up(self, customer: str, product: str | None, on: date) -> Rate | str:
+        place = self._place(CustomerId(customer), on)
+        if place is None:
+            return f"customer {customer} has no tax jurisdiction on {on}"
+        table = self._at(self._catalog.taxes.get(place.jurisdiction), on)
+        if table is None:
+            return f"there is no tax table {place.jurisdiction} on {on}"
+        chain = None if product is None else self._catalog.products.get(ProductId(product))
+        sold = self._at(chain, on)
+        code = sold.tax_code if sold else None
+        if place.exempt is not None:
+            return _rate(table, code, Decimal(0))
+        rate = table.rate(code, on)
+        if rate is None:
+            of = "products without tax code" if code is None else f"tax code {code}"
+            return f"tax table {table.id} has no rate of {of} on {on}"
+        return _rate(table, code, rate.percent)
+
+    def _place(self, customer: CustomerId, on: date) -> CustomerTax | None:
+        """Where a customer is taxed: as it says itself, else as its parent does."""
+        name: CustomerId | None = customer
+        for _ in range(ANCESTORS_MAX):
+            payer = self._at(self._catalog.customers.get(name), on) if name else None
+            if not isinstance(payer, Customer) or payer.tax is not None:
+                return payer.tax if payer else None
+            name = payer.parent
+        return None
+
+    def _at(self, chain: Chain[T] | None, on: date) -> T | None:
+        zone = self._catalog.timezone
+        return None if chain is None else chain.at(midnight(on, zone), zone)
+
+
+def _rate(table: TaxTable, code: str | None, percent: Decimal) -> Rate:
+    inclusive = table.prices is TaxPrices.INCLUSIVE
+    share = Fraction(percent) / (100 + Fraction(percent) if inclusive else 100)
+    return Rate(
+        jurisdiction=table.id,
+        code=code,
+        percent=percent,
+        inclusive=inclusive,
+        per_line=table.rounding is TaxRounding.LINE,
+        numerator=share.numerator,
+        denominator=share.denominator,
     )
-
-
-def _digits(amount: Decimal) -> int:
-    return -int(amount.as_tuple().exponent)
-
-
-def _sum(amounts: Iterable[Decimal], digits: int) -> Decimal:
-    """An exact sum with the currency's digits, whatever the decimal context."""
-    whole = sum((Fraction(amount) for amount in amounts), Fraction(0)) * 10**digits
-    assert whole.denominator == 1, "an amount has more digits than its currency"
-    return from_units(int(whole), digits)

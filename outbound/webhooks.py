@@ -95,7 +95,11 @@ class Courier:
 
 
 def signed(
-    body: bytes, *, id: str, at: Micros, secrets: Sequence[str]  # noqa: A002
+    body: bytes,
+    *,
+    id: str,
+    at: Micros,
+    secrets: Sequence[str],  # noqa: A002
 ) -> dict[str, str]:
     """The headers of Standard Webhooks: id, whole seconds, one signature a secret.
 
@@ -109,9 +113,7 @@ def signed(
     return {
         "webhook-id": id,
         "webhook-timestamp": str(at // 1_000_000),
-        "webhook-signature": " ".join(
-            Webhook(secret).sign(id, moment, text) for secret in secrets
-        ),
+        "webhook-signature": " ".join(Webhook(secret).sign(id, moment, text) for secret in secrets),
     }
 
 

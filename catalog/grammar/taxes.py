@@ -8,11 +8,14 @@ from itertools import pairwise
 
 from catalog.errors import DomainError
 from catalog.grammar.nodes import Codec, Fields, Node, Record, listed, may, need, shape, step
-from catalog.grammar.scalars import JURISDICTION, NAME, NAMED, PERCENT, TEXT, choice
+from catalog.grammar.scalars import JURISDICTION, NAME, NAMED, TEXT, choice, decimal
 from catalog.moments import parse_moment
+from catalog.money import NumberLimit
 from catalog.taxes import CustomerTax, TaxPrices, TaxRate, TaxRounding, TaxTable
 
 RATES_MAX = 1_000
+# As many as an invoice states: 0.0725 is 7.25 %.
+PERCENT = decimal(NumberLimit(name="tax rate", below=1_000, decimals=6), least=0, most=100)
 
 
 def _read_day(node: Node) -> date:
