@@ -33,7 +33,7 @@ _NAME = re.compile(
     r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)"
     r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
-# What C libraries read as an IPv4 address although nobody writes one so: 127.1, 0x7f000001, 017700000001.
+# What C libraries read as an IPv4 address although nobody writes one so: 127.1, 0x7f000001.
 _NUMERIC = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
 # Unicast addresses that IANA has given out; all that is not here (loopback, link-local, unique
 # local, site-local, multicast, v4-compatible) is nobody's outside.

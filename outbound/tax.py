@@ -111,11 +111,9 @@ def _taxed(members: list[dict[str, Any]], rates: list[Rate]) -> list[TaxedRow]:
 
 def _units(amount: Decimal, digits: int) -> int:
     """An amount in whole minor units."""
-    sign, figures, exponent = amount.as_tuple()
-    whole = int("".join(map(str, figures))) * 10 ** max(0, int(exponent) + digits)
-    units, rest = divmod(whole, 10 ** max(0, -int(exponent) - digits))
-    assert not rest, "an amount has more digits than its currency"
-    return -units if sign else units
+    exact = Fraction(amount) * 10**digits
+    assert exact.denominator == 1, "an amount has more digits than its currency"
+    return exact.numerator
 
 
 class _Rates:

@@ -34,12 +34,14 @@ class Courier:
     Attributes:
         allowed: networks inside that may be reached.
         timeout_s: from resolving the name to the last byte of the answer.
+        body_bytes_max: of what is sent.
         answer_bytes_max: of the answer, which is only read to see it end.
         resolve: how a name becomes addresses.
     """
 
     allowed: tuple[Network, ...] = ()
     timeout_s: float = 15
+    body_bytes_max: int = 8 * 1024 * 1024
     answer_bytes_max: int = 64 * 1024
     resolve: Resolve = field(default=resolve_by_system)
 
@@ -52,6 +54,11 @@ class Courier:
             DeliveryFailed: no connection, no answer in time, too long an answer, a redirect or
                 any status but 2xx.
         """
+        if len(body) > self.body_bytes_max:
+            raise DeliveryFailed(
+                f"{len(body)} bytes are over {self.body_bytes_max} for a webhook: "
+                "make 'batch' smaller"
+            )
         return asyncio.run(self._post(url, body, headers))
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
@@ -97,9 +104,9 @@ class Courier:
 def signed(
     body: bytes,
     *,
-    id: str,
+    id: str,  # noqa: A002
     at: Micros,
-    secrets: Sequence[str],  # noqa: A002
+    secrets: Sequence[str],
 ) -> dict[str, str]:
     """The headers of Standard Webhooks: id, whole seconds, one signature a secret.
 

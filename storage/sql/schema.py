@@ -150,6 +150,53 @@ INVOICES = sa.Table(
     sa.Index("invoices_by_document", "document"),
 )
 
+EXPORTS = sa.Table(
+    "exports",
+    METADATA,
+    sa.Column("export", sa.Text, nullable=False),
+    # 1, 2, 3, … a destination: what it was when a run was made is what its replay is made with.
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    # The declaration as JSON, webhook secrets included.
+    sa.Column("body", sa.Text, nullable=False),
+    # What positions count (outbound.streams.Stream); the same in every revision.
+    sa.Column("stream", sa.Text, nullable=False),
+    # The position it began after.
+    sa.Column("start", sa.BigInteger, nullable=False),
+    sa.Column("retired", sa.Boolean, nullable=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=True),
+    sa.PrimaryKeyConstraint("export", "revision"),
+)
+
+EXPORT_RUNS = sa.Table(
+    "export_runs",
+    METADATA,
+    sa.Column("export", sa.Text, nullable=False),
+    # 1, 2, 3, … a destination; with it the stable id of what is delivered.
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    # Positions in (after, upto]; a destination's runs follow each other without gap or overlap.
+    sa.Column("after", sa.BigInteger, nullable=False),
+    sa.Column("upto", sa.BigInteger, nullable=False),
+    # pending, delivered, empty or dead
+    sa.Column("status", sa.Text, nullable=False),
+    # Null until it was rendered once; every later rendering must have the same checksum.
+    sa.Column("rows", sa.BigInteger, nullable=True),
+    sa.Column("bytes", sa.BigInteger, nullable=True),
+    sa.Column("checksum", sa.Text, nullable=True),
+    # Since it was last asked for; deliveries that arrived, in all.
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sa.Column("deliveries", sa.BigInteger, nullable=False),
+    sa.Column("error", sa.Text, nullable=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("next_attempt_at", sa.BigInteger, nullable=True),
+    sa.Column("delivered_at", sa.BigInteger, nullable=True),
+    sa.Column("actor", sa.Text, nullable=True),
+    sa.PrimaryKeyConstraint("export", "number"),
+    sa.UniqueConstraint("export", "after", name="export_runs_once_a_stretch"),
+    sa.Index("export_runs_due", "next_attempt_at"),
+)
+
 META = sa.Table(
     "meta",
     METADATA,

@@ -1,0 +1,1 @@
+"""What lines become on the way out: one document a file. A module with a ``DOCUMENT`` is one."""
