@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -87,6 +88,34 @@ class InvoicingSettings(BaseModel):
     """How long an ended billing period stays a draft, for what comes late."""
 
 
+class Outbound(BaseModel):
+    """What leaves the service (``TALLYMAN_OUTBOUND__…``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    folder: Path | None = None
+    """Below it are the folders that exports write to; `exports` in the data directory without."""
+    allow: str = Field(default="", max_length=10_000)
+    """Networks inside, by commas (`10.1.0.0/16`), that webhooks may reach; others never."""
+    timeout_s_max: float = Field(default=15, gt=0, le=300)
+    """Of one webhook, from looking up the name to the end of the answer."""
+    body_bytes_max: int = Field(default=8 * MIB, ge=KIB, le=GIB)
+    """Of one webhook."""
+    attempts_max: int = Field(default=12, ge=1, le=100)
+    """Deliveries that fail before a run is dead, until it is replayed."""
+    backoff_s_min: float = Field(default=5, gt=0, le=3_600)
+    """After the first that fails; twice as long after each."""
+    backoff_s_max: float = Field(default=3_600, gt=0, le=86_400)
+    """The longest such pause."""
+
+    @field_validator("allow")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for part in filter(None, map(str.strip, text.split(","))):
+            ip_network(part)
+        return text
+
+
 class Settings(BaseSettings):
     """The whole tree. Built once a process, by :func:`read_settings` or a test.
 
@@ -147,6 +176,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
     invoicing: InvoicingSettings = InvoicingSettings()
+    outbound: Outbound = Outbound()
 
     @field_validator("timezone")
     @classmethod

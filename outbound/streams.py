@@ -121,8 +121,8 @@ def _billed(closed: ClosedLines, document: dict[str, Any]) -> pl.DataFrame:
     sign = -1 if document["kind"] == "credit_note" else 1
     joined = lines.join(_tax_of(head["taxes"]), on="line_id", how="left").with_columns(
         amount=pl.col("amount") * sign,
-        tax=pl.col("tax_total").fill_null(0) * sign,
-        inside=pl.col("tax_inside").fill_null(0) * sign,
+        tax=pl.col("tax_total").fill_null(0),  # signed as the document is
+        inside=pl.col("tax_inside").fill_null(0),
     )
     filled = joined.with_columns(
         net=pl.col("amount") - pl.col("inside"),
@@ -142,6 +142,5 @@ def _tax_of(taxes: list[dict[str, object]]) -> pl.DataFrame:
     rows = [tuple(row[name] for name in money) for row in taxes]
     text = {name: pl.String() if name == "amount" else kind for name, kind in money.items()}
     frame = pl.DataFrame(rows, schema=text, orient="row").cast({"amount": TAXED["amount"]})
-    # A credit note's taxes are signed as it is; its lines are as closed and turned later.
     inside = pl.when("inclusive").then("amount").otherwise(0)
     return frame.group_by("line_id").agg(tax_total=pl.col("amount").sum(), tax_inside=inside.sum())

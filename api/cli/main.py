@@ -23,6 +23,7 @@ COMMANDS = {
         ("demo", "api.cli.demo.command", "demo_command", "From a month of usage to a bill."),
         ("node", "api.cli.node", "app", "The nodes of this deployment."),
         ("keys", "api.cli.keys", "app", "API keys."),
+        ("exports", "api.cli.exports", "app", "Where closed lines and invoices are handed to."),
     )
 }
 

@@ -12,15 +12,8 @@ from starlette.responses import Response
 from api.auth import Principal
 from api.exporting.exports import Exports
 from api.models.exports import DESTINATION, NEW_DESTINATION
-from api.models.page import (
-    LIMIT_DEFAULT,
-    Cursor,
-    InvalidCursor,
-    Limit,
-    decode_cursor,
-    encode_cursor,
-    paginate,
-)
+from api.models.page import Cursor, Limit, paginate
+from api.paging import LIMIT_DEFAULT, InvalidCursor, decode_cursor, encode_cursor
 from api.routes.bodies import read_json
 from api.routes.principal import require
 from api.routes.strict import StrictRoute

@@ -27,8 +27,9 @@ from catalog.ids import NodeId
 from invoicing.documents import Grouping
 from invoicing.ports import Arrivals
 from invoicing.suspects import Touched
-from invoicing.tax import TaxEngine, Untaxed
+from invoicing.tax import TaxEngine
 from invoicing.view import BooksView
+from outbound.tax import TableTax
 from rating.plan import specs_needed
 from rating.ports import FactSource, SpecPositions
 from storage.sql.books import SqlBooks
@@ -97,7 +98,7 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
         freshness=freshness,
         closed=ClosedBooks(books=parts.books, view=view),
     )
-    read = Invoices(desk, grouping=grouping, tax=tax or Untaxed())
+    read = Invoices(desk, grouping=grouping, tax=tax or TableTax())
     grace = timedelta(hours=settings.invoicing.grace_hours)
 
     def checks() -> Iterator[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -32,6 +33,7 @@ from api.simulations import Simulations
 from api.specs import Specs, SpecsEver
 from api.usage import MeterUsage
 from api.verify import MoreChecks, Verification, verify
+from api.wiring.exports import build_exports
 from api.wiring.finance import BuiltFinance, Finance, build_finance
 from api.worker import Worker
 from catalog.clock import Clock, Micros
@@ -154,6 +156,7 @@ def build_worker(settings: Settings) -> Worker:
         answered=logs.newest,
     )
     reading, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
+    handing_over = build_exports(settings, database, clock)
 
     def verified() -> Report:
         return verify(verification(logs, stores, specs, more=(finance.checks,)))
@@ -169,6 +172,7 @@ def build_worker(settings: Settings) -> Worker:
             grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
             *reading,
             *_what_if_routers(settings, statements, logs, stores, heartbeats, specs),
+            handing_over.router,
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
         services=(
@@ -177,6 +181,7 @@ def build_worker(settings: Settings) -> Worker:
             stores.clickhouse_reader,
             stores.ledger_reader,
             stores.sealer,
+            handing_over.scheduler,
         ),
         checks=_checks(statements, stores),
         closers=(database.close, stores.close),
