@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -125,7 +126,7 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 def read_url(text: str, *, allowed: Sequence[Network] = ()) -> Url:
     """Read ``text`` as a destination, without asking anybody.
 
-    ``https`` only; ``http`` is accepted where some network is allowed (and then only reaches
+    A host that is an address is judged at once. ``https`` only; ``http`` is accepted where some network is allowed (and then only reaches
     those). No credentials, fragment, odd characters, or numbers that only a C library would take
     for an address.
 
@@ -148,7 +149,10 @@ def read_url(text: str, *, allowed: Sequence[Network] = ()) -> Url:
         raise ForbiddenAddress("the URL's port is not one")
     _check_host(host, bracketed="[" in parts.netloc)
     number = PORTS[scheme] if port is None else port
-    return Url(scheme=scheme, host=host.rstrip("."), port=number, target=_target(parts))
+    url = Url(scheme=scheme, host=host.rstrip("."), port=number, target=_target(parts))
+    with suppress(ValueError):  # a name is judged when it is resolved
+        _check(ip_address(url.host), url, allowed)
+    return url
 
 
 def _target(parts: SplitResult) -> str:

@@ -111,7 +111,7 @@ def _taxed(members: list[dict[str, Any]], rates: list[Rate]) -> list[TaxedRow]:
 
 def _units(amount: Decimal, digits: int) -> int:
     """An amount in whole minor units."""
-    exact = Fraction(amount) * 10**digits
+    exact: Fraction = Fraction(amount) * 10**digits
     assert exact.denominator == 1, "an amount has more digits than its currency"
     return exact.numerator
 

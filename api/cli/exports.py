@@ -49,7 +49,8 @@ def _declared(files: Sequence[Path]) -> Mapping[str, Any]:
     tree = load_documents(files).tree
     if set(tree) != {SECTION} or not isinstance(tree[SECTION], Mapping):
         raise InvalidRequest(f"a file of exports has one section, '{SECTION}', by id")
-    return tree[SECTION]
+    declared: Mapping[str, Any] = tree[SECTION]
+    return declared
 
 
 @app.command("list")

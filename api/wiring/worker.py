@@ -57,7 +57,7 @@ from storage.copies.log import compensations_node
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.books import SqlBooks
-from storage.sql.database import open_database
+from storage.sql.database import Database, open_database
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
@@ -164,12 +164,7 @@ def build_worker(settings: Settings) -> Worker:
     return Worker(
         socket=worker_socket(settings.data),
         routers=(
-            keys.build_router(keys=KeyStore(database, clock), clock=clock),
-            admin.build_router(
-                clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
-            ),
-            _catalog_router(statements, clock, logs),
-            grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
+            *_stating_routers(database, statements, grants, logs, clock, heartbeats),
             *reading,
             *_what_if_routers(settings, statements, logs, stores, heartbeats, specs),
             handing_over.router,
@@ -187,6 +182,25 @@ def build_worker(settings: Settings) -> Worker:
         closers=(database.close, stores.close),
         hot_paths=hot_paths(),
     )
+
+
+def _stating_routers(
+    database: Database,
+    statements: StatementStore,
+    grants: GrantStore,
+    logs: Logs,
+    clock: Clock,
+    heartbeats: SocketHeartbeats,
+) -> list[APIRouter]:
+    """What is stated by hand: keys, the sandbox's clock, the catalog, grants."""
+    return [
+        keys.build_router(keys=KeyStore(database, clock), clock=clock),
+        admin.build_router(
+            clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
+        ),
+        _catalog_router(statements, clock, logs),
+        grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
+    ]
 
 
 def build_logs(
