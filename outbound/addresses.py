@@ -126,9 +126,9 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 def read_url(text: str, *, allowed: Sequence[Network] = ()) -> Url:
     """Read ``text`` as a destination, without asking anybody.
 
-    A host that is an address is judged at once. ``https`` only; ``http`` is accepted where some network is allowed (and then only reaches
-    those). No credentials, fragment, odd characters, or numbers that only a C library would take
-    for an address.
+    A host that is an address is judged at once. ``https`` only; ``http`` is accepted where some
+    network is allowed (and then only reaches those). No credentials, fragment, odd characters, or
+    numbers that only a C library would take for an address.
 
     Raises:
         ForbiddenAddress: with the reason.

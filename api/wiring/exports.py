@@ -9,12 +9,16 @@ from fastapi import APIRouter
 from api.exporting.delivery import Deliveries, Patience
 from api.exporting.exports import Exports
 from api.exporting.scheduler import ExportScheduler
+from api.readers.closed import ClosedLinesReader
 from api.routes import exports
 from api.settings import Settings
+from api.worker import Service
 from catalog.clock import Clock
 from outbound.addresses import parse_networks
 from outbound.folders import Folders
 from outbound.webhooks import Courier
+from storage.clickhouse.client import ClickHouse
+from storage.clickhouse.reports import ClickHouseReports
 from storage.sql.closed_lines import SqlClosedLines
 from storage.sql.database import Database
 from storage.sql.exports import ExportStore
@@ -22,19 +26,22 @@ from storage.sql.exports import ExportStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandingOver:
-    """The routes of exports, and the thread that runs them."""
+    """The routes of exports, and the threads that run them and copy closed lines for BI."""
 
     router: APIRouter
-    scheduler: ExportScheduler
+    services: tuple[Service, ...]
 
 
-def build_exports(settings: Settings, database: Database, clock: Clock) -> HandingOver:
+def build_exports(
+    settings: Settings, database: Database, clickhouse: ClickHouse, clock: Clock
+) -> HandingOver:
     """What is handed over, to where."""
     out = settings.outbound
     store = ExportStore(database, clock)
+    closed = SqlClosedLines(database)
     deliveries = Deliveries(
         store=store,
-        closed=SqlClosedLines(database),
+        closed=closed,
         courier=Courier(
             allowed=parse_networks(out.allow),
             timeout_s=out.timeout_s_max,
@@ -50,5 +57,9 @@ def build_exports(settings: Settings, database: Database, clock: Clock) -> Handi
     )
     made = Exports(store, deliveries)
     return HandingOver(
-        router=exports.build_router(exports=made), scheduler=ExportScheduler(made, clock)
+        router=exports.build_router(exports=made),
+        services=(
+            ExportScheduler(made, clock),
+            ClosedLinesReader(closed=closed, reports=ClickHouseReports(clickhouse)),
+        ),
     )

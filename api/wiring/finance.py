@@ -19,7 +19,7 @@ from api.freshness import Freshness
 from api.invoices import Invoices
 from api.issuing import Issuing
 from api.readers.tails import LogTails
-from api.routes import invoices, periods, totals
+from api.routes import invoices, periods, reports, totals
 from api.settings import Settings
 from api.totals import ClosedBooks, RatedTotals
 from catalog.clock import Clock, Micros
@@ -34,6 +34,7 @@ from rating.plan import specs_needed
 from rating.ports import FactSource, SpecPositions
 from storage.sql.books import SqlBooks
 from storage.sql.nodes import NodeRegistry
+from storage.sql.reports import SqlReports
 from storage.sql.statements import StatementStore
 
 COVERED_S_MAX = 10.0
@@ -48,6 +49,7 @@ class Finance:
     """
 
     books: SqlBooks
+    reports: SqlReports
     statements: StatementStore
     registry: NodeRegistry
     clock: Clock
@@ -108,6 +110,9 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
     return BuiltFinance(
         routers=(
             totals.build_router(totals=rating),
+            reports.build_router(
+                totals=rating, books=parts.reports, catalog=parts.statements.current
+            ),
             periods.build_router(closing=Closing(desk)),
             invoices.build_router(invoices=read, issuing=Issuing(desk, read, grace=grace)),
         ),

@@ -61,6 +61,7 @@ from storage.sql.database import Database, open_database
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
+from storage.sql.reports import SqlReports
 from storage.sql.statements import StatementStore
 
 
@@ -149,6 +150,7 @@ def build_worker(settings: Settings) -> Worker:
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
     parts = Finance(
         books=SqlBooks(database, clock),
+        reports=SqlReports(database),
         statements=statements,
         registry=registry,
         clock=clock,
@@ -156,7 +158,7 @@ def build_worker(settings: Settings) -> Worker:
         answered=logs.newest,
     )
     reading, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
-    handing_over = build_exports(settings, database, clock)
+    handing_over = build_exports(settings, database, stores.clickhouse.clickhouse, clock)
 
     def verified() -> Report:
         return verify(verification(logs, stores, specs, more=(finance.checks,)))
@@ -176,7 +178,7 @@ def build_worker(settings: Settings) -> Worker:
             stores.clickhouse_reader,
             stores.ledger_reader,
             stores.sealer,
-            handing_over.scheduler,
+            *handing_over.services,
         ),
         checks=_checks(statements, stores),
         closers=(database.close, stores.close),

@@ -66,8 +66,8 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, R
         (folder / "exports.yaml").write_text(EXPORTS % (receiver.url, secret))
         cli(service, "apply", str(folder / "catalog.yaml"))
         for subject, tokens in (("a", 1000), ("b", 10)):
-            service.post("/v1/events", [{"id": subject, "source": "s", "type": "llm",
-                                         "subject": subject, "data": {"tokens": tokens}}])  # fmt: skip
+            event = {"id": subject, "source": "s", "type": "llm", "subject": subject}
+            service.post("/v1/events", [event | {"data": {"tokens": tokens}}])
         service.post("/v1/admin/clock", {"now": CLOSED})
         cli(service, "exports", "apply", str(folder / "exports.yaml"))
         service.post("/v1/periods/2026-01/close", None)
@@ -157,3 +157,25 @@ def test_sums_agree(month: tuple[Service, Receiver, Path]) -> None:
     parquet = [pl.read_parquet(path).select(pl.col("amount").cast(pl.Decimal(38, 2)))
                for path in out.glob("rest/*.parquet")]  # fmt: skip
     assert pl.concat([*files, *parquet])["amount"].sum() == Decimal(closed["amounts"]["EUR"])
+
+
+def test_reports_over_what_is_closed_and_open(month: tuple[Service, Receiver, Path]) -> None:
+    """Revenue sums to the totals whichever way it is cut; unbilled is what waits for its tax."""
+    service, _, _ = month
+    total = service.get("/v1/periods/2026-01")["amounts"]["EUR"]
+    for by in ("day", "accounting_date", "product", "customer"):
+        items = service.get("/v1/reports/revenue", period="2026-01", by=by)["items"]
+        assert sum(Decimal(each["amount"]) for each in items) == Decimal(total), by
+    assert len(service.get("/v1/reports/revenue", period="2026-01", by="day")["items"]) == 31
+    waiting = service.get("/v1/reports/unbilled", period="2026-01")["items"]
+    assert [(each["customer"], each["closed"], each["open"]) for each in waiting] == [
+        ("bolt", "20.10", "0.00")
+    ]
+    assert service.get("/v1/reports/adjustments", period="2026-01")["items"] == []
+    csv = service.client.get("/v1/reports/revenue?period=2026-01&by=product&format=csv").text
+    assert csv.splitlines()[0] == "product,currency,closed,open,amount,lines"
+    page = service.get("/v1/reports/revenue", period="2026-01", by="day", limit=30)
+    rest = service.get(
+        "/v1/reports/revenue", period="2026-01", by="day", limit=30, cursor=page["next_cursor"]
+    )
+    assert len(page["items"]) + len(rest["items"]) == 31

@@ -19,7 +19,7 @@ from api.exporting.exports import ExportUndelivered
 from catalog.errors import NotFound
 from catalog.grammar import InvalidDocument
 from outbound.cells import armed
-from storage.sql.exports import RunStatus, StretchTaken, StreamFixed
+from storage.sql.exports import RunStatus, StreamFixed, StretchTaken
 from tests.closed_world import close, issue, line
 from tests.exports.world import World
 
@@ -69,7 +69,7 @@ def test_every_format_reads_back_typed(small: World, form: str) -> None:
     rows = [
         line(1, amount=Decimal("1234567890123.45"), quantity=Decimal("0.000000001")),
         line(2, amount=Decimal("-5.00"), kind="credit"),
-        line(3, amount=Decimal("7"), currency="JPY"),
+        line(3, amount=Decimal(7), currency="JPY"),
         line(4, amount=Decimal("1.005"), currency="KWD", product=None),
     ]
     close(small.database, rows)
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(made: World) -> None:
     close(made.database, [line(1)])
     made.root.mkdir(parents=True)
     (made.root / "out").write_text("a file in the way")
-    with pytest.raises(ExportUndelivered, match="out/x-00000001.csv") as raised:
+    with pytest.raises(ExportUndelivered, match=r"out/x-00000001\.csv") as raised:
         made.run()
     (run,) = raised.value.members["runs"]
     assert (run["status"], run["attempts"]) == ("pending", 1)

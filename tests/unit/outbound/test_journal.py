@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.grammar import InvalidDocument
+from invoicing.closed import DOCUMENTS
 from outbound.destinations import Destination
 from outbound.documents.xero import XeroRefuses
 from outbound.grammar import document_of, read_destination
 from outbound.rendering import filtered, render
 from outbound.streams import BILLED, Batch, Stream
-from invoicing.closed import DOCUMENTS
 
 ACCOUNTS = {
     "receivable": "1200",
@@ -77,7 +77,7 @@ def posted(rows: list[dict[str, Any]], **given: Any) -> list[tuple[str, str, str
 
 def test_an_invoice_with_tax() -> None:
     """The customer owes the gross; revenue is the net, the state gets the rest."""
-    assert posted([{"amount": Decimal("100"), "tax": Decimal("19")}]) == [
+    assert posted([{"amount": Decimal(100), "tax": Decimal(19)}]) == [
         ("1200", "119", "0"),
         ("4000", "0", "100"),
         ("2200", "0", "19"),
@@ -224,7 +224,7 @@ def test_an_erp_import_is_one_file() -> None:
     erp = destination("xero", options={"currency": "USD", "tax_rate": "Tax Exempt (0%)"},
                       columns=["*Narration", "*Date", "Description", "*AccountCode", "*TaxRate",
                                "*Amount"])  # fmt: skip
-    rows = [{"amount": Decimal("100"), "tax": Decimal("19")}]
+    rows = [{"amount": Decimal(100), "tax": Decimal(19)}]
     content = render(erp, batch(rows), {}).content.decode()
     assert content.splitlines() == [
         "*Narration,*Date,Description,*AccountCode,*TaxRate,*Amount",

@@ -351,5 +351,5 @@ def test_a_table_without_holes_answers_every_day(cuts: list[date], on: date) -> 
         with pytest.raises(InvalidDocument, match="a hole"):
             catalog_of({"rates": [rate for rate in rates if rate is not middle]})
     one_more = bounds[0] + timedelta(days=1)
-    with pytest.raises(InvalidDocument, match="overlap|later"):
+    with pytest.raises(InvalidDocument, match=r"overlap|later"):
         catalog_of({"rates": [rates[0] | {"until": one_more.isoformat()}, *rates[1:]]})
