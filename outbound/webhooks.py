@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -37,6 +38,7 @@ class Courier:
         body_bytes_max: of what is sent.
         answer_bytes_max: of the answer, which is only read to see it end.
         resolve: how a name becomes addresses.
+        trust: whose certificates are believed; the usual authorities without.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -44,6 +46,7 @@ class Courier:
     body_bytes_max: int = 8 * 1024 * 1024
     answer_bytes_max: int = 64 * 1024
     resolve: Resolve = field(default=resolve_by_system)
+    trust: ssl.SSLContext | None = None
 
     def post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
         """POST ``body`` and answer the status, a 2xx.
@@ -79,7 +82,10 @@ class Courier:
         # proxy, netrc or cookie of the environment takes part.
         async with (
             httpx.AsyncClient(
-                trust_env=False, follow_redirects=False, timeout=self.timeout_s
+                trust_env=False,
+                follow_redirects=False,
+                timeout=self.timeout_s,
+                verify=self.trust or True,
             ) as client,
             client.stream(
                 "POST",

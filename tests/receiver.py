@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving(*answers: str) -> Iterator[Receiver]:
-    """A receiver; answers are a status, ``drip``, ``flood``, ``stall`` or ``drop``."""
+def receiving(*answers: str, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver, over TLS if given; answers are a status, ``drip``, ``flood``, ``stall`` or ``drop``."""
     receiver = Receiver()
     receiver.answers = list(answers) or ["200"]
 
@@ -64,6 +65,8 @@ def receiving(*answers: str) -> Iterator[Receiver]:
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     receiver.url = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

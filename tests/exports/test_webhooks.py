@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import secrets
+import ssl
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -169,6 +172,41 @@ def test_the_connection_goes_to_the_address_that_was_judged() -> None:
         courier.post(f"http://hooks.inside:{port}/in", b"{}", {})
     assert asked == ["hooks.inside"]
     assert receiver.got[0][0]["host"] == f"hooks.inside:{port}"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of hooks.inside, signed by itself, with its key in the same file."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=hooks.inside"
+    command += " -addext subjectAltName=DNS:hooks.inside -keyout key.pem -out cert.pem"
+    try:
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    both = folder / "both.pem"
+    both.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    return both
+
+
+def test_the_certificate_is_of_the_name_not_of_the_address(certificate: Path) -> None:
+    """Pinned to an address, TLS still proves the name; another name or signer is refused."""
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(certificate)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    with receiving(tls=own) as receiver:
+        port = receiver.url.rsplit(":", 1)[1].strip("/")
+
+        def post(name: str, believed: ssl.SSLContext | None) -> int:
+            courier = Courier(allowed=LOOPBACK, resolve=lambda *_: ["127.0.0.1"], trust=believed)
+            return courier.post(f"https://{name}:{port}/", b"{}", {})
+
+        assert post("hooks.inside", trust) == 200
+        with pytest.raises(DeliveryFailed, match="Hostname mismatch"):
+            post("other.inside", trust)
+        with pytest.raises(DeliveryFailed, match="self-signed"):
+            post("hooks.inside", None)
+    assert len(receiver.got) == 1
 
 
 def test_no_proxy_of_the_environment_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
