@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
+from ingest.identity import identify
 from storage.log.files import OsFiles
-from storage.log.identity.keys import SEED_BITS, U64, Entries, Found, KeyHash, Keys
+from storage.log.identity.keys import U64, Entries, Found, Keys
 from storage.log.identity.run import Run, RunRange, merged, write_run
 from storage.log.identity.runs import RunSet, covering
 from storage.log.identity.table import RecentTable
@@ -88,7 +90,7 @@ class SeenIdentities:
         self._window_us = window_us
         self._table_rows = table_rows
         self._generations: dict[int, _Generation] = {}
-        self._hash = KeyHash(tuple(secrets.randbits(SEED_BITS) for _ in range(4)))
+        self._key = np.array([secrets.randbits(64) for _ in range(2)], np.uint64)
         shutil.rmtree(directory, ignore_errors=True)
 
     def era(self, received_at: int) -> int:
@@ -97,7 +99,10 @@ class SeenIdentities:
 
     def keys(self, identities: pl.DataFrame) -> Keys:
         """128 bits for each row's ``source`` and ``id``."""
-        return self._hash(identities)
+        columns = [
+            _texts(identities.get_column(name)) for name in ("source", "id")
+        ]
+        return Keys(*identify(*columns, key=self._key))
 
     def probe(self, keys: Keys) -> list[U64]:
         """The place of each identity in each generation kept, 0 where it is not, newest first."""
@@ -123,3 +128,8 @@ class SeenIdentities:
                 del self._generations[old]
                 shutil.rmtree(self._directory / str(old), ignore_errors=True)
         self._generations[era].insert(keys, places)
+
+
+def _texts(column: pl.Series) -> pa.StringArray:
+    """A column of strings as Arrow has them."""
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
