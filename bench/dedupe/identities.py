@@ -24,7 +24,7 @@ def mixed(numbers: U64) -> U64:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """A batch. ``keys`` are the 16 bytes each id spells in hex: a hash that costs nobody anything."""
+    """A batch. ``keys`` are the 16 bytes each id spells in hex: a hash that costs nothing."""
 
     numbers: U64
     keys: pl.Series

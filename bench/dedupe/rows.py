@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,23 @@ from bench.dedupe.identities import Identities, identities
 from bench.dedupe.retained import copied, retained, size_of
 from bench.dedupe.stores import OurIndex, Redis, Rocks, Sqlite, Store
 from bench.gate import expect
-from bench.pairing import interleave
+from bench.pairing import Paired, interleave
+from bench.processes import on_core
 from bench.registry import Context, Goal, Measured, Row
 
 TITLE = "Exact dedupe, durable index"
 COPIES_SHARE = 0.01
+BATCH, BATCH_SMALL = 10_000, 1_000
 
 
 class Rounds:
     """One row's rounds: new identities with a few copies of retained ones, batch by batch."""
 
-    def __init__(self, *, retained_count: int, batch: int, batches: int) -> None:
+    def __init__(self, retained_count: int, *, batch: int, rows: int, first: int) -> None:
         self.batch = batch
-        self.batches = batches
+        self.batches = rows // batch
         self.retained_count = retained_count
-        self._next = retained_count
+        self._next = first
         self._parts: list[Identities] = []
         self._copies = 0
 
@@ -79,32 +81,38 @@ def _redis(context: Context) -> Redis:
     return Redis(context.scratch / "r", core=context.load_core, retained=count, say=context.say)
 
 
-def _measure(context: Context, open_other: Callable[[Context], Store], batch: int) -> Measured:
+def _pair(context: Context, ours: Store, other: Store, rounds: Rounds) -> Paired:
+    return interleave(
+        lambda _: rounds.measure(ours),
+        lambda _: rounds.measure(other),
+        rounds=context.rounds,
+        prepare=rounds.prepare,
+    )
+
+
+def _measure(context: Context, open_other: Callable[[Context], Store]) -> Measured:
     kept = retained(context, "ours")
-    rows = context.size(2_000_000, 500_000)
-    rounds = Rounds(retained_count=kept.count, batch=batch, batches=rows // batch)
-    os.sched_setaffinity(0, {context.core})
-    try:
-        with ExitStack() as stack:
-            other = stack.enter_context(closing(open_other(context)))
-            ours = stack.enter_context(closing(_ours(context)))
-            paired = interleave(
-                lambda _: rounds.measure(ours),
-                lambda _: rounds.measure(other),
-                rounds=context.rounds,
-                prepare=rounds.prepare,
-            )
-    finally:
-        os.sched_setaffinity(0, {context.core, context.load_core})
+    rows = context.size(1_000_000, 300_000)
+    with on_core(context.core), ExitStack() as stack:
+        other = stack.enter_context(closing(open_other(context)))
+        ours = stack.enter_context(closing(_ours(context)))
+        small, large = (
+            _pair(context, ours, other, Rounds(kept.count, batch=batch, rows=rows, first=first))
+            for batch, first in ((BATCH_SMALL, kept.count), (BATCH, 2 * kept.count))
+        )
+    mine, theirs = median(small.ours), median(small.theirs)
     return Measured(
         unit="identities/s",
-        paired=paired,
+        paired=large,
         method={
-            "batch": f"{batch:,} identities, {COPIES_SHARE:.0%} of them copies of retained ones",
+            "batch": f"{BATCH:,} identities, {COPIES_SHARE:.0%} of them copies of retained ones",
             "retained": f"{kept.count:,} identities",
             "sent": f"{rows:,} identities a side and round",
             "fsync": "none a batch on any side; ours includes writing and merging its runs",
             "pinning": f"core {context.core}; Valkey has core {context.load_core} to itself",
+        },
+        facts={
+            f"{BATCH_SMALL:,} a batch": f"{small.ratio:.3g}× ({mine:,.0f} against {theirs:,.0f})",
         },
     )
 
@@ -115,7 +123,7 @@ def _against(name: str, open_other: Callable[[Context], Store], against: str, go
         title=f"exact dedupe, 50 M retained, {name}",
         against=against,
         goal=goal,
-        measure=lambda context: _measure(context, open_other, 1_000),
+        measure=lambda context: _measure(context, open_other),
     )
 
 

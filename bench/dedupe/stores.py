@@ -29,6 +29,13 @@ NODE = NodeId("n1")
 TABLE_ROWS = IndexLimits().table_rows
 ROCKS_CACHE_BYTES, ROCKS_BUFFER_BYTES = 2 << 30, 256 << 20
 RETAINED_KEY = "retained"
+SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "cache_size=-1048576",
+    "mmap_size=17179869184",
+    "wal_autocheckpoint=65536",  # 256 MiB; by default random keys make it checkpoint every batch
+)
 RETAINED_DAYS = 25
 Say = Callable[[str], None]
 
@@ -124,7 +131,7 @@ class Sqlite:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-1048576"):
+        for pragma in SQLITE_PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.execute(self.CREATE)
 
