@@ -29,9 +29,14 @@ def pinned(core: int) -> Callable[[], None]:
 
     def before_exec() -> None:
         os.sched_setaffinity(0, {core})
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        die_with_parent()
 
     return before_exec
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends; run between fork and exec."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def listen() -> socket.socket:

@@ -1,0 +1,65 @@
+"""A node's log with realistic events in it, written as the gateway writes it, without the gateway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from bench.load.events import make_events
+from catalog.clock import FixedClock
+from catalog.events import RecordKind
+from catalog.ids import NodeId
+from ingest.batch import APPENDED
+from storage.log.follower import LogFollower
+from storage.log.home import LogLimits
+from storage.log.node_log import NodeLog
+
+NODE = NodeId("n1")
+CHUNK_ROWS = 250_000
+FRAME_ROWS = 8_000
+"""Events a frame: what a group commit of a loaded gateway gathers."""
+
+
+def records_of(events: pl.DataFrame) -> pl.DataFrame:
+    """Events as the log takes them."""
+    return events.select(
+        kind=pl.lit(RecordKind.EVENT.value),
+        source="source",
+        id="id",
+        type="type",
+        subject="subject",
+        time="time",
+        time_given=pl.lit(value=True),
+        data="data",
+        target=pl.lit(None, pl.Int64),
+    ).cast(dict(APPENDED))
+
+
+def chunks(events: int) -> Iterator[pl.DataFrame]:
+    """So many events, all different, a chunk at a time."""
+    for at in range(0, events, CHUNK_ROWS):
+        yield make_events(min(CHUNK_ROWS, events - at), seed=50_000 + at)
+
+
+def fill_log(directory: Path, *, events: int, hot_bytes_max: int = 128 << 20) -> None:
+    """Append ``events`` events to a fresh log, rolling its hot files at the usual size."""
+    clock = FixedClock(time.time_ns() // 1_000)
+    limits = LogLimits(hot_bytes_max=hot_bytes_max)
+    log = NodeLog.open(directory, node=NODE, clock=clock, limits=limits)
+    for chunk in chunks(events):
+        for frame in records_of(chunk).iter_slices(FRAME_ROWS):
+            log.append(frame)
+            log.sync()
+            log.roll_if_due()
+    log.close()
+
+
+def seal_all(directory: Path) -> None:
+    """Close the last hot file and seal every one, as gateway and worker do in time."""
+    log = NodeLog.open(directory, node=NODE, clock=FixedClock(time.time_ns() // 1_000))
+    log.roll()
+    log.close()
+    LogFollower(directory, NODE).seal_closed()
