@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
 from bench.pairing import Paired
+
+Said = str | int | float
 
 AREAS = {
     "ingest": "bench.ingest.rows",
@@ -68,8 +70,8 @@ class Measured:
     unit: str
     paired: Paired | None = None
     value: float | None = None
-    method: dict[str, str | int | float] = field(default_factory=dict)
-    facts: dict[str, str | int | float] = field(default_factory=dict)
+    method: Mapping[str, Said] = field(default_factory=dict)
+    facts: Mapping[str, Said] = field(default_factory=dict)
 
     @property
     def figure(self) -> float:

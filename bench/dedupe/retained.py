@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.dedupe.stores import RETAINED_DAYS, TABLE_ROWS, OurIndex, Rocks, Sqlite
 from bench.registry import Context
@@ -49,7 +50,7 @@ def retained(context: Context, name: str) -> Retained:
     began_s = time.monotonic()
     _build(name, home / "kept", count, now_us, context)
     spacing_us = RETAINED_DAYS * DAY_US // count
-    known = {
+    known: dict[str, Any] = {
         "last_received_at": now_us - RETAINED_DAYS * DAY_US + count * spacing_us,
         "built_s": round(time.monotonic() - began_s, 1),
     }

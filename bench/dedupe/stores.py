@@ -124,7 +124,7 @@ class OurIndex:
 
 
 class Sqlite:
-    """A table without rowid, 16-byte primary key; WAL, synchronous=NORMAL, a transaction a batch."""
+    """A table without rowid, 16-byte keys; WAL, synchronous=NORMAL, a transaction a batch."""
 
     CREATE = "CREATE TABLE IF NOT EXISTS kept (key BLOB PRIMARY KEY, content INTEGER) WITHOUT ROWID"
     INSERT = "INSERT OR IGNORE INTO kept VALUES (?, ?)"
@@ -195,7 +195,7 @@ class Rocks:
         """Look all up, then write what is new."""
         known = 0
         if self._exact:
-            found = self._store.get([key for key, _ in batch])
+            found: list[Any] = self._store.get([key for key, _ in batch]) or []
             known = sum(value is not None for value in found)
             if known:
                 pairs = zip(batch, found, strict=True)
@@ -215,13 +215,16 @@ class Rocks:
 
 
 class Redis:
-    """Valkey on a core of its own, nothing persisted; a batch is one pipeline of SET NX.
+    """Valkey on a core of its own, nothing persisted; ``pipelined`` commands SET NX at a time.
 
-    The commands are encoded outside the timing, so it pays for no client but the reading of replies.
+    They are encoded outside the timing, so it pays for no client but the reading of replies.
     Retained keys are made by the server itself: ``retained:<number>``.
     """
 
-    def __init__(self, directory: Path, *, core: int, retained: int, say: Say) -> None:
+    def __init__(
+        self, directory: Path, *, core: int, retained: int, pipelined: int, say: Say
+    ) -> None:
+        self._pipelined = pipelined
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "valkey.sock"
         command = valkey_command(path, memory_max="16gb")
@@ -236,11 +239,12 @@ class Redis:
         self._socket.sendall(f"DEBUG POPULATE {retained} {RETAINED_KEY} 8\r\n".encode())
         self._replies(1)
 
-    def ready(self, batch: Identities) -> tuple[bytes, int]:
-        """The pipeline's bytes."""
+    def ready(self, batch: Identities) -> list[tuple[bytes, int]]:
+        """The bytes of each pipeline, and how many commands are in it."""
         rows = zip(batch.numbers.tolist(), _rows(batch), strict=True)
         parts = [self._command(number, key, content) for number, (key, content) in rows]
-        return b"".join(parts), len(parts)
+        cut = [parts[at : at + self._pipelined] for at in range(0, len(parts), self._pipelined)]
+        return [(b"".join(commands), len(commands)) for commands in cut]
 
     def _command(self, number: int, key: bytes, content: int) -> bytes:
         if number < self._retained:
@@ -249,10 +253,13 @@ class Redis:
         head = b"*4\r\n$3\r\nSET\r\n$%d\r\n" % len(key)
         return head + key + b"\r\n$8\r\n" + value + b"\r\n$2\r\nNX\r\n"
 
-    def add(self, batch: tuple[bytes, int]) -> int:
-        """Send one pipeline and read its replies: nil is a key that was there."""
-        self._socket.sendall(batch[0])
-        return sum(reply is None for reply in self._replies(batch[1]))
+    def add(self, batch: list[tuple[bytes, int]]) -> int:
+        """Send each pipeline and read its replies: nil is a key that was there."""
+        known = 0
+        for commands, count in batch:
+            self._socket.sendall(commands)
+            known += self._replies(count).count(None)
+        return known
 
     def _replies(self, count: int) -> list[Any]:
         replies: list[Any] = []

@@ -26,7 +26,7 @@ from bench.load.generator import Generator, Load, Sent
 from bench.pairing import interleave, middle
 from bench.processes import only
 from bench.profile import profiled
-from bench.registry import Context, Measured
+from bench.registry import Context, Measured, Said
 
 FSYNC = "fdatasync before every reply on both sides, shared by whoever waits (group commit)"
 
@@ -150,7 +150,7 @@ def measure_throughput(context: Context, shape: Shape, *, attached: bool = False
     )
 
 
-def method_of(context: Context, shape: Shape) -> dict[str, str | int | float]:
+def method_of(context: Context, shape: Shape) -> dict[str, Said]:
     """How it was measured."""
     return {
         "batch": f"{shape.batch:,} a request, {shape.content_type}",

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.ingest.against_sink import Shape, measure_throughput
+from bench.ingest.freshness import (
+    Seen,
+    measure_freshness,
+    seen_in_balance,
+    seen_in_events,
+    seen_in_usage,
+)
 from bench.ingest.latency import measure_latency
+from bench.ingest.overload import measure_overload
+from bench.ingest.sustained import measure_sustained
 from bench.load.events import arrow_bodies, json_bodies
 from bench.registry import Context, Goal, Measured, Row
 
@@ -80,6 +89,53 @@ def _latency(batch: int, connections: int, events: int, goal: Goal) -> Row:
     )
 
 
+def _sustained(batch: int, connections: int) -> Row:
+    shape = Shape(
+        batch=batch,
+        connections=connections,
+        events=300_000,
+        bodies=json_bodies,
+        content_type=BATCH_JSON,
+    )
+    return Row(
+        key=f"ingest/json-{batch}-sustained",
+        title=f"durable JSON ingest, {batch:,} a request, readers keeping up",
+        against="the same sink's maximum",
+        goal=None,
+        measure=lambda context: measure_sustained(context, shape),
+    )
+
+
+LOADED = Shape(
+    batch=100, connections=64, events=150_000, bodies=json_bodies, content_type=BATCH_JSON
+)
+
+
+def _freshness(name: str, title: str, seen: Seen, *, unit: str, goal: Goal) -> Row:
+    return Row(
+        key=f"ingest/{name}",
+        title=f"{title}, at half load, p99",
+        against="wall clock",
+        goal=goal,
+        measure=lambda context: measure_freshness(context, LOADED, seen, unit=unit),
+    )
+
+
+def _overload() -> Row:
+    shape = Shape(
+        batch=1_000, connections=32, events=300_000, bodies=json_bodies, content_type=BATCH_JSON
+    )
+    return Row(
+        key="ingest/overload",
+        title="memory under sustained overload",
+        against="itself, the first half",
+        goal=Goal(reach=1.1, at_most=True),
+        measure=lambda context: measure_overload(context, shape),
+    )
+
+
+VISIBLE = Goal(reach=1, stretch=0.5, at_most=True)
+BALANCE = Goal(reach=50, stretch=10, at_most=True)
 JSON_GOAL = Goal(reach=0.40, stretch=0.55)
 
 ROWS = [
@@ -93,4 +149,10 @@ ROWS = [
     _arrow(10_000, 16, Goal(reach=0.55, stretch=0.75)),
     _latency(1, 256, 60_000, Goal(reach=1.7, stretch=1.2, at_most=True)),
     _latency(100, 64, 600_000, Goal(reach=2.6, stretch=1.5, at_most=True)),
+    _sustained(1_000, 32),
+    _sustained(100, 64),
+    _freshness("visible", "ack → found by a look-up", seen_in_events, unit="s, p99", goal=VISIBLE),
+    _freshness("usage", "ack → in a meter's usage", seen_in_usage, unit="s, p99", goal=VISIBLE),
+    _freshness("balance", "ack → balance", seen_in_balance, unit="ms, p99", goal=BALANCE),
+    _overload(),
 ]

@@ -99,8 +99,9 @@ class Generator:
         """
         with tempfile.NamedTemporaryFile(dir=requests.parent, suffix=".ns") as latencies:
             numbers = (port, load.connections, load.seconds_max, load.rate, load.seed)
+            argv = [self._binary, requests, *map(str, numbers), latencies.name]
             done = subprocess.run(
-                [self._binary, requests, *map(str, numbers), latencies.name],
+                [str(each) for each in argv],
                 capture_output=True,
                 text=True,
                 check=False,

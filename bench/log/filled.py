@@ -1,4 +1,4 @@
-"""A node's log with realistic events in it, written as the gateway writes it, without the gateway."""
+"""A node's log with realistic events in it, as the gateway writes it, without the gateway."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from catalog.clock import FixedClock
 from catalog.events import RecordKind
 from catalog.ids import NodeId
 from ingest.batch import APPENDED
+from ingest.identity import identities
 from storage.log.follower import LogFollower
 from storage.log.home import LogLimits
+from storage.log.identity_index import DiskIdentityIndex
 from storage.log.node_log import NodeLog
 
 NODE = NodeId("n1")
@@ -35,7 +37,7 @@ def records_of(events: pl.DataFrame) -> pl.DataFrame:
         time_given=pl.lit(value=True),
         data="data",
         target=pl.lit(None, pl.Int64),
-    ).cast(dict(APPENDED))
+    ).cast(APPENDED)
 
 
 def chunks(events: int) -> Iterator[pl.DataFrame]:
@@ -44,16 +46,29 @@ def chunks(events: int) -> Iterator[pl.DataFrame]:
         yield make_events(min(CHUNK_ROWS, events - at), seed=50_000 + at)
 
 
-def fill_log(directory: Path, *, events: int, hot_bytes_max: int = 128 << 20) -> None:
-    """Append ``events`` events to a fresh log, rolling its hot files at the usual size."""
+def fill_log(
+    directory: Path, *, events: int, hot_bytes_max: int = 128 << 20, indexed: bool = False
+) -> None:
+    """Append ``events`` events to a fresh log, as ``kill -9`` would leave it.
+
+    With ``indexed`` beside its identity index, whose last tables are lost in the kill.
+    """
     clock = FixedClock(time.time_ns() // 1_000)
     limits = LogLimits(hot_bytes_max=hot_bytes_max)
     log = NodeLog.open(directory, node=NODE, clock=clock, limits=limits)
+    index = DiskIdentityIndex.open(log.index_directory, log) if indexed else None
     for chunk in chunks(events):
         for frame in records_of(chunk).iter_slices(FRAME_ROWS):
-            log.append(frame)
+            ids = identities(frame)
+            if index is not None:
+                index.probe(ids)
+            appended = log.append(frame)
             log.sync()
+            if index is not None:
+                index.insert(ids, first_seq=appended.first_seq, received_at=appended.received_at)
             log.roll_if_due()
+    if index is not None:
+        index.close()
     log.close()
 
 

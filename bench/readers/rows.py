@@ -11,7 +11,6 @@ from pathlib import Path
 
 import polars as pl
 
-from api.readers.base import Reader
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.facts import FactsReader
 from bench.gate import expect
@@ -19,6 +18,7 @@ from bench.load.events import CATALOG
 from bench.log.filled import NODE, fill_log, seal_all
 from bench.pairing import interleave
 from bench.registry import Context, Goal, Measured, Row
+from catalog.clock import Micros
 from catalog.grammar import parse_value
 from catalog.history import Kind
 from catalog.ids import SpecId
@@ -32,7 +32,7 @@ from storage.parquet.facts import ParquetFacts
 
 TITLE = "Readers"
 AGAINST = "chDB inserting the same rows from an Arrow stream"
-STREAM_ROWS = 65_536
+END = Micros(1 << 62)
 Specs = Mapping[SpecId, FactSpec]
 
 
@@ -48,7 +48,7 @@ def specs() -> Specs:
 
 @dataclass(slots=True, kw_only=True)
 class Workbench:
-    """A sealed log of ``events`` events, and one chDB where every round has a database of its own."""
+    """A sealed log of ``events`` events, and a chDB where every round has its own database."""
 
     scratch: Path
     events: int
@@ -97,15 +97,15 @@ def count(store: ClickHouseStore, table: Table) -> int:
     return int(store.clickhouse.query(sql)["rows"][0])
 
 
-def drive(reader: Reader, *, until: int) -> None:
+def drive(reader: FactsReader | ClickHouseReader, *, until: int) -> None:
     """Step until everything of the log is read."""
     while reader.positions()[NODE] < until:
-        reader.covered((), as_of=1 << 62)  # a question waits: no pausing between batches
+        reader.covered((), as_of=END)  # a question waits: no pausing between batches
         reader.step()
 
 
-def stream_of(rows: pl.DataFrame, table: Table, path: Path) -> None:
-    """Write ``rows`` as an Arrow stream with every column of ``table``."""
+def stream_of(rows: pl.DataFrame, path: Path) -> None:
+    """Write ``rows`` as an Arrow stream, with what every table has beside its own columns."""
     whole = rows.with_columns(
         marker=pl.lit(value=False),
         first_seq=pl.lit(0, pl.Int64),
@@ -113,7 +113,6 @@ def stream_of(rows: pl.DataFrame, table: Table, path: Path) -> None:
         batch_rows=pl.lit(0, pl.Int64),
         specs=pl.lit([], pl.List(pl.String)),
     )
-    del table
     with path.open("wb") as file:
         whole.write_ipc_stream(file, compat_level=pl.CompatLevel.oldest())
 
@@ -180,7 +179,7 @@ def _measure(
     bench.fill()
     path = context.scratch / "rows.arrow"
     rows = rows_of(bench.records())
-    stream_of(rows, table, path)
+    stream_of(rows, path)
     count_rows = rows.height
     del rows
     paired = interleave(
@@ -192,7 +191,7 @@ def _measure(
         unit="rows/s",
         paired=paired,
         method={
-            "rows": f"{count_rows:,} a side and round from {bench.events:,} events, sealed segments",
+            "rows": f"{count_rows:,} a side and round, {bench.events:,} events in sealed segments",
             "batch": "ours: the readers' pages, one insert a part; chDB: one stream, as it likes",
             "concurrency": "one reader thread; chDB's own threads on both sides",
             "fsync": "fsync_after_insert and fsync_part_directory on both sides; Parquet fsynced",
