@@ -104,8 +104,10 @@ def rows(wanted: Iterable[str] = ()) -> list[Row]:
     Raises:
         LookupError: there is no such area or row.
     """
-    every = [row for module in AREAS.values() for row in import_module(module).ROWS]
     names = list(wanted)
+    areas = {name.partition("/")[0] for name in names} or set(AREAS)
+    modules = [module for area, module in AREAS.items() if area in areas]  # and no other engines
+    every = [row for module in modules for row in import_module(module).ROWS]
     if unknown := set(names) - {row.key for row in every} - set(AREAS):
         raise LookupError(f"no such area or row: {', '.join(sorted(unknown))}")
     return [row for row in every if not names or row.area in names or row.key in names]

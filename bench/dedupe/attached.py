@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from bench.dedupe.identities import identities
 from bench.dedupe.retained import copied, retained
@@ -13,7 +15,7 @@ from bench.registry import Context
 from catalog.clock import FixedClock, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
-from ingest.batch import APPENDED
+from ingest.batch import APPENDED, to_records
 from storage.log.identity_index import DAY_US
 from storage.log.layout import INDEX_NAME, segment_name
 from storage.log.node_log import NodeLog
@@ -55,15 +57,15 @@ def _forge_segment(directory: Path, node: NodeId, last_seq: int, last_received_a
     path.with_suffix(".json").write_bytes(encode_manifest(manifest))
 
 
-def _last_event(number: int) -> pl.DataFrame:
-    identity = identities(pl.Series([number], dtype=pl.UInt64).to_numpy()).frame.row(0, named=True)
+def _last_event(number: int) -> pa.RecordBatch:
+    identity = identities(np.array([number], np.uint64))
     event = {
         "kind": RecordKind.EVENT,
-        "source": identity["source"],
-        "id": identity["id"],
+        "source": identity.source[0].as_py(),
+        "id": identity.id[0].as_py(),
         "type": "llm.completion",
         "subject": "cust-1",
         "time_given": False,
         "data": "{}",
     }
-    return pl.DataFrame([event], schema=APPENDED)
+    return to_records(pl.DataFrame([event], schema=APPENDED))

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 U64 = npt.NDArray[np.uint64]
 KEY_BYTES = 16
+SOURCE = "gateway"
 
 
 def mixed(numbers: U64) -> U64:
@@ -28,7 +29,9 @@ class Identities:
 
     numbers: U64
     keys: pl.Series
-    frame: pl.DataFrame
+    source: pa.StringArray
+    id: pa.StringArray
+    content: U64
 
     @property
     def count(self) -> int:
@@ -37,7 +40,7 @@ class Identities:
 
 
 def identities(numbers: U64) -> Identities:
-    """The identities of these numbers; ``frame`` is what an IdentityIndex is asked about."""
+    """The identities of these numbers, with a digest of what each is supposed to say."""
     halves = np.column_stack([mixed(numbers * np.uint64(2)), mixed(numbers * np.uint64(2) + 1)])
     content = pa.py_buffer(np.ascontiguousarray(halves))
     column = pa.FixedSizeBinaryArray.from_buffers(
@@ -45,12 +48,12 @@ def identities(numbers: U64) -> Identities:
     )
     keys = pl.from_arrow(column.cast(pa.binary()))
     assert isinstance(keys, pl.Series)
-    frame = pl.DataFrame({"key": keys, "content": mixed(~numbers)}).select(
-        source=pl.lit("gateway"),
+    texts = pl.DataFrame({"key": keys}).select(
+        source=pl.lit(SOURCE),
         id=pl.lit("req-") + pl.col("key").bin.encode("hex"),
-        content="content",
     )
-    return Identities(numbers=numbers, keys=keys, frame=frame)
+    source, id_ = (column.to_arrow().cast(pa.string()) for column in texts.get_columns())
+    return Identities(numbers=numbers, keys=keys, source=source, id=id_, content=mixed(~numbers))
 
 
 def batches(start: int, stop: int, size: int) -> Iterator[Identities]:

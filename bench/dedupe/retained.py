@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.dedupe.stores import RETAINED_DAYS, TABLE_ROWS, OurIndex, Rocks, Sqlite
+from bench.dedupe.stores import NODE, RETAINED_DAYS, TABLE_ROWS, OurIndex, Rocks, Sqlite
 from bench.registry import Context
+from storage.log.files import OsFiles
+from storage.log.identity.checkpoint import NoCheckpoint, read_checkpoint
 from storage.log.identity_index import DAY_US
 
 FULL = -(-50_000_000 // TABLE_ROWS) * TABLE_ROWS
@@ -69,7 +71,18 @@ def _found(home: Path, count: int, now_us: int) -> Retained | None:
     known = json.loads((home / STAMP).read_text())
     if now_us - known["last_received_at"] > FRESH_DAYS * DAY_US:
         return None
+    if home.name == "ours" and not _readable(home / "kept"):
+        return None
     return Retained(path=home / "kept", count=count, **known)
+
+
+def _readable(directory: Path) -> bool:
+    """Whether this release reads the index that another one may have built."""
+    try:
+        read_checkpoint(directory, node=NODE, files=OsFiles())
+    except NoCheckpoint:
+        return False
+    return True
 
 
 def _build(name: str, path: Path, count: int, now_us: int, context: Context) -> None:

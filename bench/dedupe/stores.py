@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from bench.dedupe.identities import Identities, batches, identities, mixed
 from bench.processes import Process
 from catalog.clock import Micros
 from catalog.ids import NodeId, Seq
+from ingest.identity import Identities as Hashed
+from ingest.identity import identify
 from storage.log.identity_index import DAY_US, DiskIdentityIndex, IndexLimits
 from storage.redis.valkey import answers, valkey_command
 
@@ -91,28 +94,31 @@ class OurIndex:
         spacing_us = RETAINED_DAYS * DAY_US // count
         index = DiskIdentityIndex.open(directory, RetainedLog(0, 0), background=False)
         # The last identity by itself, so that the checkpoint covers all the others.
-        for batch in (*batches(0, count - 1, TABLE_ROWS), identities(np.array([count - 1], "u8"))):
+        last = identities(np.array([count - 1], np.uint64))
+        for batch in chain(batches(0, count - 1, TABLE_ROWS), [last]):
             at = int(batch.numbers[0])
             received_at = Micros(first_us + at * spacing_us)
-            index.probe(batch.frame)
-            index.insert(batch.frame, first_seq=Seq(at + 1), received_at=received_at)
+            ids = _hashed(batch, index)
+            index.probe(ids)
+            index.insert(ids, first_seq=Seq(at + 1), received_at=received_at)
             index.maintain()
             _tell(say, "the index", at, count)
         index.close()
 
-    def ready(self, batch: Identities) -> pl.DataFrame:
+    def ready(self, batch: Identities) -> Identities:
         """The texts: hashing them is ours to pay."""
-        return batch.frame
+        return batch
 
-    def add(self, batch: pl.DataFrame) -> int:
-        """Probe, then insert what is new."""
-        new = self._index.probe(batch).seq == 0
+    def add(self, batch: Identities) -> int:
+        """Hash, probe, then insert what is new."""
+        ids = _hashed(batch, self._index)
+        new = self._index.probe(ids).seq == 0
         rows = int(np.count_nonzero(new))
-        kept = batch if rows == batch.height else batch.filter(pl.Series(new))
+        kept = ids if rows == len(ids) else ids.keep(new)
         self._index.insert(kept, first_seq=Seq(self._next), received_at=Micros(self._received_at))
         self._next += rows
         self._received_at += rows
-        return batch.height - rows
+        return batch.count - rows
 
     def settle(self) -> None:
         """Write and merge what waits."""
@@ -121,6 +127,11 @@ class OurIndex:
     def close(self) -> None:
         """Stop its thread."""
         self._index.close()
+
+
+def _hashed(batch: Identities, index: DiskIdentityIndex) -> Hashed:
+    low, high = identify(batch.source, batch.id, key=index.key)
+    return Hashed(low, high, batch.content)
 
 
 class Sqlite:
@@ -281,7 +292,7 @@ class Redis:
 
 
 def _rows(batch: Identities) -> list[tuple[bytes, int]]:
-    content = batch.frame["content"].to_numpy().view(np.int64).tolist()
+    content = batch.content.view(np.int64).tolist()
     return list(zip(batch.keys.to_list(), content, strict=True))
 
 

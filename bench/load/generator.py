@@ -99,9 +99,9 @@ class Generator:
         """
         with tempfile.NamedTemporaryFile(dir=requests.parent, suffix=".ns") as latencies:
             numbers = (port, load.connections, load.seconds_max, load.rate, load.seed)
-            argv = [self._binary, requests, *map(str, numbers), latencies.name]
+            argv = [str(self._binary), str(requests), *map(str, numbers), latencies.name]
             done = subprocess.run(
-                [str(each) for each in argv],
+                argv,
                 capture_output=True,
                 text=True,
                 check=False,

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from bench.load.events import make_events
 from catalog.clock import FixedClock
 from catalog.events import RecordKind
 from catalog.ids import NodeId
-from ingest.batch import APPENDED
-from ingest.identity import identities
+from ingest.batch import APPENDED, to_records
+from ingest.dedupe import identities_of
+from ingest.ports import Appended
 from storage.log.follower import LogFollower
 from storage.log.home import LogLimits
 from storage.log.identity_index import DiskIdentityIndex
@@ -25,9 +27,9 @@ FRAME_ROWS = 8_000
 """Events a frame: what a group commit of a loaded gateway gathers."""
 
 
-def records_of(events: pl.DataFrame) -> pl.DataFrame:
-    """Events as the log takes them."""
-    return events.select(
+def frames_of(events: pl.DataFrame) -> Iterator[pa.RecordBatch]:
+    """Events as the log takes them, a frame at a time."""
+    records = events.select(
         kind=pl.lit(RecordKind.EVENT.value),
         source="source",
         id="id",
@@ -38,6 +40,7 @@ def records_of(events: pl.DataFrame) -> pl.DataFrame:
         data="data",
         target=pl.lit(None, pl.Int64),
     ).cast(APPENDED)
+    return map(to_records, records.iter_slices(FRAME_ROWS))
 
 
 def chunks(events: int) -> Iterator[pl.DataFrame]:
@@ -58,18 +61,21 @@ def fill_log(
     log = NodeLog.open(directory, node=NODE, clock=clock, limits=limits)
     index = DiskIdentityIndex.open(log.index_directory, log) if indexed else None
     for chunk in chunks(events):
-        for frame in records_of(chunk).iter_slices(FRAME_ROWS):
-            ids = identities(frame)
-            if index is not None:
-                index.probe(ids)
+        for frame in frames_of(chunk):
             appended = log.append(frame)
             log.sync()
             if index is not None:
-                index.insert(ids, first_seq=appended.first_seq, received_at=appended.received_at)
+                _remember(index, frame, appended)
             log.roll_if_due()
     if index is not None:
         index.close()
     log.close()
+
+
+def _remember(index: DiskIdentityIndex, frame: pa.RecordBatch, appended: Appended) -> None:
+    ids = identities_of(frame, key=index.key)
+    index.probe(ids)
+    index.insert(ids, first_seq=appended.first_seq, received_at=appended.received_at)
 
 
 def seal_all(directory: Path) -> None:

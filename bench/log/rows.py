@@ -18,8 +18,10 @@ from bench.processes import on_core
 from bench.registry import Context, Goal, Measured, Row
 from catalog.clock import FixedClock
 from catalog.events import RecordKind
-from ingest.identity import identities
+from ingest.batch import APPENDED, to_records
+from ingest.dedupe import identities_of
 from storage.log.follower import LogFollower
+from storage.log.frames import FORMAT_VERSION
 from storage.log.identity_index import DiskIdentityIndex
 from storage.log.layout import INDEX_NAME
 from storage.log.node_log import NodeLog
@@ -36,7 +38,7 @@ def _kept_log(context: Context, *, indexed: bool = False) -> tuple[Path, int]:
     With ``indexed`` it is one hot file, with the index as it was when the gateway was killed.
     """
     events = context.size(EVENTS_2GB, EVENTS_QUICK)
-    home = context.cache / f"hot-{events}{'-indexed' if indexed else ''}"
+    home = context.cache / f"hot-{events}-v{FORMAT_VERSION}{'-indexed' if indexed else ''}"
     if not (home / "done").exists():
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
@@ -78,8 +80,9 @@ def _recover(directory: Path, *, events: int) -> float:
     elapsed_s = time.perf_counter() - began_s
     expect("records recovered", seen=log.next_seq, wanted=events + 1)
     last = log.read_after(events - CHUNK_ROWS // 10, rows_max=CHUNK_ROWS)
-    ids = identities(last.filter(pl.col("kind") == RecordKind.EVENT))
-    expect("identities known", seen=int((index.probe(ids).seq > 0).sum()), wanted=ids.height)
+    kept = last.filter(pl.col("kind") == RecordKind.EVENT).select(list(APPENDED))
+    ids = identities_of(to_records(kept), key=index.key)
+    expect("identities known", seen=int((index.probe(ids).seq > 0).sum()), wanted=kept.height)
     index.close()
     log.close()
     return size / elapsed_s
