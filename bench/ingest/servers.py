@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from api.models.catalog import ApplyRequest
 from api.service import ensure_first_key, ledger_socket, sql_url
 from api.settings import Settings, child_environment
 from bench.load.events import CATALOG
-from bench.processes import Process, listen, python
+from bench.processes import REPOSITORY, Process, listen, python
 from storage.redis.valkey import answers, valkey_command
 from storage.sql.database import open_database
 from storage.sql.statements import StatementStore
@@ -86,6 +87,8 @@ def running_gateway(
     """The gateway on ``core``; Valkey, and with ``worker`` the worker, on the other one."""
     data = settings.data
     environment = child_environment(settings)
+    # Compiled once, on every core: a gateway pinned to one would take minutes for it.
+    subprocess.run(python("-m", "ingest.warm"), cwd=REPOSITORY, check=True)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(ServiceLock(data))
         prepare(settings, catalog)

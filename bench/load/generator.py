@@ -84,7 +84,7 @@ class Generator:
                 raise BenchFailed("the load generator is C: install a compiler (apt install gcc)")
             directory.mkdir(parents=True, exist_ok=True)
             made = binary.with_suffix(f".{os.getpid()}")
-            command = [compiler, "-O2", "-Wall", "-o", made, SOURCE, "-lm"]
+            command = [compiler, "-O2", "-Wall", "-o", str(made), str(SOURCE), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise BenchFailed(f"the load generator does not compile:\n{done.stderr}")
