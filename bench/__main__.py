@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +17,13 @@ import typer
 from bench import report
 from bench.gate import BenchFailed
 from bench.machine import require_disk
-from bench.registry import Context, Row, rows
+from bench.processes import die_with_parent, python
+from bench.registry import Context, rows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 DEFAULT_CACHE = Path.home() / ".cache" / "tallyman-bench"
+PATHS = ("scratch", "cache", "profile")
 Wanted = Annotated[list[str] | None, typer.Argument(help="Areas or rows; all when none is named.")]
 
 
@@ -56,7 +62,11 @@ def run(
         )
         try:
             require_disk(directory)
-            _measure(row, context, write=write)
+            print(f"{row.key}: {row.title}", flush=True)
+            entry = _in_a_child(row.key, context)
+            print(report.summary(entry), flush=True)
+            if write:
+                report.keep(entry)
         except BenchFailed as error:
             print(f"FAILED {row.key}: {error}")
             failed.append(row.key)
@@ -73,13 +83,41 @@ def render() -> None:
     report.PAGE.write_text(report.render(rows()))
 
 
-def _measure(row: Row, context: Context, *, write: bool) -> None:
-    print(f"{row.key}: {row.title}")
+@app.command(hidden=True)
+def measure(key: str, context_json: str, out: Path) -> None:
+    """Measure one row and write its entry: what :func:`run` starts for each of them."""
+    given = json.loads(context_json)
+    paths = {name: Path(given[name]) for name in PATHS if given[name] is not None}
+    context = Context(**{**given, **paths})
+    (row,) = rows([key])
     began_s = time.monotonic()
-    entry = report.entry_of(row, row.measure(context), context, took_s=time.monotonic() - began_s)
-    print(report.summary(entry))
-    if write:
-        report.keep(entry)
+    try:
+        measured = row.measure(context)
+    except BenchFailed as error:
+        print(f"  {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    entry = report.entry_of(row, measured, context, took_s=time.monotonic() - began_s)
+    out.write_text(json.dumps(entry))
+
+
+def _in_a_child(key: str, context: Context) -> report.Entry:
+    """Measure one row in a process of its own: engines and affinities end with it.
+
+    Raises:
+        BenchFailed: it has no figure.
+    """
+    out = context.scratch.with_suffix(".json")
+    given = {each.name: getattr(context, each.name) for each in fields(context)}
+    del given["say"]
+    argv = python("-m", "bench", "measure", key, json.dumps(given, default=str), str(out))
+    try:
+        done = subprocess.run(argv, check=False, preexec_fn=die_with_parent)
+        if not out.exists():
+            raise BenchFailed(f"it ended with {done.returncode}")
+        entry: report.Entry = json.loads(out.read_text())
+        return entry
+    finally:
+        out.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

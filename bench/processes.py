@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -28,9 +29,14 @@ def pinned(core: int) -> Callable[[], None]:
 
     def before_exec() -> None:
         os.sched_setaffinity(0, {core})
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        die_with_parent()
 
     return before_exec
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends; run between fork and exec."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def listen() -> socket.socket:
@@ -115,7 +121,7 @@ class Process:
                 raise BenchFailed(f"not {what}:\n{self.log_tail()}")
             time.sleep(0.02)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,6 +142,17 @@ def only(active: Process, *others: Process) -> Iterator[None]:
     finally:
         for other in others:
             other.resume()
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Keep this process, threads it starts included, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def python(*args: str) -> list[str]:

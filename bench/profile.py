@@ -1,4 +1,4 @@
-"""Where a server's time goes: py-spy beside a run. It costs a few percent, so figures are for a hint."""
+"""Where a server's time goes: py-spy beside a run, which costs the run a few percent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOP = 25
 
 @contextlib.contextmanager
 def profiled(process: Process, out: Path | None, *, core: int) -> Iterator[None]:
-    """Sample ``process`` into ``out`` (folded stacks) and print what it was doing; None does nothing.
+    """Sample ``process`` into ``out`` (folded stacks) and print what it did; None does nothing.
 
     Raises:
         BenchFailed: py-spy is not installed.

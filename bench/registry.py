@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
 from bench.pairing import Paired
 
+Said = str | int | float
+
 AREAS = {
     "ingest": "bench.ingest.rows",
+    "dedupe": "bench.dedupe.rows",
+    "log": "bench.log.rows",
+    "readers": "bench.readers.rows",
     "ledger": "bench.ledger.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
@@ -66,8 +71,8 @@ class Measured:
     unit: str
     paired: Paired | None = None
     value: float | None = None
-    method: dict[str, str | int | float] = field(default_factory=dict)
-    facts: dict[str, str | int | float] = field(default_factory=dict)
+    method: Mapping[str, Said] = field(default_factory=dict)
+    facts: Mapping[str, Said] = field(default_factory=dict)
 
     @property
     def figure(self) -> float:
@@ -100,8 +105,10 @@ def rows(wanted: Iterable[str] = ()) -> list[Row]:
     Raises:
         LookupError: there is no such area or row.
     """
-    every = [row for module in AREAS.values() for row in import_module(module).ROWS]
     names = list(wanted)
+    areas = {name.partition("/")[0] for name in names} or set(AREAS)
+    modules = [module for area, module in AREAS.items() if area in areas]  # and no other engines
+    every = [row for module in modules for row in import_module(module).ROWS]
     if unknown := set(names) - {row.key for row in every} - set(AREAS):
         raise LookupError(f"no such area or row: {', '.join(sorted(unknown))}")
     return [row for row in every if not names or row.area in names or row.key in names]

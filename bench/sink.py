@@ -36,6 +36,7 @@ class Sink:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one body."""
+        del scope
         message = await receive()
         body = message["body"]
         if message["more_body"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from bench.dedupe.attached import attach_retained
 from bench.gate import expect, expect_accepted, expect_all_answered
 from bench.ingest.logged import expect_logged
 from bench.ingest.servers import (
@@ -25,7 +26,7 @@ from bench.load.generator import Generator, Load, Sent
 from bench.pairing import interleave, middle
 from bench.processes import only
 from bench.profile import profiled
-from bench.registry import Context, Measured
+from bench.registry import Context, Measured, Said
 
 FSYNC = "fdatasync before every reply on both sides, shared by whoever waits (group commit)"
 
@@ -111,11 +112,17 @@ def make_requests(path: Path, events: pl.DataFrame, shape: Shape) -> Requests:
     )
 
 
-def measure_throughput(context: Context, shape: Shape) -> Measured:
-    """Both sides' events a second, closed loop, the gateway alone on its core."""
+def measure_throughput(context: Context, shape: Shape, *, attached: bool = False) -> Measured:
+    """Both sides' events a second, closed loop, the gateway alone on its core.
+
+    With ``attached`` the gateway has an index of what it took before: 50 million identities.
+    """
     rounds = PairedIngest(context, shape)
     kept = context.scratch / "sink.bodies"
     settings = settings_of(context.scratch / "d")
+    before = 0
+    if attached:
+        before = attach_retained(context, settings.data / "nodes" / NODE, node=NODE)
     with contextlib.ExitStack() as stack:
         tallyman = stack.enter_context(
             running_gateway(settings, core=context.core, other_core=context.load_core)
@@ -130,11 +137,11 @@ def measure_throughput(context: Context, shape: Shape) -> Measured:
             prepare=rounds.prepare,
         )
         memory = gateway.rss_bytes()
-    expect_logged(tallyman.node_directory, NODE, events=rounds.kept)
+    expect_logged(tallyman.node_directory, NODE, events=rounds.kept, after=before)
     return Measured(
         unit="events/s",
         paired=paired,
-        method=method_of(context, shape),
+        method=method_of(context, shape) | {"index": f"{before:,} identities retained before"},
         facts={
             "gateway busy": str(rounds.busy["gateway"]),
             "sink busy": str(rounds.busy["sink"]),
@@ -143,7 +150,7 @@ def measure_throughput(context: Context, shape: Shape) -> Measured:
     )
 
 
-def method_of(context: Context, shape: Shape) -> dict[str, str | int | float]:
+def method_of(context: Context, shape: Shape) -> dict[str, Said]:
     """How it was measured."""
     return {
         "batch": f"{shape.batch:,} a request, {shape.content_type}",

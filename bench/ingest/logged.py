@@ -14,13 +14,13 @@ from storage.log.follower import LogFollower
 READ_ROWS = 200_000
 
 
-def expect_logged(directory: Path, node: str, *, events: int) -> None:
-    """Fail the row unless the log holds so many events, no identity twice.
+def expect_logged(directory: Path, node: str, *, events: int, after: int = 0) -> None:
+    """Fail the row unless the log holds so many events behind ``after``, no identity twice.
 
     Raises:
         BenchFailed: it does not.
     """
-    parts, after = [], 0
+    parts = []
     follower = LogFollower(directory, NodeId(node))
     while (records := follower.read_after(after, rows_max=READ_ROWS)).height:
         after = records["seq"][-1]

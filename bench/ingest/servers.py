@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -15,7 +17,7 @@ from api.models.catalog import ApplyRequest
 from api.service import ensure_first_key, ledger_socket, sql_url
 from api.settings import Settings, child_environment
 from bench.load.events import CATALOG
-from bench.processes import Process, listen, python
+from bench.processes import REPOSITORY, Process, listen, python
 from storage.redis.valkey import answers, valkey_command
 from storage.sql.database import open_database
 from storage.sql.statements import StatementStore
@@ -61,28 +63,35 @@ def settings_of(data: Path, **given: object) -> Settings:
     return Settings(data=data, admin_key=KEY, log_level="warning", **given)  # type: ignore[arg-type]
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, catalog: Mapping[str, Any]) -> None:
     """A data directory with a key and a catalog, as a first start and ``apply`` leave it."""
     clock = prepare_data(settings, lambda _: None)
     ensure_first_key(settings, clock)
     database = open_database(sql_url(settings))
     try:
         editor = Editor(StatementStore(database, clock, settings.zone), clock=clock)
-        editor.apply(ApplyRequest(document=CATALOG), actor=None)
+        editor.apply(ApplyRequest(document=catalog), actor=None)
     finally:
         database.close()
 
 
 @contextlib.contextmanager
 def running_gateway(
-    settings: Settings, *, core: int, other_core: int, worker: bool = False
+    settings: Settings,
+    *,
+    core: int,
+    other_core: int,
+    worker: bool = False,
+    catalog: Mapping[str, Any] = CATALOG,
 ) -> Iterator[Tallyman]:
     """The gateway on ``core``; Valkey, and with ``worker`` the worker, on the other one."""
     data = settings.data
     environment = child_environment(settings)
+    # Compiled once, on every core: a gateway pinned to one would take minutes for it.
+    subprocess.run(python("-m", "ingest.warm"), cwd=REPOSITORY, check=True)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(ServiceLock(data))
-        prepare(settings)
+        prepare(settings, catalog)
 
         def start(argv: list[str], on: int, *descriptors: int) -> Process:
             log = data / "bench.log"
@@ -106,15 +115,21 @@ def running_gateway(
             gateway=Served(process=gateway, port=port),
             worker=start(python("-m", "api.worker"), other_core) if worker else None,
         )
-        gateway.wait_until(_takes_events(tallyman), what="taking events", within_s=300)
+        ready = _answers(tallyman, "GET", "/readyz") if worker else _answers(tallyman)
+        gateway.wait_until(ready, what="ready", within_s=300)
         yield tallyman
 
 
-def _takes_events(tallyman: Tallyman) -> Callable[[], bool]:
+def _answers(
+    tallyman: Tallyman, method: str = "POST", path: str = "/v1/events"
+) -> Callable[[], bool]:
     def probe() -> bool:
         try:
             with tallyman.client() as client:
-                return client.post("/v1/events", json=[]).status_code == 200
+                content = b"[]" if method == "POST" else None
+                kind = {"content-type": "application/json"}
+                answer = client.request(method, path, content=content, headers=kind)
+                return answer.status_code == 200
         except httpx.TransportError:
             return False
 

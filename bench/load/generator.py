@@ -84,7 +84,7 @@ class Generator:
                 raise BenchFailed("the load generator is C: install a compiler (apt install gcc)")
             directory.mkdir(parents=True, exist_ok=True)
             made = binary.with_suffix(f".{os.getpid()}")
-            command = [compiler, "-O2", "-Wall", "-o", made, SOURCE, "-lm"]
+            command = [compiler, "-O2", "-Wall", "-o", str(made), str(SOURCE), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise BenchFailed(f"the load generator does not compile:\n{done.stderr}")
@@ -99,8 +99,9 @@ class Generator:
         """
         with tempfile.NamedTemporaryFile(dir=requests.parent, suffix=".ns") as latencies:
             numbers = (port, load.connections, load.seconds_max, load.rate, load.seed)
+            argv = [str(self._binary), str(requests), *map(str, numbers), latencies.name]
             done = subprocess.run(
-                [self._binary, requests, *map(str, numbers), latencies.name],
+                argv,
                 capture_output=True,
                 text=True,
                 check=False,

@@ -49,9 +49,10 @@ static uint64_t accepted, duplicates, with_rejections;
 static uint64_t statuses[600];
 static int64_t *latencies, *due_ns;
 static int64_t start_ns, last_reply_ns, stop_ns;
-static int epoll_fd;
+static int epoll_fd, port;
 static Connection *connections, **idle;
 static int idle_count;
+enum { FAILED_MAX = 1000 };
 static uint64_t waiting_max, due_count;
 
 static void die(const char *what) {
@@ -70,11 +71,14 @@ static void watch(Connection *c, uint32_t wanted, int operation) {
     if (epoll_ctl(epoll_fd, operation, c->fd, &event)) die("epoll_ctl");
 }
 
+/* A request that failed: its connection is opened again for the next one. */
 static void give_up(Connection *c) {
-    if (c->busy) failed++;
+    failed++;
     c->busy = 0;
+    c->left = 0;
     close(c->fd);
     c->fd = -1;
+    idle[idle_count++] = c;
 }
 
 static void push(Connection *c) {
@@ -141,6 +145,11 @@ static void tally(Connection *c, int status, int64_t at_ns) {
 }
 
 static int pull(Connection *c) {
+    if (!c->busy) { /* a server that closes what is idle; opened again when it is needed */
+        close(c->fd);
+        c->fd = -1;
+        return 0;
+    }
     ssize_t n = recv(c->fd, c->reply + c->have, REPLY_BYTES_MAX - 1 - c->have, 0);
     if (n < 0 && errno == EAGAIN) return 0;
     if (n <= 0) {
@@ -156,22 +165,34 @@ static int pull(Connection *c) {
     }
     if (!size) return 0;
     tally(c, status, now_ns());
+    if (c->left) { /* refused before it was all sent: nothing can follow on this connection */
+        c->left = 0;
+        close(c->fd);
+        c->fd = -1;
+    }
     return 1;
 }
 
-static void connect_all(int wanted, int port) {
-    connections = calloc(wanted, sizeof *connections);
-    idle = calloc(wanted, sizeof *idle);
+static void open_connection(Connection *c) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int one = 1;
+    c->writing = 0;
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (c->fd < 0 || connect(c->fd, (void *)&address, sizeof address)) die("connect");
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    watch(c, EPOLLIN, EPOLL_CTL_ADD);
+}
+
+/* In an open loop a connection is opened when it is first needed; the last used is used again. */
+static void make_connections(int wanted, int open_loop) {
+    connections = calloc(wanted, sizeof *connections);
+    idle = calloc(wanted, sizeof *idle);
     for (int i = 0; i < wanted; i++) {
         Connection *c = &connections[i];
-        int one = 1;
-        c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (c->fd < 0 || connect(c->fd, (void *)&address, sizeof address)) die("connect");
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        fcntl(c->fd, F_SETFL, O_NONBLOCK);
-        watch(c, EPOLLIN, EPOLL_CTL_ADD);
+        c->fd = -1;
+        if (!open_loop) open_connection(c);
         idle[idle_count++] = c;
     }
 }
@@ -206,20 +227,14 @@ static int64_t feed(int open_loop) {
         int64_t due = open_loop ? start_ns + due_ns[next_request] : now;
         if (due > now) return due;
         Connection *c = idle[--idle_count];
-        if (c->fd < 0) continue;
+        if (c->fd < 0) open_connection(c);
         begin(c, due);
         if (!open_loop) now = now_ns();
     }
     return 0;
 }
 
-static int alive(int wanted) {
-    for (int i = 0; i < wanted; i++)
-        if (connections[i].fd >= 0) return 1;
-    return 0;
-}
-
-static void run(int wanted, int open_loop) {
+static void run(int open_loop) {
     struct epoll_event events[EVENTS_MAX];
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
@@ -227,13 +242,13 @@ static void run(int wanted, int open_loop) {
     for (;;) {
         int64_t due = feed(open_loop);
         if (next_request >= count && answered + failed >= next_request) break;
+        if (failed > FAILED_MAX) die("too many requests failed");
         if (due) {
             struct itimerspec at = {.it_value = {due / 1000000000LL, due % 1000000000LL}};
             timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
         }
         int n = epoll_wait(epoll_fd, events, EVENTS_MAX, 1000);
         if (n < 0 && errno != EINTR) die("epoll_wait");
-        if (!alive(wanted)) break;
         if (next_request >= count && now_ns() - last_reply_ns > DRAIN_S_MAX * 1000000000LL) break;
         for (int i = 0; i < n; i++) {
             Connection *c = events[i].data.ptr;
@@ -286,10 +301,11 @@ int main(int argc, char **argv) {
     due_ns = malloc(8 * asked + 8);
     memset(latencies, 0xff, 8 * asked);
     if (rate > 0) schedule(rate, seed);
-    connect_all(wanted, atoi(argv[2]));
+    port = atoi(argv[2]);
+    make_connections(wanted, rate > 0);
     start_ns = last_reply_ns = now_ns();
     if (seconds > 0) stop_ns = start_ns + (int64_t)(seconds * 1e9);
-    run(wanted, rate > 0);
+    run(rate > 0);
     print(asked);
     write_latencies(argv[7], asked);
     return 0;
