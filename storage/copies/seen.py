@@ -99,9 +99,7 @@ class SeenIdentities:
 
     def keys(self, identities: pl.DataFrame) -> Keys:
         """128 bits for each row's ``source`` and ``id``."""
-        columns = [
-            _texts(identities.get_column(name)) for name in ("source", "id")
-        ]
+        columns = [_texts(identities.get_column(name)) for name in ("source", "id")]
         return Keys(*identify(*columns, key=self._key))
 
     def probe(self, keys: Keys) -> list[U64]:

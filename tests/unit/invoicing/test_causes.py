@@ -55,9 +55,7 @@ def restated(**claims: list[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[World]:
-    """January with 10 units of ``s`` closed; 5 late on 10 February, those 10 void on 1 March;
-    7 units of ``unclaimed`` all the time.
-    """
+    """January with 10 units of ``s`` closed, 7 of ``unclaimed``; 5 late in February, a void in March."""
     usage = Usage(catalog_from(TREE))
     usage.add("m", "s", "2026-01-10", "10").add("m", "unclaimed", "2026-01-11", "7")
     usage.add("m", "s", "2026-01-12", "5")
