@@ -23,7 +23,7 @@ class Receiver:
 
 @contextmanager
 def receiving(*answers: str, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """A receiver, over TLS if given; answers: a status, ``drip``, ``flood``, ``stall``, ``drop``."""
+    """A receiver, over TLS if given; answers a status, ``drip``, ``flood``, ``stall``, ``drop``."""
     receiver = Receiver()
     receiver.answers = list(answers) or ["200"]
 

@@ -55,7 +55,7 @@ def restated(**claims: list[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[World]:
-    """January with 10 units of ``s`` closed, 7 of ``unclaimed``; 5 late in February, a void in March."""
+    """January with 10 units of ``s`` closed, 7 of ``unclaimed``; 5 late, a void."""
     usage = Usage(catalog_from(TREE))
     usage.add("m", "s", "2026-01-10", "10").add("m", "unclaimed", "2026-01-11", "7")
     usage.add("m", "s", "2026-01-12", "5")
