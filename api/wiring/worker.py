@@ -364,7 +364,8 @@ def _what_if_routers(
     specs: Specs,
 ) -> list[APIRouter]:
     source, reader = _rated_from(settings, stores)
-    fresh = Freshness(watermark_tails=logs.live, positions=reader, heartbeats=heartbeats)
+    positions = Counted(logs.copies.covered, reader)
+    fresh = Freshness(watermark_tails=logs.live, positions=positions, heartbeats=heartbeats)
     quoting = Quotes(catalogs=statements, source=source, freshness=fresh, unsupported=unsupported)
     simulating = Simulations(
         catalogs=statements, source=source, freshness=fresh, specs=specs, unsupported=unsupported
