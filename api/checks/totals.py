@@ -5,6 +5,7 @@ The books look only at contracts that were touched since the last close; this lo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -41,13 +42,9 @@ def check_totals(view: BooksView, source: FactSource, catalog: Catalog, *, as_of
         standing = view.view(Scope(period=span, as_of=as_of)).lines.select(list(LINES))
         rated = rate(catalog, period=span, source=source, as_of=as_of).lines
     except DomainError as error:
-        return Check(
-            check=well.check,
-            store=well.store,
-            node=None,
-            status=Status.UNAVAILABLE,
-            detail=error.detail,
-        )
+        return replace(well, status=Status.UNAVAILABLE, detail=error.detail)
+    except (OSError, pl.exceptions.PolarsError) as error:  # a store is damaged; its check says so
+        return replace(well, status=Status.UNAVAILABLE, detail=f"facts cannot be read: {error}")
     found = _first_difference(standing, rated)
     if found is not None:
         return well.differs(None, found)

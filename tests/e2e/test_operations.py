@@ -157,7 +157,7 @@ def test_verify_asks_the_service(serving: Service) -> None:
     report = json.loads(told.out)
     assert report["ok"]
     assert {check["store"] for check in report["checks"]} == {
-        *("log", "facts", "clickhouse", "ledger")
+        *("log", "facts", "clickhouse", "ledger", "books")
     }
 
 
@@ -193,7 +193,11 @@ def test_a_lost_facts_file_is_found_while_serving(serving: Service) -> None:
     found = asking(serving, "verify", "--format", "json")
     assert found.code == 1, found
     bad = [check for check in json.loads(found.out)["checks"] if check["status"] != "ok"]
-    assert [check["store"] for check in bad] == ["facts"]
+    # What is lost cannot be rated either: totals are not made, and say so.
+    assert [(check["store"], check["status"]) for check in bad] == [
+        ("facts", "different"),
+        ("books", "unavailable"),
+    ]
     assert asking(serving, "rebuild", "facts").code == 0
     assert asking(serving, "verify").code == 0
 
@@ -242,6 +246,8 @@ def test_a_stopped_service_verifies_offline(data: Path) -> None:
     assert made == {
         *(("log", "segments"), ("facts", "voids"), ("facts", "facts"), ("facts", "coverage")),
         *(("clickhouse", "events"), ("clickhouse", "voids"), ("clickhouse", "facts")),
+        *(("books", "closed_lines"), ("books", "periods")),
+        *(("books", "numbers"), ("books", "invoices")),
     }
 
 
