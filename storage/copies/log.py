@@ -19,7 +19,7 @@ from catalog.clock import Clock, Micros, to_datetime
 from catalog.errors import DomainError
 from catalog.events import COMPENSATIONS, RecordKind
 from catalog.ids import NodeId, Seq
-from ingest.batch import APPENDED
+from ingest.batch import APPENDED, to_records
 from ingest.copies import Identity, Place
 from storage.log.home import LogLimits
 from storage.log.node_log import NodeLog
@@ -114,7 +114,7 @@ class CompensationLog:
                 "data": json.dumps(mark, separators=(",", ":")),
             }
         )
-        self._log.append(pl.DataFrame(rows, schema=APPENDED))
+        self._log.append(to_records(pl.DataFrame(rows, schema=APPENDED)))
         self._log.sync()
         self.known.take(outs)
         self.known.positions, self.known.through = dict(positions), through
