@@ -14,7 +14,7 @@ from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
 from catalog.clock import SECOND_US, FixedClock, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId
-from ingest.batch import APPENDED
+from ingest.batch import APPENDED, to_records
 from ingest.ports import LogUnavailable
 from storage.copies.log import Out, compensations_node, outs_in
 from storage.log.files import OsFile
@@ -77,7 +77,7 @@ class World:
 
     def append(self, node: str, *rows: dict[str, object]) -> list[int]:
         """Append one frame to a node's log; the seqs it got."""
-        appended = self.logs[node].append(pl.DataFrame(list(rows), schema=APPENDED))
+        appended = self.logs[node].append(to_records(pl.DataFrame(list(rows), schema=APPENDED)))
         self.logs[node].sync()
         self.logs[node].roll_if_due()
         return list(range(appended.first_seq, appended.first_seq + appended.count))
