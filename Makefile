@@ -26,6 +26,7 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m ingest.warm
 	@touch $(RUNTIME) $@
 
 install: $(RUNTIME) ## Install the service into .venv

@@ -9,6 +9,7 @@ minute once and a fraction of a second from then on.
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from catalog.clock import FixedClock
 from ingest.batch import Body, IngestLimits
@@ -25,6 +26,7 @@ def warm_up() -> None:
     reader = BodyReader(limits=IngestLimits(), rules=IngestRules, clock=FixedClock(0))
     body = Body(content=_EVENT, content_type="application/json")
     records = reader.scan([Plain(body=body, lines=False)]).records
+    reader.read(Body(content=_arrow(), content_type="application/vnd.apache.arrow.stream"))
     ids = identities_of(records, key=np.array([1, 2], np.uint64))
     ids.first()
     seq, content = np.zeros(1, np.int64), np.zeros(1, np.uint64)
@@ -38,6 +40,14 @@ def warm_up() -> None:
     mapped = [np.frombuffer(bytes(8), kind) for kind in ("<u8", "<u8", "<u8", "<u4")]
     fence = np.zeros(2, np.intp)
     tables.find_sorted(ids.low, ids.high, rows[:1], seq, content, (*mapped, fence), 1)
+
+
+def _arrow() -> bytes:
+    table = pa.table({name: ["x"] for name in ("id", "source", "type", "subject")})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
 
 
 if __name__ == "__main__":

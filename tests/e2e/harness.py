@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 REPOSITORY = Path(__file__).parents[2]
-READY_S_MAX = 40.0
+READY_S_MAX = 120.0  # a first start compiles the kernels, on a machine that is busy
 GONE_S_MAX = 10.0
 
 
