@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+BENCH := $(VENV)/.bench-installed
 
 .PHONY: help install dev demo serve test check format bench clean vectors
 
@@ -29,6 +30,10 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m ingest.warm
 	@touch $(RUNTIME) $@
 
+$(BENCH): $(DEV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
 install: $(RUNTIME) ## Install the service into .venv
 dev: $(DEV) ## Install the service and what tests need into .venv
 
@@ -40,6 +45,9 @@ serve: $(RUNTIME) ## Run the service on the embedded engines, in ./tallyman-data
 
 test: $(DEV) ## Run every test
 	$(BIN)/python -m pytest -q
+
+bench: $(BENCH) ## Side-by-side benchmarks: make bench [ROWS="ingest dedupe/redis"] [QUICK=1]
+	$(BIN)/python -m bench run $(ROWS) $(if $(QUICK),--quick)
 
 vectors: $(DEV) ## Worked examples of prices: make vectors FILE=examples.jsonl
 	@$(BIN)/python -m tests.vectors.run "$(FILE)"

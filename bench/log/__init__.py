@@ -1,0 +1,1 @@
+"""The log by itself: recovery, and the bytes it takes."""
