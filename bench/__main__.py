@@ -16,7 +16,7 @@ import typer
 
 from bench import report
 from bench.gate import BenchFailed
-from bench.machine import require_disk
+from bench.machine import Neighbours, require_disk
 from bench.processes import die_with_parent, python
 from bench.registry import Context, rows
 
@@ -90,13 +90,14 @@ def measure(key: str, context_json: str, out: Path) -> None:
     paths = {name: Path(given[name]) for name in PATHS if given[name] is not None}
     context = Context(**{**given, **paths})
     (row,) = rows([key])
-    began_s = time.monotonic()
+    began_s, neighbours = time.monotonic(), Neighbours()
     try:
         measured = row.measure(context)
     except BenchFailed as error:
         print(f"  {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     entry = report.entry_of(row, measured, context, took_s=time.monotonic() - began_s)
+    entry["neighbours_cores"] = round(neighbours.cores(), 2)
     out.write_text(json.dumps(entry))
 
 

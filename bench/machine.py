@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
@@ -69,3 +71,31 @@ def machine(scratch: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, {file_system(scratch)}",
         "python": platform.python_version(),
     }
+
+
+class Neighbours:
+    """How much of the machine others used meanwhile: a figure beside busy neighbours is a guess.
+
+    What this process and its ended children used is ours; so ask when the children have ended.
+    """
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._busy_s = _busy_s()
+        self._ours_s = _ours_s()
+
+    def cores(self) -> float:
+        """The cores others kept busy since, on average; time stolen by the hypervisor included."""
+        others_s = (_busy_s() - self._busy_s) - (_ours_s() - self._ours_s)
+        return max(0.0, others_s / (time.monotonic() - self._began_s))
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    # user holds guest already, and waiting for a disk is idling.
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
+
+
+def _ours_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)

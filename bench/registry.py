@@ -16,7 +16,6 @@ AREAS = {
     "dedupe": "bench.dedupe.rows",
     "log": "bench.log.rows",
     "readers": "bench.readers.rows",
-    "ledger": "bench.ledger.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 

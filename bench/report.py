@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 NOTES = HERE / "notes"
 PAGE = HERE / "RESULTS.md"
+NEIGHBOURS_CORES_MAX = 0.1
 
 Entry = dict[str, Any]
 
@@ -57,7 +58,17 @@ def summary(entry: Entry) -> str:
     lines += [f"  {name}: {_short(value)}" for name, value in entry["facts"].items()]
     if "ratios" in entry:
         lines.append(f"  rounds: {' '.join(format(r, '.3f') for r in entry['ratios'])}")
+    lines.append(f"  {_beside(entry)}")
     return "\n".join([*lines, f"  took {entry['took_s']} s"])
+
+
+def _beside(entry: Entry) -> str:
+    """How busy others kept the machine meanwhile."""
+    cores = entry.get("neighbours_cores")
+    if cores is None:
+        return "neighbours: not watched"
+    verdict = " (too busy to be evidence)" if cores > NEIGHBOURS_CORES_MAX else ""
+    return f"neighbours: {cores:.2f} cores{verdict}"
 
 
 def keep(entry: Entry, directory: Path = RESULTS) -> None:
@@ -134,6 +145,7 @@ def _details(entry: Entry) -> str:
         lines.append(f"- {ours} against {theirs} {entry['unit']} (medians of {len(entry['ours'])})")
     lines += [f"- {name}: {_short(value)}" for name, value in entry["method"].items()]
     lines += [f"- {name}: {_short(value)}" for name, value in entry["facts"].items()]
+    lines.append(f"- {_beside(entry)}")
     host = entry["machine"]
     lines.append(
         f"- commit {entry['commit']}, {entry['at'][:16]}Z, {host['processor']}, {host['memory']}, "

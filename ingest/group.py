@@ -69,7 +69,7 @@ class EventsJob:
     @property
     def rejected(self) -> list[Rejection]:
         """What was refused before the events of the group were compared."""
-        return self.checked.rejected if self.checked else []
+        return [] if self.checked is None else self.checked.rejected
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -243,7 +243,7 @@ def _outcome(
     if conflicts:
         rejected = rejected + [
             Rejection(
-                index=job.checked.index[row] if job.checked else row,
+                index=row if job.checked is None else job.checked.index[row],
                 id=events.column("id")[start + row].as_py(),
                 code=RejectCode.CONFLICT,
                 detail=_CONFLICT,

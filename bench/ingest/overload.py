@@ -40,14 +40,14 @@ class Watched:
         self._ended.set()
         self._thread.join()
 
-    def halves(self) -> tuple[int, int]:
-        """The most in the first half and the most in the second."""
-        middle = len(self.samples) // 2
-        return max(self.samples[:middle]), max(self.samples[middle:])
+    def thirds(self) -> tuple[int, int]:
+        """The most in the middle third and in the last: in the first its queues fill."""
+        third = len(self.samples) // 3
+        return max(self.samples[third : 2 * third]), max(self.samples[2 * third :])
 
 
 def measure_overload(context: Context, shape: Shape) -> Measured:
-    """Twice the closed-loop maximum offered, open loop: the second half's peak over the first's."""
+    """Twice the closed-loop maximum offered: the last third's peak over the middle third's."""
     seconds = context.size(30, 10)
     settings = settings_of(context.scratch / "d")
     generator = Generator.compiled(context.cache, core=context.load_core)
@@ -66,11 +66,11 @@ def measure_overload(context: Context, shape: Shape) -> Measured:
         _check(over, batch=shape.batch)
     kept = sent.accepted + over.accepted
     expect_logged(tallyman.node_directory, NODE, events=kept)
-    earlier, later = watched.halves()
+    earlier, later = watched.thirds()
     refused = sum(over.statuses.get(status, 0) for status in REFUSED)
     limits = settings.limits
     return Measured(
-        unit="× the peak of the first half",
+        unit="× the peak of the middle third",
         value=later / earlier,
         method={
             "offered": f"{rate * shape.batch:,.0f} events/s for {seconds} s, twice its maximum; "
@@ -80,8 +80,8 @@ def measure_overload(context: Context, shape: Shape) -> Measured:
         },
         facts={
             "memory before": f"{before / 2**20:,.0f} MiB",
-            "peak of the first half": f"{earlier / 2**20:,.0f} MiB",
-            "peak of the second half": f"{later / 2**20:,.0f} MiB",
+            "peak of the middle third": f"{earlier / 2**20:,.0f} MiB",
+            "peak of the last third": f"{later / 2**20:,.0f} MiB",
             "waited": f"up to {over.waiting_max:,} requests for one of the connections",
             "refused": f"{refused:,} of {over.answered:,} requests, with 503 or 429",
             "accepted meanwhile": f"{over.accepted / over.elapsed_s:,.0f} events/s",

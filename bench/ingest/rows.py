@@ -128,7 +128,7 @@ def _overload() -> Row:
     return Row(
         key="ingest/overload",
         title="memory under sustained overload",
-        against="itself, the first half",
+        against="itself, the middle third of the time",
         goal=Goal(reach=1.1, at_most=True),
         measure=lambda context: measure_overload(context, shape),
     )

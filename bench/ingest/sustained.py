@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bench.ingest.servers import (
 from bench.load.business import CUSTOMERS_SERVED, business
 from bench.load.events import Requests, make_events
 from bench.load.generator import Generator, Load
-from bench.pairing import interleave, middle
+from bench.pairing import Paired, interleave, middle
 from bench.processes import only
 from bench.profile import profiled
 from bench.registry import Context, Measured
@@ -47,8 +48,8 @@ class Sustained:
         self._generator = Generator.compiled(context.cache, core=context.load_core)
         self._seed = 2_000
 
-    def find_rate(self, round_s: float) -> None:
-        """Flood it, see how long until all is read, then step down until the backlog is flat.
+    def at_a_flat_rate(self, measure: Callable[[], Paired]) -> Paired:
+        """Flood it, see how long until all is read, then step down until every round is flat.
 
         Raises:
             BenchFailed: no rate was found.
@@ -56,10 +57,9 @@ class Sustained:
         self.estimate()
         self.rate *= FIRST_SHARE
         for _ in range(TRIES_MAX):
+            self.behind_s.clear()
             with contextlib.suppress(_NotFlat):
-                self.measure(round_s)
-                self.behind_s.clear()
-                return
+                return measure()
             self.rate *= NEXT_SHARE
         raise BenchFailed("the readers keep up with no rate that was tried")
 
@@ -139,11 +139,12 @@ def measure_sustained(context: Context, shape: Shape) -> Measured:
         assert tallyman.worker is not None
         stack.enter_context(profiled(tallyman.worker, context.profile, core=context.load_core))
         sustained = Sustained(context, shape, tallyman, backlog)
-        sustained.find_rate(round_s)
-        paired = interleave(
-            lambda _: sustained.measure(round_s),
-            lambda _: sustained.sink(sink, kept),
-            rounds=min(context.rounds, 3),
+        paired = sustained.at_a_flat_rate(
+            lambda: interleave(
+                lambda _: sustained.measure(round_s),
+                lambda _: sustained.sink(sink, kept),
+                rounds=min(context.rounds, 3),
+            )
         )
     expect_logged(tallyman.node_directory, NODE, events=sustained.kept)
     return Measured(

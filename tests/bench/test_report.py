@@ -68,3 +68,10 @@ def test_every_row_is_named_after_its_area_and_once():
     assert {each.area for each in rows(["ingest"])} == {"ingest"}
     with pytest.raises(LookupError):
         rows(["nothing/like-it"])
+
+
+def test_busy_neighbours_are_named(kept: Path):
+    """A figure measured beside others says so, on the page too."""
+    (entry, *_) = report.load(kept / "ingest.json").values()
+    report.keep(entry | {"neighbours_cores": 0.8}, kept)
+    assert "neighbours: 0.80 cores (too busy to be evidence)" in report.render(ROWS, kept)

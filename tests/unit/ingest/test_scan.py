@@ -17,11 +17,12 @@ from catalog.clock import FixedClock
 from catalog.errors import DomainError
 from ingest.batch import Body, Checked, IngestLimits
 from ingest.decode import decode
+from ingest.group import EventsJob, Group, Outcome
 from ingest.kernels.json_events import CAREFUL
 from ingest.scan import BodyReader, Plain, Scanned, plain_body
 from ingest.validate import Standard, validate
 from ingest.values import IngestRules
-from tests.unit.ingest.fakes import NOW, TIME, event, rows_of
+from tests.unit.ingest.fakes import NOW, TIME, MemoryIndex, MemoryLog, event, rows_of
 from tests.unit.ingest.test_decode_json import events as spelled_events
 from tests.unit.ingest.test_decode_json import spaces
 from tests.unit.ingest.test_validate import TOKENS, rules
@@ -321,3 +322,32 @@ def test_usual_columns_are_plain(monkeypatch):
             stream.write_table(table)
         arrow = body(sink.getvalue(), "application/vnd.apache.arrow.stream")
         assert len(reader().read(arrow)) == 5
+
+
+def test_a_group_tells_each_body_its_own():
+    """Plain bodies, refused events, broken bodies and copies in one group."""
+    texts = [
+        json.dumps([event()]),
+        json.dumps([event(id=None)]),
+        json.dumps([event(id=""), event(id="e2")]),
+        json.dumps([event(), event(id="e3"), event(id="e2", data={"tokens": 6})]),
+        json.dumps([event(id="e4")])[:-1],
+        "[]",
+    ]
+    jobs = [EventsJob(plain=Plain(body=body(text), lines=False)) for text in texts]
+    group = Group(index=MemoryIndex(), reader=MemoryLog(), bodies=reader())
+    group.add(jobs)
+    told = [
+        (one.accepted, one.duplicates, [(each.index, each.code.value) for each in one.rejected])
+        if isinstance(one, Outcome)
+        else type(one).__name__
+        for one in (job.outcome for job in jobs)
+    ]
+    assert told == [
+        (1, 0, []),
+        (0, 0, [(0, "missing_field")]),
+        (0, 0, [(0, "invalid_field"), (1, "conflict")]),  # plain bodies come first in a group
+        (2, 1, []),
+        "UnreadableBody",
+        (0, 0, []),
+    ]
