@@ -11,9 +11,9 @@ import polars as pl
 
 from api.freshness import Freshness
 from api.readers.base import Tail
-from api.readers.earlier import Earlier
+from api.readers.earlier import events_at
 from catalog.clock import to_datetime
-from catalog.ids import Seq
+from catalog.ids import NodeId, Seq
 from ingest.copies import Received
 from storage.copies.log import Out, numbered_outs
 
@@ -35,14 +35,18 @@ class ConflictPage:
 class Conflicts:
     """Lists conflicts in the order in which they were found.
 
-    ``compensations`` is the log that tells of them, ``earlier`` reads the events it names.
+    ``compensations`` is the log that tells of them, ``tails`` are those of the events it names.
     """
 
     def __init__(
-        self, *, compensations: Callable[[], Tail], earlier: Earlier, freshness: Freshness
+        self,
+        *,
+        compensations: Callable[[], Tail],
+        tails: Callable[[], Mapping[NodeId, Tail]],
+        freshness: Freshness,
     ) -> None:
         self._compensations = compensations
-        self._earlier = earlier
+        self._tails = tails
         self._freshness = freshness
 
     async def page(self, *, after: Seq, limit: int) -> ConflictPage:
@@ -66,7 +70,7 @@ class Conflicts:
     def _items(self, found: Sequence[tuple[Seq, Out]]) -> list[Mapping[str, object]]:
         pairs = [(out.place, out.counted) for _, out in found if out.counted is not None]
         places = {place for pair in pairs for place in pair}
-        events = {one.place: one for one in self._earlier.events(places)}
+        events = {one.place: one for one in events_at(places, self._tails())}
         return [_item(events[copy], events[counted]) for copy, counted in pairs]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import orjson
@@ -12,11 +14,13 @@ import polars as pl
 
 from api.freshness import Freshness
 from api.matching import Matcher
-from catalog.clock import Micros, to_micros
+from api.places import Place
+from catalog.clock import DAY_US, Micros, to_micros
 from catalog.errors import NotFound
 from catalog.events import UnmatchedReason
 from catalog.ids import NodeId
 from catalog.snapshot import Catalog
+from ingest.voids import VoidItem
 from storage.clickhouse.events import EventPlace, EventQuery
 
 SCAN_ROWS = 10_000
@@ -43,6 +47,10 @@ class Events(Protocol):
 
     def find(self, *, source: str, event_id: str) -> pl.DataFrame:
         """FOUND rows of one identity."""
+        ...
+
+    def among(self, identities: pl.DataFrame, *, since: Micros | None) -> pl.DataFrame:
+        """FOUND rows of many identities."""
         ...
 
 
@@ -81,6 +89,11 @@ class EventLog:
         await self._freshness.settle(None, [])
         return await asyncio.to_thread(self._find, source, event_id)
 
+    async def places(self, items: Sequence[VoidItem], *, since: Micros) -> list[Place | None]:
+        """Where each item's event is: with a time the one of that day, else received ``since``."""
+        await self._freshness.settle(None, [])
+        return await asyncio.to_thread(self._places, items, since)
+
     async def unmatched(
         self,
         query: EventQuery,
@@ -107,10 +120,19 @@ class EventLog:
         rows = self._events.find(source=source, event_id=event_id)
         if rows.is_empty():
             raise NotFound(f"no event {event_id} of {source} was accepted")
-        rank = pl.col("void_cause").replace_strict(_RANKS, default=0, return_dtype=pl.Int8)
-        rows = rows.sort(rank, "received_at", "node", "seq")
-        first, *copies = _items(self._judged(rows))
+        first, *copies = _items(self._judged(_ranked(rows)))
         return {**first, "copies": copies}
+
+    def _places(self, items: Sequence[VoidItem], since: Micros) -> list[Place | None]:
+        identities = pl.DataFrame(
+            [(item.source, item.id) for item in items], schema=["source", "id"], orient="row"
+        )
+        dated = any(item.time is not None for item in items)
+        rows = self._events.among(identities.unique(), since=None if dated else since)
+        known: dict[tuple[str, str], list[Mapping[str, object]]] = defaultdict(list)
+        for row in _ranked(rows).iter_rows(named=True):
+            known[row["source"], row["id"]].append(row)
+        return [_place_of(item, known[item.source, item.id], since) for item in items]
 
     def _unmatched(
         self,
@@ -157,6 +179,28 @@ class EventLog:
 
 
 _RANKS = {"void": 1, "collapsed": 2}
+
+
+def _ranked(rows: pl.DataFrame) -> pl.DataFrame:
+    """FOUND rows with the copy that counts, or would if it were not void, first."""
+    rank = pl.col("void_cause").replace_strict(_RANKS, default=0, return_dtype=pl.Int8)
+    return rows.sort(rank, "received_at", "node", "seq")
+
+
+def _place_of(item: VoidItem, rows: Iterable[Mapping[str, object]], since: Micros) -> Place | None:
+    for row in rows:
+        time, received_at = row["time"], row["received_at"]
+        assert isinstance(time, datetime)
+        assert isinstance(received_at, datetime)
+        if item.time is None:
+            meant = to_micros(received_at) >= since
+        else:
+            meant = to_micros(time) // DAY_US == item.time // DAY_US
+        if meant:
+            seq = row["seq"]
+            assert isinstance(seq, int)
+            return Place(node=NodeId(str(row["node"])), seq=seq, void=row["void_cause"] == "void")
+    return None
 
 
 def _place(rows: pl.DataFrame, index: int) -> EventPlace:

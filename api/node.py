@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from catalog.clock import Clock, Micros
 from catalog.errors import Unavailable
 from ingest.ports import LogUnavailable
+from ingest.voids import VoidItem, VoidOutcome
 from storage.log.node_log import LogFull
 
 log = structlog.get_logger()
@@ -27,6 +28,10 @@ class Pipeline(Protocol):
 
     async def heartbeat(self) -> Micros:
         """Append and sync a heartbeat; answers its ``received_at``."""
+        ...
+
+    async def void(self, items: list[VoidItem]) -> VoidOutcome:
+        """Void what the node accepted within the window."""
         ...
 
 
@@ -93,6 +98,16 @@ class Node:
             raise
         self.failure = None
         return received_at
+
+    async def void(self, items: list[VoidItem]) -> VoidOutcome:
+        """Void what this node accepted, for a sibling that was asked.
+
+        Raises:
+            Backpressure, LogUnavailable: it cannot now.
+        """
+        if self._opened is None:
+            raise LogUnavailable(self.failure or "the log is not open")
+        return await self._opened.pipeline.void(items)
 
     async def beat(self) -> None:
         """For ever: write a heartbeat when the clock is well ahead of the log.

@@ -16,6 +16,7 @@ from api.hot.usage_sink import LogSink
 from api.node import OpenNode
 from api.settings import Settings
 from api.snapshots import Snapshots
+from api.voiding import OtherLogs, Places, Voiding
 from catalog.clock import SECOND_US, Clock, Micros
 from catalog.ids import FeatureId, NodeId
 from catalog.snapshot import Catalog
@@ -52,6 +53,8 @@ class NodeContext:
     registry: NodeRegistry
     snapshots: Snapshots
     ledger: Ledger
+    siblings: OtherLogs
+    places: Places
 
 
 class CurrentRules:
@@ -145,7 +148,9 @@ def _handlers(
     route = IngestRoute.build(ingestor, limits)
     return {
         EVENTS: IngestEvents(route, body_reader),
-        VOID: VoidEvents(route),
+        VOID: VoidEvents(
+            route, Voiding(own=ingestor, others=context.siblings, places=context.places)
+        ),
         **_entitlement_handlers(context, ingestor, logged=logged),
     }
 

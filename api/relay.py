@@ -102,6 +102,19 @@ class Relay:
         """
         return await self._client.get(path, timeout=timeout_s)
 
+    async def post(self, path: str, *, content: bytes, timeout_s: float) -> bytes:
+        """Ask the worker something for the gateway itself; answers the body.
+
+        Raises:
+            WorkerUnavailable: it did not answer in time, or cannot answer now.
+        """
+        try:
+            answer = await self._client.post(path, content=content, timeout=timeout_s)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise WorkerUnavailable(f"the worker did not answer: {_name(error)}") from error
+        return answer.content
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()

@@ -6,10 +6,11 @@ Also what each of them answers there. No key is asked for: the directory is the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import httpx
+import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
@@ -18,10 +19,12 @@ from api.hot.metrics import own_metrics
 from api.problems import INTERNAL, problem_of, problem_with_code, send_problem
 from catalog.clock import Micros
 from catalog.errors import DomainError
+from ingest.voids import VoidItem, VoidOutcome
 
 log = structlog.get_logger()
 
 REFRESH_S_MAX = 0.5
+VOID_S_MAX = 10.0
 HEARTBEAT = "/internal/heartbeat/"
 
 
@@ -35,36 +38,41 @@ class InternalApp:
 
     ``POST /internal/heartbeat/{µs}`` → ``{"received_at": µs}``: every record written before the
     call is durable and lies before it, and it is not before the given instant.
-    ``POST /internal/refresh``: read the catalog and the keys again.
-    ``GET /internal/metrics``, ``GET /internal/ready``.
+    ``POST /internal/refresh``: read the catalog and the keys again. ``POST /internal/void``: void
+    what this gateway itself accepted. ``GET /internal/metrics``, ``GET /internal/ready``.
     """
 
     def __init__(
         self,
         *,
         heartbeat: Callable[[Micros], Awaitable[Micros]],
+        void: Callable[[list[VoidItem]], Awaitable[VoidOutcome]],
         refresh: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[str | None]],
     ) -> None:
         self._heartbeat = heartbeat
+        self._void = void
         self._refresh = refresh
         self._ready = ready
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            await self._answer(scope, send)
+            await self._answer(scope, receive, send)
         except DomainError as error:
             await send_problem(send, problem_of(error), request_id="")
         except Exception:
             log.exception("internal_request_failed", path=scope["path"])
             await send_problem(send, INTERNAL, request_id="")
 
-    async def _answer(self, scope: Scope, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["method"], scope["path"]:
             case "POST", str(path) if path.startswith(HEARTBEAT):
                 not_before = Micros(int(path.removeprefix(HEARTBEAT)))
                 await respond_json(send, {"received_at": await self._heartbeat(not_before)})
+            case "POST", "/internal/void":
+                outcome = await self._void(_items.decode(await _read(receive)))
+                await respond(send, _outcomes.encode(outcome), content_type=b"application/json")
             case "POST", "/internal/refresh":
                 await self._refresh()
                 await respond_json(send, {})
@@ -74,6 +82,21 @@ class InternalApp:
                 await respond_json(send, {"not_ready": await self._ready()})
             case _:
                 await send_problem(send, problem_with_code("not_found"), request_id="")
+
+
+_items = msgspec.json.Decoder(list[VoidItem])
+_outcomes = msgspec.json.Encoder()
+_outcome = msgspec.json.Decoder(VoidOutcome)
+
+
+async def _read(receive: Receive) -> bytes:
+    """A whole body from a process of our own."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
 
 
 class Sibling:
@@ -95,6 +118,16 @@ class Sibling:
     async def metrics(self) -> str:
         """Its metrics."""
         return (await self._client.get("/internal/metrics")).text
+
+    async def void(self, items: Sequence[VoidItem]) -> VoidOutcome:
+        """Void what it accepted; nothing if it does not run or has no time for it."""
+        try:
+            content = _outcomes.encode(items)
+            answer = await self._client.post("/internal/void", content=content, timeout=VOID_S_MAX)
+            answer.raise_for_status()
+        except httpx.HTTPError:
+            return VoidOutcome(voided=0, already_void=0, unknown=items)
+        return _outcome.decode(answer.content)
 
     async def refresh(self) -> None:
         """Make it read the catalog and the keys, if it runs."""
@@ -121,6 +154,14 @@ class Siblings:
             f"{name}: {reason}" for name, reason in zip(self._nodes, reasons, strict=True) if reason
         ]
         return "; ".join(missing) or None
+
+    async def void(self, items: Sequence[VoidItem]) -> VoidOutcome:
+        """Void what any of them accepted, each asked for what the ones before do not know."""
+        outcome = VoidOutcome(voided=0, already_void=0, unknown=items)
+        for sibling in self._nodes.values():
+            if outcome.unknown:
+                outcome = outcome.then(await sibling.void(outcome.unknown))
+        return outcome
 
     async def refresh(self) -> None:
         """Make all of them read the catalog and the keys."""

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from catalog.clock import SECOND_US
+from catalog.clock import DAY_US
 from ingest.dedupe import same_content
-
-DAY_US = 86_400 * SECOND_US
 
 Identity = tuple[str, str]
 """(source, id)."""

@@ -218,7 +218,7 @@ class Group:
         return identities_of(to_records(records.filter(which)), key=self._index.key)
 
     def _add_voids(self, job: VoidsJob) -> None:
-        found = sort_voids(job.items, index=self._index, before=self._voided)
+        found = sort_voids(job.items, index=self._index, reader=self._reader, before=self._voided)
         job.outcome = found.outcome
         self._voided.extend(found.seqs)
         self._extend(to_records(found.records))

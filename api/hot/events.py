@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.hot.body import Budget, headers_of, read_body, read_flags
 from api.hot.dispatch import respond_json
+from api.voiding import Voiding
 from catalog.errors import FieldError, InvalidRequest
 from ingest.batch import (
     Body,
@@ -26,6 +27,7 @@ from ingest.commit import Ingestor
 from ingest.inflate import inflate
 from ingest.jsontext import NotStrictJson, parse_strict
 from ingest.scan import BodyReader, Plain, plain_body
+from ingest.times import parse_time
 from ingest.voids import VoidItem
 
 INLINE_BYTES_MAX = 256 * 1024
@@ -114,14 +116,15 @@ _voids = msgspec.json.Decoder(list[_Void])
 class VoidEvents:
     """POST /v1/events/void: events that shall not count, by identity, with the reason."""
 
-    def __init__(self, route: IngestRoute) -> None:
+    def __init__(self, route: IngestRoute, voiding: Voiding) -> None:
         self._route = route
+        self._voiding = voiding
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
 
         Raises:
-            DomainError: see :func:`read_voids`, :mod:`ingest.commit` and :mod:`api.hot.body`.
+            DomainError: see :func:`read_voids`, :mod:`api.voiding` and :mod:`api.hot.body`.
         """
         read_flags(scope, ())
         route = self._route
@@ -132,7 +135,7 @@ class VoidEvents:
             if media != "application/json":
                 raise UnsupportedMediaType("voids are read from application/json")
             content = inflate(content, headers.get("content-encoding", ""), route.limits)
-            outcome = await route.ingestor.void(read_voids(content, route.limits))
+            outcome = await self._voiding(read_voids(content, route.limits))
         await respond_json(send, outcome.as_json())
 
 
@@ -162,9 +165,17 @@ def read_voids(content: bytes, limits: IngestLimits) -> list[VoidItem]:
     ]
     if long:
         raise InvalidRequest("a reason is too long", errors=long)
+    times = [None if item.time is None else parse_time(item.time) for item in items]
+    wrong = [
+        FieldError(pointer=f"/{index}/time", detail="not an RFC 3339 time with its offset")
+        for index, (item, time) in enumerate(zip(items, times, strict=True))
+        if item.time is not None and time is None
+    ]
+    if wrong:
+        raise InvalidRequest("a time cannot be read", errors=wrong)
     return [
-        VoidItem(index=index, source=item.source, id=item.id, reason=item.reason)
-        for index, item in enumerate(items)
+        VoidItem(index=index, source=item.source, id=item.id, reason=item.reason, time=time)
+        for index, (item, time) in enumerate(zip(items, times, strict=True))
     ]
 
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from api.readers.earlier import Earlier, received
-from catalog.clock import SECOND_US, Micros
+from catalog.clock import DAY_US, SECOND_US, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
-from ingest.copies import DAY_US, Copied, Identity, Place, Received, copies_among
+from ingest.copies import Copied, Identity, Place, Received, copies_among
 from storage.copies.days import DAY, HASH
 from storage.copies.log import Known
 from storage.copies.seen import SeenIdentities

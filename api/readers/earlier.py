@@ -50,15 +50,7 @@ class Earlier:
 
     def events(self, places: Iterable[Place]) -> list[Received]:
         """The events at ``places``, in order of receipt."""
-        seqs: dict[str, set[int]] = defaultdict(set)
-        for node, seq in places:
-            seqs[node].add(seq)
-        tails = self._tails()
-        found = []
-        for node, wanted in seqs.items():
-            records = read_seqs(tails[NodeId(node)], wanted)
-            found += received(records.with_columns(node=pl.lit(node)))
-        return sorted(found, key=lambda one: (one.received_at, one.node, one.seq))
+        return events_at(places, self._tails())
 
     def of_days(
         self, wanted: pl.DataFrame, *, before: Micros, positions: Mapping[NodeId, Seq]
@@ -98,6 +90,18 @@ class Earlier:
                 yield records.filter(pl.col("received_at") >= to_datetime(start)).with_columns(
                     node=pl.lit(str(node))
                 )
+
+
+def events_at(places: Iterable[Place], tails: Mapping[NodeId, Tail]) -> list[Received]:
+    """The events at ``places``, in order of receipt."""
+    seqs: dict[str, set[int]] = defaultdict(set)
+    for node, seq in places:
+        seqs[node].add(seq)
+    found = []
+    for node, wanted in seqs.items():
+        records = read_seqs(tails[NodeId(node)], wanted)
+        found += received(records.with_columns(node=pl.lit(node)))
+    return sorted(found, key=lambda one: (one.received_at, one.node, one.seq))
 
 
 def received(records: pl.DataFrame) -> list[Received]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import unquote
@@ -24,6 +24,7 @@ from api.paging import (
     decode_cursor,
     encode_cursor,
 )
+from api.places import ITEMS, encode_places
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from catalog.clock import Micros, to_micros
@@ -104,6 +105,22 @@ def build_router(*, events: EventLog, conflicts: Conflicts) -> APIRouter:
     async def get_event(request: Request) -> Response:
         """One event by its identity. Slashes of a source may be sent as they are or as %2F."""
         return _json(await _found(events, _identities(request)))
+
+    return router
+
+
+def build_places_router(*, events: EventLog, since: Callable[[], Micros]) -> APIRouter:
+    """What gateways ask about events that they do not know. They hide ``/internal`` from others.
+
+    ``since`` is when the window began.
+    """
+    router = APIRouter(prefix="/internal", include_in_schema=False)
+
+    @router.post("/places")
+    async def find_places(request: Request) -> Response:
+        items = ITEMS.decode(await request.body())
+        content = encode_places(await events.places(items, since=since()))
+        return Response(content, media_type="application/json")
 
     return router
 

@@ -14,6 +14,7 @@ from api.hot.health import Check, Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, observe_answers
 from api.node import Node, Pending
 from api.opening import ROUTES, NodeContext, open_node
+from api.places import WorkerPlaces
 from api.relay import Relay
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
@@ -51,6 +52,8 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
         registry=NodeRegistry(database, clock),
         snapshots=snapshots,
         ledger=ledger,
+        siblings=siblings,
+        places=WorkerPlaces(relay),
     )
 
     async def heartbeat(not_before: Micros) -> Micros:
@@ -68,7 +71,9 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
             fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
             sandbox=settings.sandbox,
         ),
-        internal=InternalApp(heartbeat=heartbeat, refresh=snapshots.refresh, ready=own.check),
+        internal=InternalApp(
+            heartbeat=heartbeat, void=own.void, refresh=snapshots.refresh, ready=own.check
+        ),
         internal_socket=node_socket(settings.data, node),
         routes=routes,
         node=own,

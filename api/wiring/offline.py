@@ -18,7 +18,8 @@ from api.service import sql_url
 from api.settings import Settings, read_settings
 from api.specs import SpecsEver
 from api.verify import verify
-from api.wiring.worker import Logs, Stores, build_logs, build_stores, verification
+from api.wiring.logs import Logs, build_logs
+from api.wiring.worker import Stores, build_stores, verification
 from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fastapi import APIRouter
 
@@ -16,12 +15,11 @@ from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.quotes import Quotes
 from api.readers.clickhouse import ClickHouseReader
-from api.readers.copies import CopiesHome, CopiesReader
-from api.readers.earlier import Earlier
+from api.readers.copies import CopiesReader
 from api.readers.facts import FactsReader
 from api.readers.ledger import LedgerReader
 from api.readers.sealing import Sealer
-from api.readers.tails import LogTails, follow, gateways_on_disk, nodes_on_disk
+from api.readers.tails import follow, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
 from api.routes import admin, catalog, events, keys, operations, quotes, simulations, usage
@@ -34,13 +32,12 @@ from api.usage import MeterUsage
 from api.verify import MoreChecks, Verification, verify
 from api.wiring.exports import build_exports
 from api.wiring.finance import BuiltFinance, Finance, build_finance
+from api.wiring.logs import Logs, build_logs
 from api.worker import Worker
-from catalog.clock import Clock, Micros
+from catalog.clock import Clock
 from catalog.errors import Unavailable
-from catalog.ids import NodeId
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules
-from ingest.copies import DAY_US
 from invoicing.ports import Arrivals
 from rating.ports import FactSource, SpecPositions
 from rating.rerated import lines_rerated
@@ -51,8 +48,6 @@ from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.facts import ClickHouseFacts
 from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
-from storage.copies.days import DayFiles
-from storage.copies.log import compensations_node
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.books import SqlBooks
@@ -62,27 +57,6 @@ from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.reports import SqlReports
 from storage.sql.statements import StatementStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Logs:
-    """The nodes' logs as the worker sees them.
-
-    ``tails`` are of every node that ever wrote here, retired ones too: their events count.
-    ``live`` are of the nodes that the watermark waits for. ``copies`` finds copies among them.
-    ``read`` is what the readers follow: the tails, and the compensations that copies writes.
-    """
-
-    directory: Path
-    tails: LogTails
-    live: LogTails
-    read: LogTails
-    copies: CopiesReader
-
-    def newest(self) -> Micros:
-        """The latest instant any log holds: nothing may be recorded before it any more."""
-        durable = (tail.durable().received_at for tail in self.tails().values())
-        return max(durable, default=Micros(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,47 +178,6 @@ def _stating_routers(
     ]
 
 
-def build_logs(
-    settings: Settings, registry: NodeRegistry, clock: Clock, *, at_rest: bool = False
-) -> Logs:
-    """Followers of every node's log. ``at_rest``: no gateway runs, and none is waited for."""
-    directory = settings.data / "nodes"
-
-    def live() -> list[NodeId]:
-        on_disk = set(nodes_on_disk(directory))
-        return [record.node for record in registry.nodes() if record.node in on_disk]
-
-    def watermark() -> Micros | None:
-        durable = [tail.durable().received_at for tail in watermark_tails().values()]
-        return None if at_rest or not durable else min(durable)
-
-    watermark_tails = LogTails(directory, Recent(live))
-    tails = LogTails(directory, lambda: gateways_on_disk(directory))
-    copies = CopiesReader(
-        home=CopiesHome(
-            nodes=directory,
-            node=compensations_node(nodes_on_disk(directory), prefix=settings.node),
-            scratch=settings.data / "copies",
-            clock=clock,
-            window_us=settings.log.window_days * DAY_US,
-        ),
-        tails=tails,
-        earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
-        watermark=watermark,
-    )
-    return Logs(
-        directory=directory,
-        tails=tails,
-        live=LogTails(directory, live),
-        read=LogTails(
-            directory,
-            lambda: [*gateways_on_disk(directory), copies.node],
-            through=lambda: copies.through,
-        ),
-        copies=copies,
-    )
-
-
 def build_stores(
     settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: Specs, clock: Clock
 ) -> Stores:
@@ -339,16 +272,17 @@ def _reading_routers(
         positions=Counted(logs.copies.covered, reader),
     )
     metering = MeterUsage(catalogs=statements, source=source, freshness=rated)
-    found = ClickHouseEvents(stores.clickhouse.clickhouse)
+    found = EventLog(
+        events=ClickHouseEvents(stores.clickhouse.clickhouse),
+        catalogs=statements,
+        freshness=looked_up,
+    )
+    conflicts = Conflicts(
+        compensations=lambda: logs.read()[logs.copies.node], tails=logs.tails, freshness=looked_up
+    )
     routers = [
-        events.build_router(
-            events=EventLog(events=found, catalogs=statements, freshness=looked_up),
-            conflicts=Conflicts(
-                compensations=lambda: logs.read()[logs.copies.node],
-                earlier=Earlier(tails=logs.tails, days=DayFiles(settings.data / "copies" / "days")),
-                freshness=looked_up,
-            ),
-        ),
+        events.build_router(events=found, conflicts=conflicts),
+        events.build_places_router(events=found, since=logs.window_start),
         usage.build_router(usage=metering),
         *finance.routers,
     ]

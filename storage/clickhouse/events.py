@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -25,6 +26,7 @@ LEFT JOIN
     ON e.node = v.target_node AND e.seq = v.target_seq
 {order}
 """
+COPIES_MAX = 100
 NEWEST_FIRST = "ORDER BY e.time DESC, e.node DESC, e.seq DESC"
 INSTANT_OF = "fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
 
@@ -82,11 +84,38 @@ class ClickHouseEvents:
     def find(self, *, source: str, event_id: str) -> pl.DataFrame:
         """FOUND rows of one identity, the copy that counts first; empty if never received."""
         where = "e.id = {id:String} AND e.source = {source:String}"
-        rows = self._run(where, {"id": event_id, "source": source}, limit=100)
+        rows = self._run(where, {"id": event_id, "source": source}, limit=COPIES_MAX)
         return rows.sort("received_at", "node", "seq")
 
-    def _run(self, where: str, parameters: dict[str, object], *, limit: int) -> pl.DataFrame:
+    def among(self, identities: pl.DataFrame, *, since: Micros | None) -> pl.DataFrame:
+        """FOUND rows of many identities (``source``, ``id``), in no order.
+
+        Args:
+            identities: at least one.
+            since: leave out what was received before; null: nothing.
+        """
+        # The set of ids is what the index by_id is asked with; the pair then decides.
+        where = (
+            "e.id IN (SELECT assumeNotNull(id) FROM wanted) AND (e.source, e.id) IN "
+            "(SELECT assumeNotNull(source), assumeNotNull(id) FROM wanted)"
+        )
+        parameters: dict[str, object] = {}
+        if since is not None:
+            where += f" AND e.received_at >= {INSTANT_OF.format(name='since')}"
+            parameters["since"] = since
+        limit = identities.height * COPIES_MAX
+        return self._run(where, parameters, limit=limit, lent={"wanted": identities})
+
+    def _run(
+        self,
+        where: str,
+        parameters: dict[str, object],
+        *,
+        limit: int,
+        lent: Mapping[str, pl.DataFrame] | None = None,
+    ) -> pl.DataFrame:
         columns = ", ".join(f"e.{name} AS {name}" for name in EVENTS)
         sql = PAGE.replace("{columns}", columns).replace("{where}", where)
         sql = sql.replace("{order}", NEWEST_FIRST).replace("{limit}", str(int(limit)))
-        return self._clickhouse.query(sql, parameters).select(list(FOUND)).cast(FOUND)
+        rows = self._clickhouse.query(sql, parameters, lent=lent)
+        return rows.select(list(FOUND)).cast(FOUND)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import polars as pl
 
-from catalog.clock import Micros
+from catalog.clock import DAY_US, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
 from storage.parquet.files import file_name, write_durably
@@ -124,6 +124,3 @@ def _matching(path: Path, wanted: pl.DataFrame) -> pl.DataFrame:
         .join(wanted.lazy().unique(), on=["day", "hash"], how="semi")
         .collect()
     )
-
-
-DAY_US = 86_400_000_000

@@ -15,7 +15,6 @@ from api.eventlog import EventLog
 from api.freshness import Freshness
 from api.readers.base import Pace
 from api.readers.clickhouse import ClickHouseReader
-from api.readers.earlier import Earlier
 from api.routes.events import build_router
 from api.worker import Worker, create_app
 from catalog.events import RecordKind
@@ -23,7 +22,6 @@ from catalog.snapshot import Catalog
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.store import ClickHouseStore
-from storage.copies.days import DayFiles
 from tests.catalogs import catalog_of
 from tests.logs_in_memory import T0, MemoryTail, event, void
 
@@ -78,7 +76,7 @@ class World:
         self.compensations = MemoryTail("n.0001.compensations")
         conflicts = Conflicts(
             compensations=lambda: self.compensations,
-            earlier=Earlier(tails=self.tails, days=DayFiles(Path("unused"))),
+            tails=self.tails,
             freshness=freshness,
         )
         router = build_router(events=events, conflicts=conflicts)

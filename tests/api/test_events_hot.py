@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -16,14 +16,35 @@ import zstandard
 from api.hot.body import Budget
 from api.hot.dispatch import Dispatcher, Hot, Routes
 from api.hot.events import IngestEvents, IngestRoute, VoidEvents
+from api.places import Place
+from api.voiding import Voiding
+from catalog.ids import NodeId
 from ingest.batch import IngestLimits
 from ingest.commit import Ingestor
 from ingest.scan import BodyReader
 from ingest.values import IngestRules
+from ingest.voids import VoidItem, VoidOutcome
 from tests.unit.ingest.fakes import MemoryIndex, MemoryLog, event
 
 EVENTS, VOID = "/v1/events", "/v1/events/void"
 LIMITS = IngestLimits(body_bytes_max=1_000_000, inflated_bytes_max=2_000_000, body_s_max=0.2)
+
+
+class Elsewhere:
+    """A sibling that accepted ``sibling``, and a worker that knows ``old`` of one day."""
+
+    async def void(self, items: Sequence[VoidItem]) -> VoidOutcome:
+        """As a sibling would."""
+        unknown = [item for item in items if item.id != "sibling"]
+        return VoidOutcome(voided=len(items) - len(unknown), already_void=0, unknown=unknown)
+
+    async def places(self, items: Sequence[VoidItem]) -> list[Place | None]:
+        """As the worker would: record 7 of n2 on one day, a void one without."""
+        found = Place(node=NodeId("n2"), seq=7, void=False)
+        return [
+            None if item.id != "old" else found if item.time else Place("n2", 8, void=True)
+            for item in items
+        ]
 
 
 class Edge:
@@ -40,7 +61,9 @@ class Edge:
         )
         self.route = IngestRoute.build(self.ingestor, LIMITS)
         ingest = IngestEvents(self.route, self.bodies)
-        hot = [("POST", EVENTS, ingest), ("POST", VOID, VoidEvents(self.route))]
+        self.elsewhere = Elsewhere()
+        voiding = Voiding(own=self.ingestor, others=self.elsewhere, places=self.elsewhere.places)
+        hot = [("POST", EVENTS, ingest), ("POST", VOID, VoidEvents(self.route, voiding))]
         self.app = Dispatcher(
             routes=Routes(
                 Hot(method=method, path=path, handler=handler, open=True)
@@ -255,6 +278,27 @@ async def test_voids(edge):
         "already_void": 1,
         "rejected": [{"index": 1, "id": "none", "code": "unknown_event"}],
     }
+
+
+async def test_voids_of_what_others_know(edge):
+    """What this gateway does not know is looked for at the others, then with the worker."""
+    await edge.post(EVENTS, [event()])
+    items = [{"source": "s", "id": name} for name in ("e1", "sibling", "old", "none")]
+    old = {"source": "s", "id": "old", "time": "2020-01-01T00:00:00Z", "reason": "late"}
+    _, answer = await edge.post(VOID, [*items, old, old])
+    assert (answer["voided"], answer["already_void"]) == (3, 2)
+    assert [item["index"] for item in answer["rejected"]] == [3]
+    last = edge.log.records.row(-1, named=True)
+    assert (last["type"], last["target"], last["data"]) == ("n2", 7, '{"reason":"late"}')
+
+
+async def test_a_void_names_the_event_of_its_day(edge):
+    """With a time of another day than the event that is known it is another event."""
+    await edge.post(EVENTS, [event(id="e1", time="2026-11-03T10:15:00Z")])
+    wrong = {"source": "s", "id": "e1", "time": "2026-11-04T00:00:00Z"}
+    right = {"source": "s", "id": "e1", "time": "2026-11-03T23:59:59+00:00"}
+    _, answer = await edge.post(VOID, [wrong, right])
+    assert (answer["voided"], [item["index"] for item in answer["rejected"]]) == (1, [0])
 
 
 @pytest.mark.parametrize(

@@ -93,13 +93,50 @@ def test_copies_at_two_gateways_and_after_the_window_count_once() -> None:
         shown = {(item["id"], item["counted"]["type"], item["copy"]["type"]) for item in conflicts}
         assert shown == {("e5", "llm", "llm"), ("e9", "llm", "chat")}
         assert amount(service, as_of=before) == ("5", 5)
-        for number in range(2):
-            cli(service, "verify")
-            assert amount(service) == ("9", 9)
-            assert used(service) == "9"
-            if not number:
+        void_what_nobody_remembers(service)
+        for rebuilt in (False, True):
+            if rebuilt:
                 cli(service, "rebuild", "copies,facts,clickhouse,ledger")
-        assert service.get("/v1/events/s/e7")["status"] == "void"
+            cli(service, "verify")
+            assert amount(service) == ("8", 8)
+            wait_for(lambda: used(service) == "8", what="used 8", within_s=10)
+            assert {service.get(f"/v1/events/s/e{n}")["status"] for n in (7, 8)} == {"void"}
+
+
+def void_what_nobody_remembers(service: Service) -> None:
+    """Before the window an item is found by its time; once, whichever gateway is asked."""
+    item = {"source": "s", "id": "e8", "reason": "late"}
+    told = [post_void(service, item) for _ in range(4)]
+    assert {answer["rejected"][0]["code"] for answer in told} == {"unknown_event"}
+    told = [post_void(service, item | {"time": START}) for _ in range(8)]
+    assert [answer["voided"] for answer in told] == [1, *[0] * 7]
+    assert {answer["already_void"] for answer in told[1:]} == {1}
+    wrong = post_void(service, item | {"time": "2026-01-09T12:00:00Z"})
+    assert wrong["rejected"][0]["code"] == "unknown_event"
+
+
+def post_void(service: Service, item: dict) -> dict:
+    """Void over a connection of its own: any gateway may answer."""
+    with httpx.Client(base_url=service.url, headers=service.client.headers, timeout=20) as client:
+        answer = client.post("/v1/events/void", json=[item])
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.mark.slow
+def test_a_void_reaches_the_gateway_that_has_the_event() -> None:
+    """Whichever gateway is asked, also when the one that has the event does not run."""
+    with running_service("--gateways", "2") as service:
+        for path, body in CATALOG.items():
+            assert service.client.put(f"/v1/{path}", json=body).is_success
+        for number in range(12):
+            service.post("/v1/events", [event(number)])
+        for number in range(12):
+            told = [post_void(service, {"source": "s", "id": f"e{number}"}) for _ in range(3)]
+            assert [answer["voided"] for answer in told] == [1, 0, 0]
+            assert [answer["already_void"] for answer in told] == [0, 1, 1]
+        assert service.get("/v1/totals", period="2026-01")["items"] == []
+        cli(service, "verify")
 
 
 def forget_beyond_the_window(service: Service) -> None:

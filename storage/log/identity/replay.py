@@ -53,7 +53,8 @@ def replayed(log: ReplayedLog, after: int) -> Iterator[Replayed]:
     """Everything behind the record ``after`` that an index keeps, in order."""
     while (records := log.read_after(after, rows_max=REPLAY_ROWS)).height:
         after = records["seq"][-1]
-        voids = records.filter(pl.col("kind") == RecordKind.VOID)
+        # A void may name an event of another node, or one that left the window long ago.
+        voids = records.filter(pl.col("kind") == RecordKind.VOID, pl.col("type").is_null())
         yield Replayed(
             records.filter(pl.col("kind") == RecordKind.EVENT),
             voids["target"].drop_nulls().to_list(),

@@ -11,7 +11,7 @@ import pytest
 from api.readers.base import Pace
 from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
-from catalog.clock import SECOND_US, FixedClock, Micros
+from catalog.clock import DAY_US, SECOND_US, FixedClock, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId
 from ingest.batch import APPENDED, to_records
@@ -23,7 +23,6 @@ from storage.log.home import LogLimits
 from storage.log.node_log import NodeLog
 
 T0_US = 1_767_225_600 * SECOND_US
-DAY_US = 86_400 * SECOND_US
 Place = tuple[str, int]
 
 

@@ -1,0 +1,81 @@
+"""The logs as the worker sees them, and who finds copies among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from api.readers.copies import CopiesHome, CopiesReader
+from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
+from api.recent import Recent
+from api.settings import Settings
+from catalog.clock import DAY_US, Clock, Micros
+from catalog.ids import NodeId
+from storage.copies.log import compensations_node
+from storage.sql.nodes import NodeRegistry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """The nodes' logs as the worker sees them.
+
+    ``tails`` are of every node that ever wrote here, retired ones too: their events count.
+    ``live`` are of the nodes that the watermark waits for. ``copies`` finds copies among them.
+    ``read`` is what the readers follow: the tails, and the compensations that copies writes.
+    """
+
+    directory: Path
+    tails: LogTails
+    live: LogTails
+    read: LogTails
+    copies: CopiesReader
+    window_start: Callable[[], Micros]
+
+    def newest(self) -> Micros:
+        """The latest instant any log holds: nothing may be recorded before it any more."""
+        durable = (tail.durable().received_at for tail in self.tails().values())
+        return max(durable, default=Micros(0))
+
+
+def build_logs(
+    settings: Settings, registry: NodeRegistry, clock: Clock, *, at_rest: bool = False
+) -> Logs:
+    """Followers of every node's log. ``at_rest``: no gateway runs, and none is waited for."""
+    directory = settings.data / "nodes"
+
+    def live() -> list[NodeId]:
+        on_disk = set(nodes_on_disk(directory))
+        return [record.node for record in registry.nodes() if record.node in on_disk]
+
+    def watermark() -> Micros | None:
+        durable = [tail.durable().received_at for tail in watermark_tails().values()]
+        return None if at_rest or not durable else min(durable)
+
+    watermark_tails = LogTails(directory, Recent(live))
+    tails = LogTails(directory, lambda: gateways_on_disk(directory))
+    window_us = settings.log.window_days * DAY_US
+    copies = CopiesReader(
+        home=CopiesHome(
+            nodes=directory,
+            node=compensations_node(nodes_on_disk(directory), prefix=settings.node),
+            scratch=settings.data / "copies",
+            clock=clock,
+            window_us=window_us,
+        ),
+        tails=tails,
+        earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
+        watermark=watermark,
+    )
+    return Logs(
+        directory=directory,
+        tails=tails,
+        live=LogTails(directory, live),
+        read=LogTails(
+            directory,
+            lambda: [*gateways_on_disk(directory), copies.node],
+            through=lambda: copies.through,
+        ),
+        copies=copies,
+        window_start=lambda: Micros(clock.now_us() - window_us),
+    )
