@@ -8,6 +8,8 @@ piece, so ordinary small requests pay for two comparisons.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -19,12 +21,14 @@ from api.settings import Limits
 # read and dropped, because closing at once would destroy the answer on its way.
 DISCARD_BYTES_MAX = 64 * 1024**2
 HEADER_OVERHEAD_BYTES = 4  # ": " and CRLF
+RATE_CHECK_S = 5.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Subclassed with its limits by :func:`bounded_protocol`."""
 
     limits: ClassVar[Limits]
+    peers: ClassVar[Counter[str]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -34,20 +38,35 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._unparsed_bytes = 0
         self._discarded_bytes = 0
+        self._body_bytes = 0
+        self._body_began_s = 0.0
         self._messages = 0
+        self._peer = ""
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse it if there are too many; else give it a deadline for its first request."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections_max:
+        if self._joined() or len(self.connections) > self.limits.connections_max:
             self._refuse("overloaded")
             return
         self._arm(self.limits.header_s_max)
 
+    def _joined(self) -> bool:
+        """Count the connection with its peer's; whether these are too many. A socket has none."""
+        if self.client is None:
+            return False
+        self._peer = peer_of(self.client[0])
+        self.peers[self._peer] += 1
+        return self.peers[self._peer] > self.limits.connections_per_peer_max
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadline, and the connection among its peer's."""
         self._disarm()
+        if self._peer:
+            self.peers[self._peer] -= 1
+            if not self.peers[self._peer]:
+                del self.peers[self._peer]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -68,13 +87,15 @@ class BoundedProtocol(HttpToolsProtocol):
             elif self._deadline is None:
                 self._arm(self.limits.header_s_max)
         elif self._in_body and self._deadline is None:
-            self._arm(self.limits.body_s_max)
+            self._body_began_s = self.loop.time()
+            self._watch_body(0)
 
     def on_message_begin(self) -> None:
         """A request line starts."""
         super().on_message_begin()
         self._in_headers, self._in_body = True, False
-        self._header_bytes = self._unparsed_bytes = self._discarded_bytes = 0
+        self._header_bytes = self._unparsed_bytes = 0
+        self._body_bytes = self._discarded_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Part of the request target."""
@@ -97,6 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Hand a part of the body on, or drop it (boundedly) when the answer is out."""
+        self._body_bytes += len(body)
         if self.cycle.response_complete:
             self._discarded_bytes += len(body)
             if self._discarded_bytes > DISCARD_BYTES_MAX:
@@ -123,6 +145,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _watch_body(self, elapsed_s: float) -> None:
+        """Look again at how much of the body has come, by its deadline at the latest."""
+        left_s = self.limits.body_s_max - elapsed_s
+        self._deadline = self.loop.call_later(min(RATE_CHECK_S, left_s), self._check_body)
+
+    def _check_body(self) -> None:
+        """Refuse a body that is late, or so slow that it only holds its place."""
+        elapsed_s = self.loop.time() - self._body_began_s
+        slow = self._body_bytes < elapsed_s * self.limits.body_bytes_per_s_min
+        # While we do not read, nobody can send.
+        if elapsed_s >= self.limits.body_s_max or (slow and not self.flow.read_paused):
+            self._expire()
+        else:
+            self._watch_body(elapsed_s)
+
     def _expire(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
@@ -144,7 +181,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
     """The protocol class for a server with ``limits`` (uvicorn makes the instances)."""
-    return type("LimitedProtocol", (BoundedProtocol,), {"limits": limits})
+    return type("LimitedProtocol", (BoundedProtocol,), {"limits": limits, "peers": Counter()})
+
+
+def peer_of(host: str) -> str:
+    """Who is counted as one: an IPv4 address, or the 64 bits of IPv6 that one site has."""
+    if ":" not in host:
+        return host
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return address.exploded[:19]
 
 
 def _response(code: str, detail: str) -> bytes:

@@ -106,6 +106,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "ledger_unavailable": (503, "The entitlement ledger is not reachable"),
     "store_unavailable": (503, "A store is not reachable"),
     "store_inconsistent": (503, "A store does not follow the log"),
+    "compensations_ahead": (503, "Copies were looked for in records that are not there"),
     "database_unavailable": (503, "The SQL database is not reachable"),
     "database_too_new": (503, "A newer release wrote the database"),
     "overloaded": (503, "Too many requests at once"),

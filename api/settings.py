@@ -48,10 +48,14 @@ class Limits(BaseModel):
     """Until the headers are there."""
     body_s_max: float = Field(default=60, gt=0, le=3_600)
     """Until the body is there."""
+    body_bytes_per_s_min: int = Field(default=KIB, ge=0, le=GIB)
+    """How fast a body must come on average, looked at every 5 s; 0 leaves it to the deadline."""
     idle_s_max: float = Field(default=30, gt=0, le=3_600)
     """A connection without a request is closed after this."""
-    connections_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    connections_max: int = Field(default=20_000, ge=1, le=1_000_000)
     """Open connections of one gateway."""
+    connections_per_peer_max: int = Field(default=15_000, ge=1, le=1_000_000)
+    """Of these, from one address (IPv6: one /64). A load balancer is one; lower it without one."""
     relays_max: int = Field(default=64, ge=1, le=10_000)
     """Requests one gateway has at the worker at once."""
     relay_queue_max: int = Field(default=1_024, ge=0, le=100_000)
@@ -74,7 +78,7 @@ class LogSettings(BaseModel):
     hot_age_s_max: int = Field(default=3_600, ge=1, le=86_400)
     """The same, by age."""
     window_days: int = Field(default=35, ge=1, le=3_650)
-    """How long replies know a copy by its identity, in days of receipt."""
+    """How long an identity alone tells a copy, in days of receipt; after it the day of `time`."""
 
 
 class InvoicingSettings(BaseModel):

@@ -9,10 +9,13 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from api.hot.dispatch import respond_json
+from api.limits import peer_of
 from api.settings import Limits
 from tests.api.running import serving
 
 LIMITS = Limits(header_bytes_max=1024, header_s_max=0.4, body_s_max=0.5, connections_max=20)
+NEIGHBOUR_S_MAX = 0.25
+"""What a healthy neighbour's request may take meanwhile, on a machine that is shared."""
 
 
 async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +53,9 @@ def request(head: str, body: bytes = b"") -> bytes:
     """A whole request, the last one of its connection."""
     lines = [*head.splitlines(), f"content-length: {len(body)}", "connection: close", "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+GET = request("GET / HTTP/1.1\nhost: x")
 
 
 async def test_an_ordinary_request_passes() -> None:
@@ -160,3 +166,84 @@ async def test_too_many_connections_are_told_so() -> None:
     assert refused.startswith(b"HTTP/1.1 503 ")
     assert b'"code":"overloaded"' in refused
     assert served.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_one_peer_does_not_take_all_connections() -> None:
+    """Its connections beyond the cap are refused; when some close, there is room again."""
+    limits = LIMITS.model_copy(update={"connections_per_peer_max": 5})
+    async with serving(count_body, limits=limits) as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert b'"code":"overloaded"' in await exchange(port)
+        assert (await ask_from("127.0.0.2", port)).startswith(b"HTTP/1.1 200 ")
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.1)
+        assert (await exchange(port, GET)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "peer"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("2001:db8:1:2:3:4:5:6", "2001:0db8:0001:0002"),
+        ("fe80::1%eth0", "fe80:0000:0000:0000"),
+    ],
+)
+def test_who_is_one_peer(host: str, peer: str) -> None:
+    """An IPv4 address however it is written; of IPv6 what one site has."""
+    assert peer_of(host) == peer
+
+
+async def test_a_body_that_trickles_is_408_long_before_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A byte now and then keeps no connection; one that comes fast enough goes on."""
+    monkeypatch.setattr("api.limits.RATE_CHECK_S", 0.2)
+    limits = LIMITS.model_copy(update={"body_s_max": 30, "body_bytes_per_s_min": 1_000})
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2000\r\n\r\n"
+    async with serving(count_body, limits=limits) as port:
+        began = time.monotonic()
+        answer = await exchange(port, head, *[piece for _ in range(9) for piece in (b"x", 0.1)])
+        took_s = time.monotonic() - began
+        steady = await exchange(port, head, *[p for _ in range(8) for p in (b"b" * 250, 0.1)])
+
+    assert answer.startswith(b"HTTP/1.1 408 ") or answer == b"reset"
+    assert took_s < 2
+    assert steady.endswith(b"2000")
+
+
+@pytest.mark.parametrize("held", ["headers", "body"])
+async def test_a_neighbour_is_served_while_others_hold_connections(held: str) -> None:
+    """Half requests by the hundred: all are gone at the deadline, nobody else waits for them."""
+    half = {"headers": b"GET / HTTP/1.1\r\nhost: ", "body": request("POST / HTTP/1.1", b"x")[:-1]}
+    limits = Limits(header_s_max=1, body_s_max=1)
+    async with serving(count_body, limits=limits) as port:
+        holders = [asyncio.create_task(exchange(port, half[held])) for _ in range(500)]
+        await asyncio.sleep(0.2)
+        slowest_s = await slowest_of_a_neighbour(port, while_running=holders)
+        answers = [await holder for holder in holders]
+
+    assert {answer[:13] for answer in answers} == {b"HTTP/1.1 408 "}
+    assert slowest_s < NEIGHBOUR_S_MAX
+
+
+async def slowest_of_a_neighbour(port: int, *, while_running: list[asyncio.Task[bytes]]) -> float:
+    """The longest any of a neighbour's requests took until the tasks ended, in seconds."""
+    slowest_s = 0.0
+    while not all(task.done() for task in while_running):
+        began_s = time.monotonic()
+        assert (await exchange(port, GET)).startswith(b"HTTP/1.1 200 ")
+        slowest_s = max(slowest_s, time.monotonic() - began_s)
+        await asyncio.sleep(0.01)
+    return slowest_s
+
+
+async def ask_from(host: str, port: int) -> bytes:
+    """What a request from another address of this machine is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+    writer.write(GET)
+    answer = await reader.read()
+    writer.close()
+    return answer
