@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
+from prometheus_client import Gauge
 
 from api.readers.base import Pace, Reader, Segment, is_past
 from api.readers.pages import next_page, voids_of, within
@@ -15,6 +16,10 @@ from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
 from ingest.extract import extract_facts
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
+
+EXTRACTED = Gauge(
+    "tallyman_facts_extracted_ratio", "Part of the log a fact spec was extracted from.", ["spec"]
+)
 
 Specs = Callable[[], Mapping[SpecId, FactSpec]]
 """Every spec that facts are kept for; asked again at every step."""
@@ -88,6 +93,13 @@ class FactsReader(Reader):
             for key in self._specs()
         }
         return {key: (count, total) for key, count in done.items() if count < total}
+
+    def _measure(self) -> None:
+        super()._measure()
+        behind = self.progress()
+        for key in self._specs():
+            done, total = behind.get(key, (1, 1))
+            EXTRACTED.labels(key).set(done / total)
 
     def _seal_one(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
         """Write the files of the first sealed segment that any spec lacks."""

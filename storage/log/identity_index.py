@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from catalog.clock import SECOND_US, Micros
+from catalog.clock import SECOND_US, Micros, to_datetime
 from catalog.ids import NodeId, Seq
 from ingest.batch import to_records
 from ingest.dedupe import identities_of
@@ -164,10 +164,16 @@ class DiskIdentityIndex:
         self._background = Background(self.maintain, name=f"identity-index-{self._home.node}")
 
     def replay(self, log: ReplayedLog) -> None:
-        """Read what the runs do not cover from the log."""
+        """Read what the runs do not cover from the log.
+
+        What left the window is passed over: an identity may have come back since, and then it is
+        the later record that is known by it, and for how long.
+        """
+        horizon = to_datetime(log.last_received_at - self._home.window_us)
         for stretch in replayed(log, self._covered):
-            if stretch.events.height:
-                self._replay_events(stretch.events)
+            events = stretch.events.filter(pl.col("received_at") >= horizon)
+            if events.height:
+                self._replay_events(events)
             self.void(stretch.voided)
             self._last_seq = self._settled = stretch.last_seq
 
