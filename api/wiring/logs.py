@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,12 @@ class Logs:
     live: LogTails
     read: LogTails
     copies: CopiesReader
-    window_start: Callable[[], Micros]
+    window_us: int
+    clock: Clock
+
+    def window_start(self) -> Micros:
+        """What was received from here on every gateway still knows by its identity."""
+        return Micros(self.clock.now_us() - self.window_us)
 
     def newest(self) -> Micros:
         """The latest instant any log holds: nothing may be recorded before it any more."""
@@ -77,5 +81,6 @@ def build_logs(
             through=lambda: copies.through,
         ),
         copies=copies,
-        window_start=lambda: Micros(clock.now_us() - window_us),
+        window_us=window_us,
+        clock=clock,
     )

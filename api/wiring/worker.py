@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 
+from api.checks.copies import check_copies
 from api.checks.report import Check, Report, Status
 from api.conflicts import Conflicts
 from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.quotes import Quotes
+from api.readers.base import Tail
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesReader
 from api.readers.facts import FactsReader
@@ -36,6 +38,7 @@ from api.wiring.logs import Logs, build_logs
 from api.worker import Worker
 from catalog.clock import Clock
 from catalog.errors import Unavailable
+from catalog.ids import NodeId
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules
 from invoicing.ports import Arrivals
@@ -48,6 +51,8 @@ from storage.clickhouse.events import ClickHouseEvents
 from storage.clickhouse.facts import ClickHouseFacts
 from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
+from storage.copies.log import is_compensations
+from storage.log.frames import LogCorrupt
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.books import SqlBooks
@@ -223,7 +228,6 @@ def verification(
     more: tuple[MoreChecks, ...] = (),
 ) -> Verification:
     """What ``verify`` compares, with followers of its own (a follower belongs to one thread)."""
-    recounted: tuple[MoreChecks, ...] = (lambda: _balances(stores.ledger_reader),)
     own = {
         node: (logs.directory / node, follow(logs.directory / node, node))
         for node in nodes_on_disk(logs.directory)
@@ -233,8 +237,23 @@ def verification(
         specs=specs(),
         facts=stores.facts,
         clickhouse=stores.clickhouse,
-        more=(*(recounted if balances else ()), *more),
+        more=(
+            lambda: _copies(logs, {node: tail for node, (_, tail) in own.items()}),
+            *((lambda: _balances(stores.ledger_reader),) if balances else ()),
+            *more,
+        ),
     )
+
+
+def _copies(logs: Logs, tails: Mapping[NodeId, Tail]) -> Iterable[Check]:
+    """The compensations against a recount of the copies in the logs."""
+    gateways = {node: tail for node, tail in tails.items() if not is_compensations(node)}
+    for node in tails.keys() - gateways.keys():
+        try:
+            yield check_copies(gateways, tails[node], window_us=logs.window_us)
+        except LogCorrupt as error:
+            made = Check.well("copies", "compensations", None, "")
+            yield replace(made, status=Status.UNAVAILABLE, detail=error.detail)
 
 
 def _balances(reader: LedgerReader) -> Iterable[Check]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import polars as pl
 
@@ -25,6 +25,14 @@ from storage.log.home import LogLimits
 from storage.log.node_log import NodeLog
 
 READ_ROWS = 50_000
+
+
+class ReadLog(Protocol):
+    """A log that is read from one end to the other."""
+
+    def read_after(self, seq: Seq, *, rows_max: int) -> pl.DataFrame:
+        """RECORDS behind ``seq``; none only when there are none."""
+        ...
 
 
 class CompensationsAhead(DomainError):
@@ -77,9 +85,7 @@ class CompensationLog:
 
     def __init__(self, log: NodeLog) -> None:
         self._log = log
-        self.known = Known()
-        for records in _pages(log):
-            _read_into(self.known, records)
+        self.known = read_known(log)
 
     @classmethod
     def open(
@@ -191,11 +197,13 @@ def _row(out: Out) -> dict[str, object]:
     }
 
 
-def _pages(log: NodeLog) -> Iterator[pl.DataFrame]:
-    seq = 0
+def read_known(log: ReadLog) -> Known:
+    """What a log of compensations says, all of it."""
+    known, seq = Known(), Seq(0)
     while (records := log.read_after(seq, rows_max=READ_ROWS)).height:
-        yield records
-        seq = int(records["seq"][-1])
+        _read_into(known, records)
+        seq = Seq(int(records["seq"][-1]))
+    return known
 
 
 def _read_into(known: Known, records: pl.DataFrame) -> None:

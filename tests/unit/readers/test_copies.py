@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.checks.copies import check_copies
+from api.checks.report import Check, Status
 from catalog.events import RecordKind
+from catalog.ids import NodeId
 from storage.copies.log import CompensationsAhead
+from storage.log.follower import LogFollower
 from tests.unit.readers.copies_world import DAY_US, T0_US, World, event, out_by_hand, void
 
 NODE, NAME = st.integers(0, 2), st.integers(0, 3)
@@ -73,10 +77,20 @@ def test_what_is_out_is_what_the_rule_says(nodes: int, actions: list, rows_max: 
         voids = [out.place for out in outs if out.cause is RecordKind.VOID]
         expected = out_by_hand(world.records(), window_us=world.window_us)
         assert (set(collapsed), set(voids)) == expected
+        assert recounted(world).status is Status.OK
         assert len(collapsed) + len(voids) == len(set(collapsed)) + len(set(voids)), "each once"
         world.reader.close()
         for log in world.logs.values():
             log.close()
+
+
+def recounted(world: World) -> Check:
+    """What verify says."""
+    nodes = world.home / "nodes"
+    tails = {NodeId(name): LogFollower(nodes / name, NodeId(name)) for name in world.logs}
+    name = world.reader.node
+    written = LogFollower(nodes / name, name)
+    return check_copies(tails, written, window_us=world.window_us)
 
 
 def refused(world: World, action: tuple[str, int, int, int | None]) -> bool:
@@ -148,6 +162,30 @@ def test_a_copy_after_the_window_is_found_by_its_day(world: World):
     world.beat()
     world.settle()
     assert [(out.place, out.conflict) for out in world.outs()] == [(("n1", copy), True)]
+
+
+@pytest.mark.parametrize(
+    ("reader_us", "verify_us", "said"), [(1, DAY_US, "counts twice"), (DAY_US, 1, "is no copy")]
+)
+def test_verify_names_a_compensation_too_few_or_too_many(
+    tmp_path: Path, reader_us: int, verify_us: int, said: str
+):
+    """As if the reader had applied another rule than the recount."""
+    world = World(tmp_path, 2, window_us=reader_us)
+    world.append("n1", event("e", time_us=T0_US))
+    world.clock.set(T0_US + 10)
+    (copy,) = world.append("n2", event("e", time_us=T0_US - DAY_US))
+    world.append("n1", event("f", time_us=T0_US))
+    world.append("n2", event("f", time_us=T0_US))  # by its day: both rules say so
+    world.beat()
+    world.settle()
+    assert recounted(world).status is Status.OK
+    world.window_us = verify_us
+    told = recounted(world)
+    assert told.first_difference is not None
+    assert told.first_difference.seq == copy
+    assert said in told.detail
+    world.reader.close()
 
 
 def test_a_write_that_fails_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch):
