@@ -47,6 +47,10 @@ class Service(Protocol):
         """Begin, in a thread of its own."""
         ...
 
+    def end(self) -> None:
+        """Begin nothing new; returns at once."""
+        ...
+
     def stop(self) -> None:
         """Checkpoint and end; returns when it has."""
         ...
@@ -60,7 +64,8 @@ Check = Callable[[], str | None]
 class Worker:
     """Everything a worker runs, built by ``api.wiring.worker``.
 
-    Services start in order and stop in reverse; then ``closers`` run last to first.
+    Services start in order. At the end all are told at once, so that none works on while another
+    is waited for, and stop in reverse; then ``closers`` run last to first.
     ``hot_paths`` are the OpenAPI path items of what the gateways answer themselves.
     """
 
@@ -137,6 +142,8 @@ class RequestContext:
 
 
 def _stop(worker: Worker) -> None:
+    for service in worker.services:
+        service.end()
     for service in reversed(worker.services):
         try:
             service.stop()

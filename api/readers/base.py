@@ -181,10 +181,14 @@ class Reader(ABC):
         """Look now instead of at the next poll."""
         self._wake.set()
 
-    def stop(self, *, timeout_s: float = 30.0) -> None:
-        """Ask the loop to end after its current step and wait for it."""
+    def end(self) -> None:
+        """Ask the loop to end after its current step."""
         self._stop.set()
         self._wake.set()
+
+    def stop(self, *, timeout_s: float = 30.0) -> None:
+        """Ask the loop to end after its current step and wait for it."""
+        self.end()
         if self._thread is not None:
             self._thread.join(timeout_s)
 

@@ -159,7 +159,7 @@ async def test_the_document_names_hot_routes_too(client: httpx.AsyncClient) -> N
 
 
 class Recording:
-    """A service that writes down when it starts and stops."""
+    """A service that writes down when it starts, is told to end, and stops."""
 
     def __init__(self, name: str, events: list[str], *, broken: bool = False) -> None:
         self._name, self._events, self._broken = name, events, broken
@@ -167,6 +167,10 @@ class Recording:
     def start(self) -> None:
         """Write it down."""
         self._events.append(f"start {self._name}")
+
+    def end(self) -> None:
+        """Write it down."""
+        self._events.append(f"end {self._name}")
 
     def stop(self) -> None:
         """Write it down; fail if broken."""
@@ -204,7 +208,8 @@ async def test_services_stop_in_reverse_even_if_one_fails() -> None:
 
     await lifespan(create_app(worker, version="1"), events)
 
-    assert events == ["start a", "start b", "serving", "stop b", "stop a", "close 2", "close 1"]
+    told = ["start a", "start b", "serving", "end a", "end b"]
+    assert events == [*told, "stop b", "stop a", "close 2", "close 1"]
 
 
 async def test_readiness_is_told_to_the_gateway() -> None:
