@@ -48,6 +48,8 @@ class Exports:
     def __init__(self, store: ExportStore, deliveries: Deliveries) -> None:
         self._store = store
         self._deliveries = deliveries
+        self.stopping = threading.Event()
+        """Set when the service stops: a turn ends after the run it is at."""
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def put(self, export: str, tree: object, *, actor: str | None) -> tuple[dict[str, Any], bool]:
@@ -143,12 +145,16 @@ class Exports:
         One turn of a destination at a time; a run that fails waits, the ones after it go on.
         """
         with self._turns[export]:
-            tried = [self._deliveries.attempt(run) for run in self._store.due(export)]
+            tried = [
+                self._deliveries.attempt(run)
+                for run in self._store.due(export)
+                if not self.stopping.is_set()
+            ]
             declared = self._store.get(export)
             end = self._store.head(declared.stream) if upto is None else upto
             batch = self._batch(self._deliveries.destination(export))
             after = declared.position
-            while after < end and len(tried) < RUNS_MAX:
+            while after < end and len(tried) < RUNS_MAX and not self.stopping.is_set():
                 last = min(after + batch, end)
                 run = self._store.plan(
                     export, after=after, upto=last, revision=declared.revision, actor=actor

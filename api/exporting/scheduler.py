@@ -41,8 +41,9 @@ class ExportScheduler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the deliveries under way."""
+        """End after the deliveries under way; what is left waits for the next start."""
         self._stop.set()
+        self._exports.stopping.set()
         if self._thread is not None:
             self._thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
