@@ -40,10 +40,14 @@ class ExportScheduler:
         self._thread = threading.Thread(target=self._loop, name="exports", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the deliveries under way; what is left waits for the next start."""
+    def end(self) -> None:
+        """Begin no delivery any more."""
         self._stop.set()
         self._exports.stopping.set()
+
+    def stop(self) -> None:
+        """End after the deliveries under way; what is left waits for the next start."""
+        self.end()
         if self._thread is not None:
             self._thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.e2e.harness import Service, running_service
-from tests.e2e.test_copies import CATALOG, event
+from tests.e2e.test_copies_everywhere import CATALOG, event
 
 MIB = 1024**2
 REAPED_S_MAX = 15.0

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.harness import end_service, start_service
-from tests.e2e.test_copies import CATALOG, event
+from tests.e2e.test_copies_everywhere import CATALOG, event
 
 SENDERS = 24
 LOAD_S = 6.0
