@@ -38,6 +38,7 @@ def run(
     cache: Annotated[Path, typer.Option(help="Where built inputs are kept.")] = DEFAULT_CACHE,
     core: Annotated[int, typer.Option(help="The core of what is measured.")] = 0,
     load_core: Annotated[int, typer.Option(help="The core of the load generator.")] = 1,
+    profile: Annotated[Path | None, typer.Option(help="Sample what is measured into DIR.")] = None,
     write: Annotated[bool, typer.Option(help="Keep the results and write the page.")] = True,
 ) -> None:
     """Measure; ends with 1 if a row failed."""
@@ -51,6 +52,7 @@ def run(
             load_core=load_core,
             rounds=rounds or (5 if quick else 9),
             quick=quick,
+            profile=profile and profile / f"{row.key.replace('/', '-')}.folded",
         )
         try:
             require_disk(directory)

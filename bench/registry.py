@@ -24,6 +24,7 @@ class Context:
         cache: where what is expensive to build is kept from run to run.
         core: the core of whatever is measured; ``load_core`` is the load generator's.
         quick: a figure in a minute rather than the one that is published.
+        profile: the file a profile of what is measured goes to, None for none.
     """
 
     scratch: Path
@@ -32,6 +33,7 @@ class Context:
     load_core: int = 1
     rounds: int = 9
     quick: bool = False
+    profile: Path | None = None
     say: Callable[[str], None] = print
 
     def size(self, full: int, quick: int) -> int:

@@ -24,6 +24,7 @@ from bench.load.events import Requests, make_events, write_requests
 from bench.load.generator import Generator, Load, Sent
 from bench.pairing import interleave, middle
 from bench.processes import only
+from bench.profile import profiled
 from bench.registry import Context, Measured
 
 FSYNC = "fdatasync before every reply on both sides, shared by whoever waits (group commit)"
@@ -120,14 +121,15 @@ def measure_throughput(context: Context, shape: Shape) -> Measured:
             running_gateway(settings, core=context.core, other_core=context.load_core)
         )
         sink = stack.enter_context(running_sink(kept, core=context.core))
+        gateway = tallyman.gateway.process
+        stack.enter_context(profiled(gateway, context.profile, core=context.load_core))
         paired = interleave(
             lambda _: rounds.ours(tallyman, sink),
             lambda _: rounds.theirs(tallyman, sink, kept),
             rounds=context.rounds,
             prepare=rounds.prepare,
         )
-        memory = tallyman.gateway.process.rss_bytes()
-        tallyman.gateway.process.stop()
+        memory = gateway.rss_bytes()
     expect_logged(tallyman.node_directory, NODE, events=rounds.kept)
     return Measured(
         unit="events/s",
