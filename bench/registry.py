@@ -11,6 +11,7 @@ from bench.pairing import Paired
 
 AREAS = {
     "ingest": "bench.ingest.rows",
+    "dedupe": "bench.dedupe.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 
