@@ -73,6 +73,15 @@ class ParquetFacts:
         with self._lock:
             return self._held.get(key, {}).get(node, EMPTY)
 
+    def nodes(self, key: SpecId) -> tuple[NodeId, ...]:
+        """The nodes that anything is held of for ``key``."""
+        with self._lock:
+            return tuple(self._held.get(key, {}))
+
+    def reached(self, key: SpecId, node: NodeId) -> Seq:
+        """The last record of ``node`` that is in the facts of ``key`` or the compensations."""
+        return max(self.state(key, node).reached, self.state(VOIDS_KEY, node).reached)
+
     def extend(self, key: SpecId, node: NodeId, *, last: Seq, rows: pl.DataFrame) -> None:
         """Take what the log says after the position up to ``last`` into memory.
 
@@ -131,14 +140,29 @@ class ParquetFacts:
         scans = [pl.scan_parquet(files)] if files else []
         return pl.concat([_empty(key).lazy(), *scans, *frames])
 
-    def rows(self, key: SpecId, node: NodeId, *, first: Seq, last: Seq) -> pl.DataFrame:
+    def rows(self, key: SpecId, node: NodeId, *, first: int, last: int) -> pl.DataFrame:
         """What is held for records ``[first, last]`` of ``node``, unordered."""
+        return self.stretch(key, node, first=first, last=last).collect()
+
+    def stretch(self, key: SpecId, node: NodeId, *, first: int, last: int) -> pl.LazyFrame:
+        """The same, not read yet."""
         held = self.state(key, node)
         files = [f.path for f in held.files if f.last >= first and f.first <= last]
         parts = [_empty(key).lazy(), *(frame.lazy() for frame in held.tail)]
         if files:
             parts.append(pl.scan_parquet(files))
-        return pl.concat(parts).filter(pl.col("seq").is_between(first, last)).collect()
+        return pl.concat(parts).filter(pl.col("seq").is_between(first, last))
+
+    def named(self, key: SpecId, node: NodeId, seqs: pl.Series) -> pl.DataFrame:
+        """The facts of these records of ``node``, read from the files that they lie in."""
+        if seqs.is_empty():
+            return _empty(key)
+        held, wanted = self.state(key, node), seqs.sort()
+        files = [f.path for f in held.files if _any_between(wanted, f.first, f.last)]
+        parts = [_empty(key).lazy(), *(frame.lazy() for frame in held.tail)]
+        if files:
+            parts.append(pl.scan_parquet(files))
+        return pl.concat(parts).filter(pl.col("seq").is_in(wanted.implode())).collect()
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
@@ -159,6 +183,10 @@ class ParquetFacts:
     def _put(self, key: SpecId, node: NodeId, held: NodeFacts) -> None:
         with self._lock:
             self._held.setdefault(key, {})[node] = held
+
+
+def _any_between(ordered: pl.Series, first: int, last: int) -> bool:
+    return int(ordered.search_sorted(first)) < int(ordered.search_sorted(last, side="right"))
 
 
 def _empty(key: SpecId) -> pl.DataFrame:

@@ -63,6 +63,15 @@ def sum_spans(facts: pl.LazyFrame) -> pl.DataFrame:
     Raises:
         OutOfRange: a sum has over 18 integer digits; no wrapped sum is ever returned.
     """
+    return within_range(summed(facts))
+
+
+def summed(facts: pl.LazyFrame) -> pl.DataFrame:
+    """SUMS of FACTS plus ``span``, of any size that cannot have wrapped.
+
+    Raises:
+        OutOfRange: one may have.
+    """
     value = pl.col("value")
     sums = (
         facts.group_by("span", "dimensions")
@@ -75,9 +84,21 @@ def sum_spans(facts: pl.LazyFrame) -> pl.DataFrame:
         .collect(engine="streaming")
     )
     reach = pl.max_horizontal(pl.col("low").abs(), pl.col("high").abs()) * pl.col("count")
-    excess = (pl.col("sum").abs() >= SUM_LIMIT) | (reach >= WRAP_LIMIT)
-    beyond = sums.filter(excess)
-    if beyond.height:
-        span, dimensions = beyond.row(0)[:2]
-        raise OutOfRange(f"the usage of span {span} {dimensions} has over 18 digits")
+    _refuse(sums.filter(reach >= WRAP_LIMIT))
     return sums.select(list(SUMS))
+
+
+def within_range(sums: pl.DataFrame) -> pl.DataFrame:
+    """``sums``, all below 10^18.
+
+    Raises:
+        OutOfRange: one is not.
+    """
+    _refuse(sums.filter(pl.col("sum").abs() >= SUM_LIMIT))
+    return sums
+
+
+def _refuse(beyond: pl.DataFrame) -> None:
+    if beyond.height:
+        span, dimensions = beyond.select("span", "dimensions").row(0)
+        raise OutOfRange(f"the usage of span {span} {dimensions} has over 18 digits")

@@ -1,0 +1,66 @@
+"""CellSource: sums of spans from cells, and from facts where cells do not reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import polars as pl
+
+from catalog.clock import Micros
+from catalog.ids import SpecId
+from rating.cuts import Cuts
+from rating.ports import SUMS
+from storage.parquet.cells.rows import CELLS
+from storage.parquet.cells.spans import meet, near
+from storage.parquet.cells.store import EMPTY, ParquetCells, Stretch
+from storage.parquet.facts import ParquetFacts
+from storage.parquet.query import summed, within_range
+
+CurrentCuts = Callable[[], Cuts]
+
+
+class CellSource:
+    """:class:`rating.ports.FactSource` over cells, and over facts for the rest of the log.
+
+    For any ``as_of`` the answer is the one that the facts give, to the last digit: cells are taken
+    up to the last run all of which was received by then, the rest of the log is added up from its
+    facts, and so is whatever a span cuts in two.
+    """
+
+    def __init__(self, cells: ParquetCells, facts: ParquetFacts, cuts: CurrentCuts) -> None:
+        self._cells = cells
+        self._facts = facts
+        self._cuts = cuts
+
+    def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
+        parts = [SUMS.to_frame()]
+        for (spec,), own in spans.group_by("spec", maintain_order=True):
+            parts.extend(self._sums(SpecId(str(spec)), own, as_of))
+        sums = pl.concat(parts).group_by("span", "dimensions").agg(pl.col("sum", "count").sum())
+        return within_range(sums.filter(pl.col("count") != 0).select(list(SUMS)))
+
+    def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
+        """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""
+        return self._facts.facts(spans, as_of=as_of)
+
+    def _sums(self, spec: SpecId, spans: pl.DataFrame, as_of: Micros) -> Iterator[pl.DataFrame]:
+        met = meet(self._near(spec, spans, as_of), spans, spec)
+        yield met.cells.select(list(SUMS))
+        if met.pieces.height:
+            yield summed(self._facts.facts(met.pieces, as_of=as_of))
+
+    def _near(self, spec: SpecId, spans: pl.DataFrame, as_of: Micros) -> pl.DataFrame:
+        """CELLS of every run that counts, and of the rest, that may be in any of ``spans``."""
+        parts, cuts = [CELLS.to_frame()], self._cuts()
+        piles = self._cells.piles(spec)
+        for node in self._facts.nodes(spec):
+            pile = piles.get(node, EMPTY)
+            cover = pile.cover(as_of)
+            parts.extend(near(self._cells.frame(run), spans) for run in cover)
+            horizon = pile.horizon(as_of)
+            last = self._facts.reached(spec, node) if horizon is None else horizon
+            first = cover[-1].last + 1 if cover else 1
+            rest = Stretch(spec=spec, node=node, first=first, last=last, as_of=as_of)
+            parts.append(self._cells.made(rest, cuts, spans)[0])
+        return pl.concat(parts)
