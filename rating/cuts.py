@@ -150,5 +150,4 @@ def _shared(catalog: Catalog) -> Iterator[int]:
     for zone in {own.key, *(name for name in names if name)}:
         for book in catalog.pricebooks.values():
             yield from bounds(book.versions, ZoneInfo(zone))
-            yield from bounds(book.values, ZoneInfo(zone))
             yield from bounds([p for value in book.values for p in value.prices], ZoneInfo(zone))

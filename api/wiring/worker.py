@@ -13,6 +13,7 @@ from api.checks.report import Check, Report, Status
 from api.eventlog import EventLog
 from api.freshness import Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
+from api.readers.cells import CellsReader, KeptCuts
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.facts import FactsReader
 from api.readers.ledger import LedgerReader
@@ -43,6 +44,8 @@ from storage.clickhouse.facts import ClickHouseFacts
 from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
 from storage.log.follower import LogFollower
+from storage.parquet.cells.source import CellSource
+from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import open_database
@@ -75,8 +78,11 @@ class Stores:
     """What the readers fill, and the readers."""
 
     facts: ParquetFacts
+    cells: ParquetCells
+    cuts: KeptCuts
     clickhouse: ClickHouseStore
     facts_reader: FactsReader
+    cells_reader: CellsReader
     clickhouse_reader: ClickHouseReader
     ledger_reader: LedgerReader
     sealer: Sealer
@@ -86,6 +92,7 @@ class Stores:
         """What ``tallyman rebuild`` can name."""
         return {
             "facts": Rebuildable(reader=self.facts_reader, drop=self.facts_reader.drop),
+            "cells": Rebuildable(reader=self.cells_reader, drop=self.cells_reader.drop),
             "clickhouse": Rebuildable(
                 reader=self.clickhouse_reader, drop=self.clickhouse_reader.drop
             ),
@@ -120,7 +127,8 @@ def build_worker(settings: Settings) -> Worker:
     logs = build_logs(settings, registry)
     grants = GrantStore(database, clock)
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
-    stores = build_stores(settings, logs, schedules, specs, clock)
+    reading = Reading(schedules=schedules, specs=specs, catalog=Recent(statements.current))
+    stores = build_stores(settings, logs, reading, clock)
     heartbeats = SocketHeartbeats(settings.data / "run")
 
     def verified() -> Report:
@@ -140,6 +148,7 @@ def build_worker(settings: Settings) -> Worker:
         ),
         services=(
             stores.facts_reader,
+            stores.cells_reader,
             stores.clickhouse_reader,
             stores.ledger_reader,
             stores.sealer,
@@ -165,22 +174,35 @@ def build_logs(settings: Settings, registry: NodeRegistry) -> Logs:
     )
 
 
-def build_stores(
-    settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: Specs, clock: Clock
-) -> Stores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What readers ask of the catalog: schedules of grants, specs to extract, all of it."""
+
+    schedules: CurrentSchedules
+    specs: Specs
+    catalog: Callable[[], Catalog]
+
+
+def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock) -> Stores:
     """The derived stores with their readers; nothing is read or started yet."""
-    facts = ParquetFacts(settings.data / "facts")
+    facts, specs = ParquetFacts(settings.data / "facts"), reading.specs
+    cells, cuts = ParquetCells(settings.data / "cells", facts), KeptCuts(reading.catalog)
     clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
     writer = RedisLedgerWriter(ledger_url(settings))
     facts_reader = FactsReader(tails=logs.tails, specs=specs, facts=facts)
     return Stores(
         facts=facts,
+        cells=cells,
+        cuts=cuts,
         clickhouse=clickhouse,
         facts_reader=facts_reader,
+        cells_reader=CellsReader(
+            tails=logs.tails, specs=specs, facts=facts, cells=cells, cuts=cuts
+        ),
         clickhouse_reader=ClickHouseReader(tails=logs.tails, specs=specs, store=clickhouse),
         ledger_reader=LedgerReader(
             tails=logs.tails,
-            schedules=schedules,
+            schedules=reading.schedules,
             writer=writer,
             clock=clock,
             # In the reader's thread, so with connections (and a loop) of its own.
@@ -210,6 +232,7 @@ def verification(
         logs=own,
         specs=specs(),
         facts=stores.facts,
+        cells=stores.cells,
         clickhouse=stores.clickhouse,
         more=(lambda: _balances(stores.ledger_reader),) if balances else (),
     )
@@ -257,6 +280,9 @@ def _rated_from(
     """Where rating takes its quantities, and who says how far they are. Same totals either way."""
     if settings.rate_from == "clickhouse":
         return ClickHouseFacts(stores.clickhouse.clickhouse), stores.clickhouse_reader
+    if settings.rate_from == "cells":
+        cuts = stores.cuts
+        return CellSource(stores.cells, stores.facts, lambda: cuts.last), stores.facts_reader
     return stores.facts, stores.facts_reader
 
 
@@ -268,6 +294,7 @@ def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[]
     return {
         "sql": sql,
         "facts reader": lambda: stores.facts_reader.failure,
+        "cells reader": lambda: stores.cells_reader.failure,
         "clickhouse reader": lambda: stores.clickhouse_reader.failure,
         "ledger reader": lambda: stores.ledger_reader.failure,
     }

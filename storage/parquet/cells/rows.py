@@ -24,19 +24,23 @@ Values are below 10^17 and there are not 10^12 of them, so that a sum cannot wra
 """
 
 KEYS = ("subject", "start", "end", "dimensions")
-FACT_COLUMNS = ("subject", "time", "dimensions", "value")
+PLACE = ("subject", "time", "dimensions")
+
+
+def signed(facts: pl.DataFrame, taken: pl.DataFrame) -> pl.DataFrame:
+    """What each of ``facts`` adds and each of ``taken`` takes back."""
+    value = pl.col("value").fill_null(0)
+    return pl.concat(
+        [
+            facts.select(*PLACE, sum=value, count=pl.lit(1, pl.Int64)),
+            taken.select(*PLACE, sum=-value, count=pl.lit(-1, pl.Int64)),
+        ]
+    )
 
 
 def rolled(facts: pl.DataFrame, *, taken: pl.DataFrame, cuts: Cuts) -> pl.DataFrame:
-    """CELLS of ``facts`` less ``taken``; both have :data:`FACT_COLUMNS`."""
-    value = pl.col("value").fill_null(0)
-    signed = pl.concat(
-        [
-            facts.select(*FACT_COLUMNS[:3], sum=value, count=pl.lit(1, pl.Int64)),
-            taken.select(*FACT_COLUMNS[:3], sum=-value, count=pl.lit(-1, pl.Int64)),
-        ]
-    )
-    return added([cuts.pieces(signed)])
+    """CELLS of ``facts`` less ``taken``."""
+    return added([cuts.pieces(signed(facts, taken))])
 
 
 def added(parts: list[pl.DataFrame]) -> pl.DataFrame:

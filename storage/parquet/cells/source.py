@@ -10,7 +10,7 @@ from catalog.clock import Micros
 from catalog.ids import SpecId
 from rating.cuts import Cuts
 from rating.ports import SUMS
-from storage.parquet.cells.rows import CELLS
+from storage.parquet.cells.rows import CELLS, rolled
 from storage.parquet.cells.spans import meet, near
 from storage.parquet.cells.store import EMPTY, ParquetCells, Stretch
 from storage.parquet.facts import ParquetFacts
@@ -62,5 +62,6 @@ class CellSource:
             last = self._facts.reached(spec, node) if horizon is None else horizon
             first = cover[-1].last + 1 if cover else 1
             rest = Stretch(spec=spec, node=node, first=first, last=last, as_of=as_of)
-            parts.append(self._cells.made(rest, cuts, spans)[0])
+            facts, taken, _ = rest.facts(self._facts, spans)
+            parts.append(rolled(facts, taken=taken, cuts=cuts))
         return pl.concat(parts)

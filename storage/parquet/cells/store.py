@@ -37,6 +37,25 @@ class Stretch:
     last: int
     as_of: Micros | None = None
 
+    def facts(
+        self, source: ParquetFacts, spans: pl.DataFrame | None = None
+    ) -> tuple[pl.DataFrame, pl.DataFrame, tuple[int, int]]:
+        """The facts that count in it, the earlier ones it takes back, and when all was received.
+
+        With SPANS (of its spec): at least what is in them.
+        """
+        node, log = self.node, (self.first, self.last)
+        own = source.stretch(self.spec, node, first=self.first, last=self.last)
+        if self.as_of is not None:
+            own = own.filter(pl.col("received_at") <= pl.lit(to_datetime(self.as_of)))
+        rows = (own if spans is None else bounded(own, spans)).collect()
+        taken = Taken.of(source, node, stretch=log, as_of=self.as_of)
+        earlier = source.named(self.spec, node, taken.earlier)
+        times = pl.concat([rows["received_at"], taken.received]).to_physical()
+        low, high = times.min(), times.max()
+        received = (low, high) if isinstance(low, int) and isinstance(high, int) else (0, 0)
+        return taken.standing(rows), earlier, received
+
 
 class ParquetCells:
     """Cells under one directory. One writer thread, any number of readers."""
@@ -81,30 +100,9 @@ class ParquetCells:
             OSError: nothing changed.
         """
         stretch = Stretch(spec=spec, node=file.node, first=file.first, last=file.last)
-        rows, received = self.made(stretch, cuts)
+        facts, taken, received = stretch.facts(self._facts)
+        rows = rolled(facts, taken=taken, cuts=cuts)
         return self._put(spec, file.node, (file.first, file.last), received, rows)
-
-    def made(
-        self, stretch: Stretch, cuts: Cuts, spans: pl.DataFrame | None = None
-    ) -> tuple[pl.DataFrame, tuple[int, int]]:
-        """CELLS of a stretch from its facts, and when what it adds up was received.
-
-        With SPANS (of its spec): at least what is in them.
-        """
-        facts, node = self._facts, stretch.node
-        own = facts.stretch(stretch.spec, node, first=stretch.first, last=stretch.last)
-        if stretch.as_of is not None:
-            own = own.filter(pl.col("received_at") <= pl.lit(to_datetime(stretch.as_of)))
-        rows = (own if spans is None else bounded(own, spans)).collect()
-        log = (stretch.first, stretch.last)
-        taken = Taken.of(facts, node, stretch=log, as_of=stretch.as_of)
-        earlier = facts.named(stretch.spec, node, taken.earlier)
-        times = pl.concat([rows["received_at"], taken.received]).to_physical()
-        low, high = times.min(), times.max()
-        cells = rolled(taken.standing(rows), taken=earlier, cuts=cuts)
-        if not (isinstance(low, int) and isinstance(high, int)):
-            return cells, (0, 0)
-        return cells, (low, high)
 
     def merge(self, spec: SpecId, node: NodeId) -> Run | None:
         """Write the next longer run that its parts are there for; None where none is due."""

@@ -31,7 +31,7 @@ ZONES = ("UTC", "America/New_York", "Europe/Berlin")
 HOUR = timedelta(hours=1)
 
 MANY = settings(
-    max_examples=120, deadline=None,
+    max_examples=60, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 
