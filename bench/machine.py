@@ -40,7 +40,11 @@ def processor() -> str:
 def file_system(path: Path) -> str:
     """The type of the file system a path is on."""
     best = max(
-        (p for p in psutil.disk_partitions(all=True) if path.resolve().is_relative_to(p.mountpoint)),
+        (
+            p
+            for p in psutil.disk_partitions(all=True)
+            if path.resolve().is_relative_to(p.mountpoint)
+        ),
         key=lambda p: len(p.mountpoint),
     )
     return str(best.fstype)

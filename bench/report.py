@@ -110,7 +110,9 @@ def _table(entries: list[Entry]) -> str:
         )
         mark = {None: "", True: "reached", False: "**not reached**"}[entry["met"]]
         if entry["met"] and goal["stretch"]:
-            beyond = entry["figure"] <= goal["stretch"] if sign else entry["figure"] >= goal["stretch"]
+            beyond = (
+                entry["figure"] <= goal["stretch"] if sign else entry["figure"] >= goal["stretch"]
+            )
             mark = "**reached both**" if beyond else mark
         mark += " (quick)" if entry["quick"] else ""
         cells = (entry["title"], entry["against"], _figure(entry), reach, then, mark)

@@ -15,7 +15,7 @@ from catalog.durations import hours_minutes, window_minutes
 from catalog.ids import CustomerId, MeterId
 from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE
+from rating.aggregations import ADDITIVE, STORED
 from rating.charges.matrix import Rows
 from rating.claims import Claim, claims_of
 from rating.dimensions import Selector
@@ -61,8 +61,8 @@ class Shape:
 
     @property
     def stored(self) -> bool:
-        """Whether the store can add it up."""
-        return self.aggregation in ADDITIVE and not self.timezone and self.events is None
+        """Whether the store can make it."""
+        return self.aggregation in STORED and not self.timezone and self.events is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +126,14 @@ class Spans:
 class Question:
     """What is asked of the store: PROBES and the spans that feed them, added up or listed.
 
-    Time-weighted probes are not among the frames: they ask for spans of their own.
+    Time-weighted probes are not among the frames: they ask for spans of their own. ``extreme``
+    are spans whose smallest and largest values are asked for, not only sums.
     """
 
     probes: tuple[Probe, ...]
     frame: pl.DataFrame
     added: pl.DataFrame
+    extreme: pl.DataFrame
     listed: pl.DataFrame
     selectors: tuple[Selector, ...]
     shapes: tuple[Shape, ...]
@@ -181,7 +183,7 @@ class _Asking:
 
 def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
     """What has to be counted for ``plans``."""
-    asking, added, listed = _Asking(), Spans(), Spans()
+    asking, added, extreme, listed = _Asking(), Spans(), Spans(), Spans()
     claims: dict[CustomerId, list[Claim]] = {}
     probes: list[Probe] = []
     for line, plan in enumerate(plans):
@@ -192,7 +194,9 @@ def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
     rows: list[tuple[object, ...]] = []
     for index, probe in enumerate(probes):
         shape, customer = shapes[probe.shape], plans[probe.line].customer
-        spans = added if shape.stored else listed
+        spans = listed
+        if shape.stored:
+            spans = added if shape.aggregation in ADDITIVE else extreme
         span = None
         if shape.aggregation is not Aggregation.WEIGHTED_SUM:
             span = spans.of(probe, customer, claims[customer])
@@ -202,6 +206,7 @@ def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
         probes=tuple(probes),
         frame=pl.DataFrame(rows, schema=PROBES, orient="row"),
         added=added.frame(),
+        extreme=extreme.frame(),
         listed=listed.frame(),
         selectors=selectors,
         shapes=shapes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,7 +15,7 @@ from catalog.meters import Aggregation
 from catalog.money import QUANTITY as QUANTITY_LIMIT
 from catalog.money import from_units
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE, measured
+from rating.aggregations import ADDITIVE, COMBINED, STORED, measured
 from rating.assembly import assemble
 from rating.cells import CELLS
 from rating.charges.events import banded
@@ -27,7 +27,6 @@ from rating.probes import Question, Shape, ask
 from rating.weighted import weighted_sums
 from rating.windows import window_starts, within_hours
 
-_QUANTITY = pl.Decimal(38, 9)
 _KEYS = ["probe", "group", "row"]
 _CARRIED = ("time", "received_at", "node", "seq", "text")
 
@@ -43,7 +42,7 @@ def measure(
     """
     asked = ask(plans, catalog)
     cells = [
-        _sums(asked, source, as_of),
+        _stored(asked, source, as_of),
         _facts(asked, source, as_of),
         _weighted(asked, plans, source, as_of),
     ]
@@ -63,23 +62,35 @@ def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=USAGE, orient="row")
 
 
-def _sums(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
-    """CELLS that the store can add up: per full dimensions there, per group and row here."""
-    if asked.added.is_empty():
-        return CELLS.to_frame()
-    stored = [index for index, shape in enumerate(asked.shapes) if shape.stored]
-    probes = asked.frame.filter(pl.col("shape").is_in(stored))
-    counting = [i for i in stored if asked.shapes[i].aggregation is Aggregation.COUNT]
-    counted = pl.col("count").cast(_QUANTITY)
-    quantity = pl.when(pl.col("shape").is_in(counting)).then(counted).otherwise(pl.col("sum"))
-    rows = _grouped(source.sums(asked.added, as_of=as_of), probes, asked.selectors)
-    return _cells(
-        rows.group_by(_KEYS).agg(
-            quantity=quantity.sum(),
-            divisor=pl.lit(1, pl.Int64),
-            event_count=pl.col("count").sum(),
-        )
-    )
+def _stored(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
+    """CELLS that the store can make: per full dimensions there, per group and row here."""
+    found = [CELLS.to_frame()]
+    if asked.added.height:
+        rows = source.sums(asked.added, as_of=as_of)
+        found.extend(_made(asked, rows, aggregations=ADDITIVE))
+    if asked.extreme.height:
+        rows = source.extremes(asked.extreme, as_of=as_of)
+        others = tuple(a for a in STORED if a not in ADDITIVE)
+        found.extend(_made(asked, rows.filter(pl.col("valued") > 0), aggregations=others))
+    return pl.concat(found)
+
+
+def _made(
+    asked: Question, rows: pl.DataFrame, *, aggregations: Sequence[Aggregation]
+) -> Iterator[pl.DataFrame]:
+    """CELLS of the probes that aggregate so, from SUMS or EXTREMES of their spans."""
+    for aggregation in aggregations:
+        own = [
+            index
+            for index, shape in enumerate(asked.shapes)
+            if shape.stored and shape.aggregation is aggregation
+        ]
+        probes = asked.frame.filter(pl.col("shape").is_in(own))
+        if probes.height:
+            quantity, divisor, events = COMBINED[aggregation]
+            grouped = _grouped(rows, probes, asked.selectors).group_by(_KEYS)
+            made = grouped.agg(quantity=quantity, divisor=divisor, event_count=events)
+            yield _cells(made)
 
 
 def _facts(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:

@@ -88,9 +88,7 @@ def json_bodies(events: pl.DataFrame, *, batch: int) -> list[bytes]:
     if batch == 1:
         return [text.encode() for text in texts.to_list()]
     every = texts.to_list()
-    return [
-        f"[{','.join(every[at : at + batch])}]".encode() for at in range(0, len(every), batch)
-    ]
+    return [f"[{','.join(every[at : at + batch])}]".encode() for at in range(0, len(every), batch)]
 
 
 def arrow_bodies(events: pl.DataFrame, *, batch: int) -> list[bytes]:

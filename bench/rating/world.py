@@ -62,7 +62,10 @@ def _prices(book: int) -> list[dict[str, Any]]:
         {"model": "volume", "tiers": TIERS},
         {"model": "package", "size": "1000", "package_price": "1.50"},
     ][book]
-    tokens: dict[str, Any] = {"product": "tokens", "charge": {"model": "per_unit", "unit_price": "0.000004"}}
+    tokens: dict[str, Any] = {
+        "product": "tokens",
+        "charge": {"model": "per_unit", "unit_price": "0.000004"},
+    }
     if book % 2:
         tokens = {"product": "tokens", "charge": {"model": "matrix", "rows": ROWS[:1] + ROWS[2:]}}
     elif book:
@@ -71,7 +74,10 @@ def _prices(book: int) -> list[dict[str, Any]]:
         {"product": "platform", "charge": {"model": "flat", "amount": "99"}},
         {"product": "calls", "charge": calls, "included": "100"},
         tokens,
-        {"product": "egress", "charge": {"model": "graduated" if book % 2 else "volume", "tiers": TIERS}},
+        {
+            "product": "egress",
+            "charge": {"model": "graduated" if book % 2 else "volume", "tiers": TIERS},
+        },
         {"product": "storage", "charge": {"model": "per_unit", "unit_price": "0.12"}},
     ]
 
@@ -131,12 +137,19 @@ def fill(directory: Path, size: Size, known: Catalog, *, seed: int = 5) -> Parqu
             continue
         random = np.random.default_rng(seed + number)
         for name, rows in _segment(random, (first, last), size).items():
-            store.seal(SpecId(specs[name]), NODE, last=Seq(last), rows=rows.with_columns(spec=pl.lit(specs[name])).select(list(FACTS)))
+            store.seal(
+                SpecId(specs[name]),
+                NODE,
+                last=Seq(last),
+                rows=rows.with_columns(spec=pl.lit(specs[name])).select(list(FACTS)),
+            )
         store.seal(VOIDS_KEY, NODE, last=Seq(last), rows=VOIDS.to_frame())
     return store
 
 
-def _segment(random: np.random.Generator, log: tuple[int, int], size: Size) -> dict[str, pl.DataFrame]:
+def _segment(
+    random: np.random.Generator, log: tuple[int, int], size: Size
+) -> dict[str, pl.DataFrame]:
     first, last = log
     count = last - first + 1
     length = to_micros(UNTIL) - to_micros(SINCE)
@@ -166,7 +179,9 @@ def _segment(random: np.random.Generator, log: tuple[int, int], size: Size) -> d
     found = {}
     for index, name in enumerate(SHARES):
         rows = frame.filter(pl.col("which") == index)
-        whole = pl.col("units") // 10 ** (9 - decimals.get(name, 0)) * 10 ** (9 - decimals.get(name, 0))
+        whole = (
+            pl.col("units") // 10 ** (9 - decimals.get(name, 0)) * 10 ** (9 - decimals.get(name, 0))
+        )
         value = pl.lit(None, FACTS["value"]) if name == "calls" else _decimal(whole)
         group = pl.col("group").replace_strict(list(range(6)), dims, return_dtype=pl.String)
         found[name] = rows.with_columns(
@@ -177,7 +192,9 @@ def _segment(random: np.random.Generator, log: tuple[int, int], size: Size) -> d
 
 def _decimal(nanos: pl.Expr) -> pl.Expr:
     """Whole nano-units as the decimal they stand for."""
-    return (nanos.cast(pl.Decimal(38, 9)) / pl.lit(10**9).cast(pl.Decimal(38, 0))).cast(FACTS["value"])
+    return (nanos.cast(pl.Decimal(38, 9)) / pl.lit(10**9).cast(pl.Decimal(38, 0))).cast(
+        FACTS["value"]
+    )
 
 
 if __name__ == "__main__":

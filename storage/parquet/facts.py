@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,16 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, Seq, SpecId
-from rating.ports import SUMS
+from rating.ports import EXTREMES, SUMS
 from storage.parquet.files import FactsFile, file_name, list_files, write_durably
-from storage.parquet.query import bounded, compensated, in_spans, standing, sum_spans
+from storage.parquet.query import (
+    bounded,
+    compensated,
+    in_spans,
+    standing,
+    summed_in,
+    within_range,
+)
 
 VOIDS_KEY = SpecId("voids")
 """Compensations are kept like the facts of one more spec."""
@@ -166,19 +173,28 @@ class ParquetFacts:
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
-        if spans.is_empty():
-            return SUMS.to_frame()
-        return sum_spans(self.facts(spans, as_of=as_of))
+        return within_range(self.extremes(spans, as_of=as_of)).select(list(SUMS))
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
+        parts = [summed_in(facts, own) for facts, own in self._counted(spans, as_of)]
+        return pl.concat([EXTREMES.to_frame(), *(part.select(list(EXTREMES)) for part in parts)])
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""
-        gone = compensated(self.scan(VOIDS_KEY), as_of=as_of)
-        parts = []
-        for spec, own in _by_spec(spans):
-            near = bounded(self.scan(spec), own)
-            parts.append(in_spans(standing(near, gone, as_of=as_of), own))
+        parts = [in_spans(facts, own) for facts, own in self._counted(spans, as_of)]
         nothing = _empty(SpecId("")).with_columns(span=pl.lit(None, pl.Int64)).lazy()
         return pl.concat([nothing, *parts])
+
+    def _counted(
+        self, spans: pl.DataFrame, as_of: Micros
+    ) -> Iterator[tuple[pl.LazyFrame, pl.DataFrame]]:
+        """Spec by spec, the facts that count and may be in its spans, and these."""
+        if spans.is_empty():
+            return
+        gone = compensated(self.scan(VOIDS_KEY), as_of=as_of)
+        for spec, own in _by_spec(spans):
+            yield standing(bounded(self.scan(spec), own), gone, as_of=as_of), own
 
     def _put(self, key: SpecId, node: NodeId, held: NodeFacts) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ from catalog.errors import OutOfRange
 from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, Seq, SpecId
 from rating.cuts import Cuts
-from rating.ports import SPANS, SUMS, FactSource
+from rating.ports import EXTREMES, SPANS, SUMS, FactSource
 from storage.clickhouse.batches import Batch, Table
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.facts import ClickHouseFacts
@@ -243,6 +243,24 @@ def test_missing_values_count_and_add_nothing(make: MakeSource):
     source = source_of(make, [fact(1, value=None), fact(2, value=None, dimensions='{"m":"x"}')])
     expected = {(1, "{}", Decimal(0), 1), (1, '{"m":"x"}', Decimal(0), 1)}
     assert expected == sums(source, span())
+
+
+def test_extremes_know_the_smallest_and_largest_and_how_many_have_a_value(make: MakeSource):
+    """Void ones count no more, so that the largest may shrink; of none there is neither."""
+    at = T0 + timedelta(days=3)
+    values = ("-1.5", "7", BIG, None)
+    facts = [fact(n, value=value) for n, value in enumerate(values, start=1)]
+    source = source_of(make, [*facts, fact(5, value=None, dimensions='{"m":"x"}')],
+                       [void(9, 3, received_at=at)])  # fmt: skip
+    before, after = Micros(to_micros(at) - 1), to_micros(at)
+    nothing = (1, '{"m":"x"}', Decimal(0), 1, 0, None, None)
+    first = (1, "{}", BIG + Decimal("5.5"), 4, 3, Decimal("-1.5"), BIG)
+    then = (1, "{}", Decimal("5.5"), 3, 2, Decimal("-1.5"), Decimal(7))
+    for as_of, expected in ((before, {first, nothing}), (after, {then, nothing})):
+        frame = source.extremes(spans(span()), as_of=as_of)
+        assert frame.schema == EXTREMES
+        assert set(frame.rows()) == expected
+    assert source.extremes(spans(), as_of=LATE).is_empty()
 
 
 def test_sums_are_kept_apart_by_dimensions(make: MakeSource):

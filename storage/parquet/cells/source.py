@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import polars as pl
 
 from catalog.clock import Micros
 from catalog.ids import SpecId
 from rating.cuts import Cuts
-from rating.ports import SUMS
+from rating.ports import EXTREMES, SUMS
 from storage.parquet.cells.rows import CELLS, rolled
 from storage.parquet.cells.spans import meet, near
 from storage.parquet.cells.store import EMPTY, ParquetCells, Stretch
 from storage.parquet.facts import ParquetFacts
-from storage.parquet.query import summed, within_range
+from storage.parquet.query import combined, within_range
 
 CurrentCuts = Callable[[], Cuts]
 
@@ -34,21 +34,26 @@ class CellSource:
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
-        parts = [SUMS.to_frame()]
-        for (spec,), own in spans.group_by("spec", maintain_order=True):
-            parts.extend(self._sums(SpecId(str(spec)), own, as_of))
-        sums = pl.concat(parts).group_by("span", "dimensions").agg(pl.col("sum", "count").sum())
-        return within_range(sums.filter(pl.col("count") != 0).select(list(SUMS)))
+        return within_range(self._answer(spans, as_of, extremes=False)).select(list(SUMS))
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
+        return self._answer(spans, as_of, extremes=True)
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""
         return self._facts.facts(spans, as_of=as_of)
 
-    def _sums(self, spec: SpecId, spans: pl.DataFrame, as_of: Micros) -> Iterator[pl.DataFrame]:
-        met = meet(self._near(spec, spans, as_of), spans, spec)
-        yield met.cells.select(list(SUMS))
-        if met.pieces.height:
-            yield summed(self._facts.facts(met.pieces, as_of=as_of))
+    def _answer(self, spans: pl.DataFrame, as_of: Micros, *, extremes: bool) -> pl.DataFrame:
+        """EXTREMES of ``spans``; smallest and largest values only right if asked for."""
+        parts = [EXTREMES.to_frame()]
+        for (name,), own in spans.group_by("spec", maintain_order=True):
+            spec = SpecId(str(name))
+            met = meet(self._near(spec, own, as_of), own, spec, extremes=extremes)
+            parts.append(met.cells.select(list(EXTREMES)))
+            if met.pieces.height:
+                parts.append(self._facts.extremes(met.pieces, as_of=as_of))
+        return combined(pl.concat(parts))
 
     def _near(self, spec: SpecId, spans: pl.DataFrame, as_of: Micros) -> pl.DataFrame:
         """CELLS of every run that counts, and of the rest, that may be in any of ``spans``."""

@@ -35,10 +35,11 @@ def near(cells: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([cells.clear(), *(cells[low:high] for low, high in bounds if low < high)])
 
 
-def meet(cells: pl.DataFrame, spans: pl.DataFrame, spec: SpecId) -> Met:
+def meet(cells: pl.DataFrame, spans: pl.DataFrame, spec: SpecId, *, extremes: bool) -> Met:
     """What of ``cells`` is in ``spans``, all of one spec.
 
-    Where a span cuts a cell, that and every cell that overlaps it is left to the facts.
+    Where a span cuts a cell, that and every cell that overlaps it is left to the facts; for
+    ``extremes``, which cannot be subtracted, also where something was taken back.
     """
     asked = spans.rename({"subject": "asked", "start": "since", "end": "until"}).drop("spec")
     named = asked.filter(pl.col("asked").is_not_null())
@@ -50,11 +51,12 @@ def meet(cells: pl.DataFrame, spans: pl.DataFrame, spec: SpecId) -> Met:
         pl.col("start") < pl.col("until"), pl.col("end") > pl.col("since")
     )
     inside = (pl.col("start") >= pl.col("since")) & (pl.col("end") <= pl.col("until"))
-    cut = met.filter(~inside).select(_ASKED).unique()
+    outside = (~inside | (pl.col("taken") > 0)) if extremes else ~inside
+    cut = met.filter(outside).select(_ASKED).unique()
     if cut.is_empty():
         return Met(cells=met.select("span", *CELLS), pieces=SPANS.to_frame())
     whole = met.join(cut, on=_ASKED, how="anti", nulls_equal=True)
-    blocks = _blocks(met.join(cut, on=_ASKED, how="semi", nulls_equal=True), ~inside)
+    blocks = _blocks(met.join(cut, on=_ASKED, how="semi", nulls_equal=True), outside)
     kept = pl.concat([whole, blocks.filter(~pl.col("cut")).select(whole.columns)])
     return Met(cells=kept.select("span", *CELLS), pieces=_pieces(blocks, spec))
 

@@ -199,6 +199,9 @@ def test_cells_and_facts_and_the_reference_agree_at_every_instant(world, spans, 
             expected = rows_of(reference.sums(spans, as_of=as_of))
             assert rows_of(plain.sums(spans, as_of=as_of)) == expected
             assert rows_of(source.sums(spans, as_of=as_of)) == expected
+            extremes = rows_of(reference.extremes(spans, as_of=as_of))
+            assert rows_of(plain.extremes(spans, as_of=as_of)) == extremes
+            assert rows_of(source.extremes(spans, as_of=as_of)) == extremes
         again = CellSource(ParquetCells(Path(name) / "cells", plain), plain, lambda: cuts[0])
         assert rows_of(again.sums(spans, as_of=as_of)) == expected
 
