@@ -21,6 +21,7 @@ from rating.explanation import Explanation
 from rating.lines import named_in
 from rating.pipeline import rate
 from rating.plan import specs_needed
+from rating.planned import Planning
 from rating.ports import FactSource
 
 K = TypeVar("K", bound=str)
@@ -95,6 +96,7 @@ class RatedTotals:
         self._catalogs = catalogs
         self._source = source
         self._freshness = freshness
+        self._planning = Planning()
 
     async def ask(self, question: Question) -> Totals:
         """Rate what is asked for.
@@ -116,6 +118,7 @@ class RatedTotals:
             customers=customers,
             contracts=contracts,
             zeros=question.zeros,
+            planning=self._planning,
         )
         return Totals(
             lines=rated.lines,

@@ -10,13 +10,11 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from rating.contract_terms.agreement import Agreements
 from rating.contract_terms.lines import settled_lines, shown_terms
-from rating.contract_terms.recall import Recalling
 from rating.engine import ENGINE
 from rating.frames import BILLING, LINES, sorted_lines
 from rating.lines import shown_lines
-from rating.plan import plan_lines, terms_of
+from rating.planned import Planning
 from rating.ports import FactSource
 from rating.pricing import price_usage
 from rating.quantities import measure
@@ -41,23 +39,24 @@ def rate(  # noqa: PLR0913 - one question, all of it optional but three
     customers: Collection[str] | None = None,
     contracts: Collection[str] | None = None,
     zeros: bool = False,
+    planning: Planning | None = None,
 ) -> Rated:
     """Every line that counts in ``period``, priced with what was received up to ``as_of``.
 
     ``customers`` and ``contracts`` narrow it (null: all). Lines with quantity 0 and amount 0 are
-    left out unless ``zeros``. The result does not depend on the order or batches of the facts.
+    left out unless ``zeros``. The result does not depend on the order or batches of the facts, nor
+    on ``planning``, which keeps plans from question to question.
 
     Raises:
         OutOfRange: a quantity or amount is beyond what is promised to be exact.
         NotCovered: a quantity lies beyond the last tier of a price that refuses it.
         UnsupportedTerms: the catalog states what cannot be rated yet.
     """
-    recalling = Recalling(period, as_of, Agreements(catalog))
-    plans = plan_lines(catalog, recalling, customers=customers, contracts=contracts)
+    planning = Planning() if planning is None else planning
+    work = planning.of(catalog, period, as_of, customers=customers, contracts=contracts)
+    plans = work.plans
     priced = price_usage(plans, measure(plans, catalog, source, as_of=as_of))
-    terms = terms_of(catalog, customers=customers, contracts=contracts)
-    agreed = [found for term in terms if (found := recalling.reach(term)) is not None]
-    settled = settled_lines(agreed, plans, priced)
+    settled = settled_lines(work.agreed, plans, priced)
     wanted = [s for s in settled if period.holds(s.line.document.accounting)]
     counts = pl.col("accounting_date").is_between(period.first, period.until, closed="left")
     lines = pl.concat([shown_lines(plans, priced).filter(counts), shown_terms(wanted)])

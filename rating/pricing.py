@@ -18,6 +18,7 @@ from rating.charges.base import EXACT, NotCovered
 from rating.frames import AMOUNT
 from rating.pieces import USAGE, Measured, Piece
 from rating.plan import LinePlan
+from rating.planned import once
 from rating.rounding import round_amounts
 from rating.shares import Share
 from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
@@ -34,6 +35,19 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
 
     Lines that fit are priced as columns; the rest by the same steps on fractions.
     """
+    lines, book = once(plans, _tables)
+    usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    rows = usage.join(lines, on="line")
+    plain = rows.filter(pl.col("terms").is_not_null())
+    columns = _as_columns(plain, book)
+    rest = plain.join(columns, on="row", how="anti")
+    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured)
+    amounts = pl.concat([columns, _as_fractions(plans, rest), pieced])
+    return rows.join(amounts, on="row").select(*USAGE, "amount")
+
+
+def _tables(plans: Sequence[LinePlan]) -> tuple[pl.DataFrame, Book]:
+    """Which terms each line has, and the tables of these terms."""
     distinct = {id(plan.terms): plan.terms for plan in plans if not plan.terms.pieced}
     numbers = {key: number for number, key in enumerate(distinct)}
     lines = pl.DataFrame(
@@ -41,14 +55,7 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
         schema={"line": pl.Int64, "terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean},
         orient="row",
     )
-    usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-    rows = usage.join(lines, on="line")
-    plain = rows.filter(pl.col("terms").is_not_null())
-    columns = _as_columns(plain, make_book(list(distinct.values())))
-    rest = plain.join(columns, on="row", how="anti")
-    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured)
-    amounts = pl.concat([columns, _as_fractions(plans, rest), pieced])
-    return rows.join(amounts, on="row").select(*USAGE, "amount")
+    return lines, make_book(list(distinct.values()))
 
 
 def _whole(plan: LinePlan) -> bool:

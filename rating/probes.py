@@ -20,6 +20,7 @@ from rating.charges.matrix import Rows
 from rating.claims import Claim, claims_of
 from rating.dimensions import Selector
 from rating.plan import LinePlan
+from rating.planned import Planned
 from rating.ports import SPANS
 from rating.terms import Terms
 from rating.windows import Hours
@@ -182,7 +183,13 @@ class _Asking:
 
 
 def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
-    """What has to be counted for ``plans``."""
+    """What has to be counted for ``plans``; kept with them, as they are of one catalog."""
+    if not isinstance(plans, Planned):
+        return _ask(plans, catalog)
+    return plans.known("question", lambda: _ask(plans, catalog))
+
+
+def _ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
     asking, added, extreme, listed = _Asking(), Spans(), Spans(), Spans()
     claims: dict[CustomerId, list[Claim]] = {}
     probes: list[Probe] = []

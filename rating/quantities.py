@@ -22,6 +22,7 @@ from rating.charges.events import banded
 from rating.dimensions import Selector
 from rating.pieces import USAGE, Measured
 from rating.plan import LinePlan
+from rating.planned import once
 from rating.ports import FactSource
 from rating.probes import Question, Shape, ask
 from rating.weighted import weighted_sums
@@ -47,7 +48,7 @@ def measure(
         _weighted(asked, plans, source, as_of),
     ]
     found = assemble(plans, asked, pl.concat(cells))
-    fixed = pl.concat([_fixed(plans), found.usage])
+    fixed = pl.concat([once(plans, _fixed), found.usage])
     return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
 

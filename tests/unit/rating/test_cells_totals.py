@@ -10,6 +10,7 @@ import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.clock import Micros
 from catalog.errors import OutOfRange
 from catalog.events import VOIDS
 from catalog.ids import NodeId, Seq, SpecId
@@ -17,11 +18,13 @@ from catalog.periods import PeriodSpec
 from rating.charges.base import NotCovered
 from rating.cuts import Cuts, cuts_of
 from rating.pipeline import rate
+from rating.planned import Planning
 from rating.rendering import checksum
 from storage.parquet.cells.source import CellSource
 from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 from tests.oracle import Refused, oracle
+from tests.unit.rating.builders import LATER
 from tests.unit.rating.businesses import (
     as_ofs,
     catalog_from,
@@ -61,10 +64,11 @@ def rolled_up(directory: Path, facts: ParquetFacts, cuts: Cuts) -> CellSource:
     return CellSource(cells, facts, lambda: cuts)
 
 
-def rated(catalog, spec, source, as_of):
+def rated(catalog, spec, source, as_of, planning=None):
     """LINES, or the error that there are none for."""
     try:
-        return rate(catalog, period=spec, source=source, as_of=as_of).lines
+        found = rate(catalog, period=spec, source=source, as_of=as_of, planning=planning)
+        return found.lines
     except (NotCovered, OutOfRange) as error:
         return type(error)
 
@@ -85,8 +89,11 @@ def test_totals_from_cells_from_facts_and_by_the_oracle_are_the_same(
         cut = rolled_up(Path(name) / "cut", plain, cuts_of(catalog))
         uncut = rolled_up(Path(name) / "uncut", plain, Cuts())
         lines = rated(catalog, spec, plain, as_of)
+        planning = Planning()
+        for moment in (LATER, Micros(0)):
+            rated(catalog, spec, cut, moment, planning)
         for source in (cut, uncut):
-            again = rated(catalog, spec, source, as_of)
+            again = rated(catalog, spec, source, as_of, planning)
             if isinstance(lines, type):
                 assert again is lines
             else:
