@@ -19,10 +19,9 @@ from catalog.snapshot import Catalog
 from rating.explain import explain, line_facts
 from rating.explanation import Explanation
 from rating.lines import named_in
-from rating.pipeline import rate
 from rating.plan import specs_needed
-from rating.planned import Planning
 from rating.ports import FactSource
+from rating.rater import Rater
 
 K = TypeVar("K", bound=str)
 
@@ -96,7 +95,7 @@ class RatedTotals:
         self._catalogs = catalogs
         self._source = source
         self._freshness = freshness
-        self._planning = Planning()
+        self._rater = Rater()
 
     async def ask(self, question: Question) -> Totals:
         """Rate what is asked for.
@@ -110,7 +109,7 @@ class RatedTotals:
             customers = family_of(catalog, question.customer)
         contracts = _known(catalog.contracts, question.contract, "contract")
         rated = await asyncio.to_thread(
-            rate,
+            self._rater.rate,
             catalog,
             period=question.period,
             source=self._source,
@@ -118,7 +117,6 @@ class RatedTotals:
             customers=customers,
             contracts=contracts,
             zeros=question.zeros,
-            planning=self._planning,
         )
         return Totals(
             lines=rated.lines,

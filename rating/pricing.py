@@ -94,6 +94,8 @@ def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured
     """(row, amount) of lines in pieces: these as columns where they fit, the rest on fractions."""
     bare = [line for line in rows["line"].unique().to_list() if _bare(plans[line].terms)]
     charged = charged_pieces(measured, plans, lines=bare)
+    done = _only_charged(plans, rows, charged)
+    rows = rows.join(done, on="row", how="anti")
     known = {(line, group): Fraction(total) for line, group, total in charged.iter_rows()}
     left = measured.pieces.join(charged, on=_KEYS, how="anti").partition_by(_KEYS, as_dict=True)
     amounts = []
@@ -103,7 +105,24 @@ def _in_pieces(plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured
         pieces = () if part is None else measured.pieces_of(plan.terms, part)
         begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
         amounts.append((row, rounded_amount(plan, replace(begun, amount=total or Fraction(0)))))
-    return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
+    schema = pl.Schema({"row": pl.Int64(), "amount": AMOUNT})
+    return pl.concat([done, pl.DataFrame(amounts, schema=schema, orient="row")])
+
+
+def _only_charged(
+    plans: Sequence[LinePlan], rows: pl.DataFrame, charged: pl.DataFrame
+) -> pl.DataFrame:
+    """(row, amount) of ``rows`` that were ``charged`` and that no later step acts on."""
+    lines = [line for line in rows["line"].unique().to_list() if _last_step(plans[line])]
+    own = rows.select("row", *_KEYS, "currency").filter(pl.col("line").is_in(lines))
+    return round_amounts(own.join(charged, on=_KEYS)).select("row", "amount")
+
+
+def _last_step(plan: LinePlan) -> bool:
+    """Whether nothing happens to an amount once it is charged."""
+    price = plan.terms.price
+    terms = (price.commitment, price.discount_percent, price.maximum, price.minimum)
+    return plan.terms.multiply == 1 and plan.share.fee == 1 and terms == (None,) * len(terms)
 
 
 def _bare(terms: Terms) -> bool:

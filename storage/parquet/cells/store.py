@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from catalog.clock import Micros, to_datetime
+from catalog.events import FACTS
 from catalog.ids import NodeId, Seq, SpecId
 from rating.cuts import Cuts
 from storage.parquet.cells.rows import added, rolled
@@ -45,6 +46,8 @@ class Stretch:
         With SPANS (of its spec): at least what is in them.
         """
         node, log = self.node, (self.first, self.last)
+        if self.last < self.first:
+            return FACTS.to_frame(), FACTS.to_frame(), (0, 0)
         own = source.stretch(self.spec, node, first=self.first, last=self.last)
         if self.as_of is not None:
             own = own.filter(pl.col("received_at") <= pl.lit(to_datetime(self.as_of)))
@@ -69,6 +72,8 @@ class ParquetCells:
         self._piles: dict[SpecId, dict[NodeId, Pile]] = {}
         self._held: OrderedDict[Path, pl.DataFrame] = OrderedDict()
         self._held_bytes_max = held_bytes_max
+        self.generation = 0
+        """How often all was dropped: what was made of cells before is not to be gone on with."""
         self._load()
 
     def _load(self) -> None:
@@ -131,6 +136,7 @@ class ParquetCells:
         """Forget everything. What reads meanwhile may fail and be retried."""
         with self._lock:
             self._piles, self._held = {}, OrderedDict()
+            self.generation += 1
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True, exist_ok=True)
 
