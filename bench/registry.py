@@ -12,6 +12,7 @@ from bench.pairing import Paired
 AREAS = {
     "ingest": "bench.ingest.rows",
     "dedupe": "bench.dedupe.rows",
+    "rating": "bench.rating.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 

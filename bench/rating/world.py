@@ -87,7 +87,8 @@ def tree(customers: int) -> dict[str, Any]:
     names = [f"c{n:05d}" for n in range(customers)]
     return {
         "meters": METERS,
-        "products": {name: {"name": name, "meter": name} for name in METERS} | {"platform": {"name": "platform"}},
+        "products": {name: {"name": name, "meter": name} for name in METERS}
+        | {"platform": {"name": "platform"}},
         "pricebooks": {
             f"b{b}": {
                 "currency": "USD", "invoicing": {"timing": "arrears", "every_months": "1"},
