@@ -10,9 +10,9 @@ from enum import StrEnum
 import polars as pl
 
 from catalog.charges import Dynamic, Matrix, Percentage
-from catalog.clock import Micros, to_datetime
+from catalog.clock import Micros
 from catalog.durations import hours_minutes, window_minutes
-from catalog.ids import CustomerId, MeterId
+from catalog.ids import CustomerId, MeterId, SpecId
 from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
 from rating.aggregations import ADDITIVE, STORED
@@ -76,7 +76,7 @@ class Probe:
     line: int
     role: Role
     meter: MeterId
-    reads: FactSpec
+    reads: SpecId
     selector: int
     shape: int
     start: Micros
@@ -97,6 +97,9 @@ PROBES = pl.Schema(
 """One row a probe. ``whole``: its facts are one group, so it has an answer even for nothing."""
 
 
+_BOUNDS = ("start", "end")
+
+
 @dataclass
 class Spans:
     """Spans asked for, each distinct one once, however many probes it feeds."""
@@ -106,21 +109,23 @@ class Spans:
 
     def of(self, probe: Probe, customer: CustomerId, claims: Sequence[Claim]) -> int:
         """The span of what ``probe`` counts of the customer."""
-        spec = probe.reads.id
-        key = (spec, customer, probe.start, probe.end)
+        key = (probe.reads, customer, probe.start, probe.end)
         if key not in self.ids:
             span = self.ids[key] = len(self.ids)
             for claim in claims:
                 start, end = max(probe.start, claim.start), min(probe.end, claim.end)
                 if start < end:
-                    self.rows.append(
-                        (span, spec, claim.subject, to_datetime(start), to_datetime(end))
-                    )
+                    self.rows.append((span, probe.reads, claim.subject, start, end))
         return self.ids[key]
 
     def frame(self) -> pl.DataFrame:
         """All of them as SPANS."""
-        return pl.DataFrame(self.rows, schema=SPANS, orient="row")
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(SPANS)
+        found = (
+            pl.Series(name, values, dtype=pl.Int64 if name in _BOUNDS else dtype)
+            for (name, dtype), values in zip(SPANS.items(), columns, strict=True)
+        )
+        return pl.DataFrame(list(found)).cast(SPANS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +146,7 @@ class Question:
     claims: dict[CustomerId, list[Claim]]
 
 
-_Template = tuple[Role, Meter, FactSpec, int, int]
+_Template = tuple[Role, MeterId, SpecId, int, int]
 """A probe but for its line and when: what it is for, whose, what it reads, selector, shape."""
 
 
@@ -158,7 +163,7 @@ class _Asking:
         for role, meter, reads, selector, shape in self._templates(plan):
             for start, end in _intervals(role, plan):
                 yield Probe(
-                    line=line, role=role, meter=meter.id, reads=reads,
+                    line=line, role=role, meter=meter, reads=reads,
                     selector=selector, shape=shape, start=start, end=end,
                 )  # fmt: skip
 
@@ -167,7 +172,7 @@ class _Asking:
         key = (id(terms), zone)
         if key not in self._made:
             made = [
-                (role, meter, reads, self._selector(selector), self._shape(shape, zone))
+                (role, meter.id, reads.id, self._selector(selector), self._shape(shape, zone))
                 for role, meter, reads, selector, shape in _wanted(terms)
             ]
             self._made[key] = (terms, made)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from api.readers.base import Pace, Reader, Tail
+from api.readers.base import Pace, Reader
+from api.readers.sealing import SealableTail
 from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
 from catalog.snapshot import Catalog
@@ -45,7 +46,7 @@ class CellsReader(Reader):
     def __init__(
         self,
         *,
-        tails: Callable[[], Mapping[NodeId, Tail]],
+        tails: Callable[[], Mapping[NodeId, SealableTail]],
         specs: Specs,
         facts: ParquetFacts,
         cells: ParquetCells,
@@ -53,6 +54,7 @@ class CellsReader(Reader):
         pace: Pace | None = None,
     ) -> None:
         super().__init__(name="cells", tails=tails, pace=pace or Pace(poll_s=0.25))
+        self._sealable = tails
         self._specs = specs
         self._facts = facts
         self._cells = cells
@@ -72,17 +74,16 @@ class CellsReader(Reader):
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
-        """How far every spec is, by node: as far as its facts where nothing is due."""
-        return {
-            node: min((self._position(spec, node) for spec in self._specs()), default=Seq(0))
-            for node in self.tails()
-        }
+        """How far every spec is, by node: all the way where every sealed segment is in cells."""
+        found = {}
+        for node, tail in self._sealable().items():
+            segments = tail.segments()
+            sealed = segments[-1].last_seq if segments else Seq(0)
+            piles = (self._cells.pile(spec, node).reached for spec in self._specs())
+            reached = min(piles, default=sealed)
+            found[node] = tail.durable().seq if reached >= sealed else reached
+        return found
 
     def drop(self) -> None:
         """Forget all cells; the next steps make them of the facts again."""
         self._cells.drop()
-
-    def _position(self, spec: SpecId, node: NodeId) -> Seq:
-        if self._cells.due(spec, node) is None:
-            return self._facts.state(spec, node).reached
-        return self._cells.pile(spec, node).reached

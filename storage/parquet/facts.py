@@ -145,7 +145,7 @@ class ParquetFacts:
         files = [file.path for part in held for file in part.files]
         frames = [frame.lazy() for part in held for frame in part.tail]
         scans = [pl.scan_parquet(files)] if files else []
-        return pl.concat([_empty(key).lazy(), *scans, *frames])
+        return _all(key, [*scans, *frames])
 
     def rows(self, key: SpecId, node: NodeId, *, first: int, last: int) -> pl.DataFrame:
         """What is held for records ``[first, last]`` of ``node``, unordered."""
@@ -207,6 +207,13 @@ def _any_between(ordered: pl.Series, first: int, last: int) -> bool:
 
 def _empty(key: SpecId) -> pl.DataFrame:
     return (VOIDS if key == VOIDS_KEY else FACTS).to_frame()
+
+
+def _all(key: SpecId, parts: list[pl.LazyFrame]) -> pl.LazyFrame:
+    """``parts`` as one; a scan by itself stays one, which streams twice as fast."""
+    if len(parts) == 1:
+        return parts[0]
+    return pl.concat([_empty(key).lazy(), *parts])
 
 
 def _by_spec(spans: pl.DataFrame) -> Iterable[tuple[SpecId, pl.DataFrame]]:

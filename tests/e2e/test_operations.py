@@ -243,6 +243,7 @@ def test_a_stopped_service_verifies_offline(data: Path) -> None:
     assert made == {
         *(("log", "segments"), ("facts", "voids"), ("facts", "facts"), ("facts", "coverage")),
         *(("clickhouse", "events"), ("clickhouse", "voids"), ("clickhouse", "facts")),
+        ("cells", "cells"),
     }
 
 
@@ -283,7 +284,7 @@ def test_a_backup_is_the_log_and_sql(rested: Rested) -> None:
         shutil.copytree(rested.data / "nodes", restored / "nodes", ignore=without_index)
         for name in ("catalog.sqlite", "instance"):
             shutil.copy(rested.data / name, restored / name)
-        rebuilt = tallyman("rebuild", "clickhouse,facts,ledger", "--data", restored)
+        rebuilt = tallyman("rebuild", "clickhouse,facts,cells,ledger", "--data", restored)
         assert rebuilt.code == 0, rebuilt
         assert "rebuilt whenever the service starts" in rebuilt.err
         assert tallyman("verify", "--data", restored).code == 0
