@@ -19,9 +19,9 @@ from catalog.snapshot import Catalog
 from rating.explain import explain, line_facts
 from rating.explanation import Explanation
 from rating.lines import named_in
-from rating.pipeline import rate
 from rating.plan import specs_needed
 from rating.ports import FactSource
+from rating.rater import Rater
 
 K = TypeVar("K", bound=str)
 
@@ -103,6 +103,7 @@ class RatedTotals:
         self._catalogs = catalogs
         self._source = source
         self._freshness = freshness
+        self._rater = Rater()
 
     async def ask(self, question: Question) -> Totals:
         """Rate what is asked for.
@@ -116,7 +117,7 @@ class RatedTotals:
             customers = family_of(catalog, question.customer)
         contracts = _known(catalog.contracts, question.contract, "contract")
         rated = await asyncio.to_thread(
-            rate,
+            self._rater.rate,
             catalog,
             period=question.period,
             source=self._source,

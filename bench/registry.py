@@ -12,6 +12,7 @@ from bench.pairing import Paired
 AREAS = {
     "ingest": "bench.ingest.rows",
     "ledger": "bench.ledger.rows",
+    "rating": "bench.rating.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.quotes import Quotes
+from api.readers.cells import CellsReader, KeptCuts
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.earlier import Earlier
@@ -61,6 +63,8 @@ from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
 from storage.copies.days import DayFiles
 from storage.copies.log import compensations_node
+from storage.parquet.cells.source import CellSource
+from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import open_database
@@ -96,8 +100,11 @@ class Stores:
     """What the readers fill, and the readers."""
 
     facts: ParquetFacts
+    cells: ParquetCells
+    cuts: KeptCuts
     clickhouse: ClickHouseStore
     facts_reader: FactsReader
+    cells_reader: CellsReader
     clickhouse_reader: ClickHouseReader
     ledger_reader: LedgerReader
     copies_reader: CopiesReader
@@ -108,6 +115,7 @@ class Stores:
         """What ``tallyman rebuild`` can name."""
         return {
             "facts": Rebuildable(reader=self.facts_reader, drop=self.facts_reader.drop),
+            "cells": Rebuildable(reader=self.cells_reader, drop=self.cells_reader.drop),
             "clickhouse": Rebuildable(
                 reader=self.clickhouse_reader, drop=self.clickhouse_reader.drop
             ),
@@ -119,9 +127,12 @@ class Stores:
 
     def _drop_copies(self) -> None:
         """Everybody followed what is dropped and begins anew; who may fail comes first."""
-        with self.clickhouse_reader.paused(), self.facts_reader.paused():
-            self.clickhouse_reader.drop()
-            self.facts_reader.drop()
+        readers = (self.clickhouse_reader, self.cells_reader, self.facts_reader)
+        with ExitStack() as paused:
+            for reader in readers:
+                paused.enter_context(reader.paused())
+            for reader in readers:
+                reader.drop()
             self.ledger_reader.request_rebuild()
             self.copies_reader.drop()
 
@@ -151,7 +162,8 @@ def build_worker(settings: Settings) -> Worker:
     logs = build_logs(settings, registry, clock)
     grants = GrantStore(database, clock)
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
-    stores = build_stores(settings, logs, schedules, specs, clock)
+    reading = Reading(schedules=schedules, specs=specs, catalog=Recent(statements.current))
+    stores = build_stores(settings, logs, reading, clock)
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
 
     def verified() -> Report:
@@ -173,6 +185,7 @@ def build_worker(settings: Settings) -> Worker:
         services=(
             stores.copies_reader,
             stores.facts_reader,
+            stores.cells_reader,
             stores.clickhouse_reader,
             stores.ledger_reader,
             stores.sealer,
@@ -224,22 +237,33 @@ def build_logs(
     )
 
 
-def build_stores(
-    settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: Specs, clock: Clock
-) -> Stores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What readers ask of the catalog: schedules of grants, specs to extract, all of it."""
+
+    schedules: CurrentSchedules
+    specs: Specs
+    catalog: Callable[[], Catalog]
+
+
+def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock) -> Stores:
     """The derived stores with their readers; nothing is read or started yet."""
-    facts = ParquetFacts(settings.data / "facts")
+    facts, specs = ParquetFacts(settings.data / "facts"), reading.specs
+    cells, cuts = ParquetCells(settings.data / "cells", facts), KeptCuts(reading.catalog)
     clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
     writer = RedisLedgerWriter(ledger_url(settings))
     facts_reader = FactsReader(tails=logs.read, specs=specs, facts=facts)
     return Stores(
         facts=facts,
+        cells=cells,
+        cuts=cuts,
         clickhouse=clickhouse,
         facts_reader=facts_reader,
+        cells_reader=CellsReader(tails=logs.read, specs=specs, facts=facts, cells=cells, cuts=cuts),
         clickhouse_reader=ClickHouseReader(tails=logs.read, specs=specs, store=clickhouse),
         ledger_reader=LedgerReader(
             tails=logs.read,
-            schedules=schedules,
+            schedules=reading.schedules,
             writer=writer,
             clock=clock,
             # In the reader's thread, so with connections (and a loop) of its own.
@@ -272,6 +296,7 @@ def verification(
         logs=own,
         specs=specs(),
         facts=stores.facts,
+        cells=stores.cells,
         clickhouse=stores.clickhouse,
         more=(lambda: _balances(stores.ledger_reader),) if balances else (),
     )
@@ -346,6 +371,9 @@ def _rated_from(
     """Where rating takes its quantities, and who says how far they are. Same totals either way."""
     if settings.rate_from == "clickhouse":
         return ClickHouseFacts(stores.clickhouse.clickhouse), stores.clickhouse_reader
+    if settings.rate_from == "cells":
+        cuts = stores.cuts
+        return CellSource(stores.cells, stores.facts, lambda: cuts.last), stores.facts_reader
     return stores.facts, stores.facts_reader
 
 
@@ -358,6 +386,7 @@ def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[]
         "sql": sql,
         "copies reader": lambda: stores.copies_reader.failure,
         "facts reader": lambda: stores.facts_reader.failure,
+        "cells reader": lambda: stores.cells_reader.failure,
         "clickhouse reader": lambda: stores.clickhouse_reader.failure,
         "ledger reader": lambda: stores.ledger_reader.failure,
     }

@@ -157,7 +157,7 @@ def test_verify_asks_the_service(serving: Service) -> None:
     report = json.loads(told.out)
     assert report["ok"]
     assert {check["store"] for check in report["checks"]} == {
-        *("log", "facts", "clickhouse", "ledger")
+        *("log", "facts", "cells", "clickhouse", "ledger")
     }
 
 
@@ -165,10 +165,10 @@ def test_rebuild_changes_no_answer(serving: Service) -> None:
     """Every store is dropped and replayed; totals, balances and verify say the same."""
     before = totals(serving)
     balance = serving.get("/v1/customers/acme/entitlements/units")
-    done = asking(serving, "rebuild", "clickhouse,facts,ledger")
+    done = asking(serving, "rebuild", "cells,clickhouse,facts,ledger")
     assert done.code == 0, done
     assert [line.split(":")[0] for line in done.out.splitlines()] == [
-        *("clickhouse", "facts", "ledger")
+        *("cells", "clickhouse", "facts", "ledger")
     ]
     serving.wait_ready()
     after = totals(serving, as_of=before["as_of"])
@@ -182,7 +182,7 @@ def test_an_unknown_store_is_named(serving: Service) -> None:
     """Nothing is dropped, and what there is is listed."""
     refused = asking(serving, "rebuild", "facts,click")
     assert refused.code == 1
-    assert "clickhouse, facts, ledger" in refused.err
+    assert "cells, clickhouse, facts, ledger" in refused.err
 
 
 def test_a_lost_facts_file_is_found_while_serving(serving: Service) -> None:
@@ -193,7 +193,8 @@ def test_a_lost_facts_file_is_found_while_serving(serving: Service) -> None:
     found = asking(serving, "verify", "--format", "json")
     assert found.code == 1, found
     bad = [check for check in json.loads(found.out)["checks"] if check["status"] != "ok"]
-    assert [check["store"] for check in bad] == ["facts"]
+    assert bad[0]["store"] == "facts"
+    assert {check["store"] for check in bad[1:]} <= {"cells"}  # what they were made of is gone
     assert asking(serving, "rebuild", "facts").code == 0
     assert asking(serving, "verify").code == 0
 
@@ -242,6 +243,7 @@ def test_a_stopped_service_verifies_offline(data: Path) -> None:
     assert made == {
         *(("log", "segments"), ("facts", "voids"), ("facts", "facts"), ("facts", "coverage")),
         *(("clickhouse", "events"), ("clickhouse", "voids"), ("clickhouse", "facts")),
+        ("cells", "cells"),
     }
 
 
@@ -282,7 +284,7 @@ def test_a_backup_is_the_log_and_sql(rested: Rested) -> None:
         shutil.copytree(rested.data / "nodes", restored / "nodes", ignore=without_index)
         for name in ("catalog.sqlite", "instance"):
             shutil.copy(rested.data / name, restored / name)
-        rebuilt = tallyman("rebuild", "clickhouse,facts,ledger", "--data", restored)
+        rebuilt = tallyman("rebuild", "clickhouse,facts,cells,ledger", "--data", restored)
         assert rebuilt.code == 0, rebuilt
         assert "rebuilt whenever the service starts" in rebuilt.err
         assert tallyman("verify", "--data", restored).code == 0

@@ -1,0 +1,1 @@
+"""Exact dedupe with what it retains on disk, beside Redis, SQLite and RocksDB."""
