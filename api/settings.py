@@ -161,8 +161,8 @@ class Settings(BaseSettings):
     """The clock stands still and is moved by hand."""
     now: AwareDatetime | None = None
     """Where a new sandbox's clock begins."""
-    rate_from: Literal["parquet", "clickhouse"] = "parquet"
-    """Where rating takes its quantities: the same totals either way."""
+    rate_from: Literal["cells", "parquet", "clickhouse"] = "cells"
+    """Where rating takes its quantities: the same totals whichever it is."""
     allow_without_ledger: str = Field(default="", max_length=10_000, pattern=FEATURES)
     """Features, by commas, whose hard limits let pass while Redis is slow or away."""
     metrics_public: bool = True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from api.checks.cells import check_cells
 from api.checks.derived import (
     Comparison,
     Stretch,
@@ -31,6 +32,7 @@ from storage.clickhouse.batches import Table
 from storage.clickhouse.rows import ClickHouseRows
 from storage.clickhouse.store import ClickHouseStore
 from storage.log.frames import LogCorrupt
+from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 
 MoreChecks = Callable[[], Iterable[Check]]
@@ -44,6 +46,7 @@ class Verification:
     logs: Mapping[NodeId, tuple[Path, Tail]]
     specs: Mapping[SpecId, FactSpec]
     facts: ParquetFacts | None = None
+    cells: ParquetCells | None = None
     clickhouse: ClickHouseStore | None = None
     more: Sequence[MoreChecks] = field(default=())
 
@@ -58,6 +61,8 @@ def verify(subject: Verification, *, progress: Callable[[int], None] = lambda _:
         checks.append(check_segments(directory, node))
         for store, comparisons in _comparisons(subject, node):
             checks.extend(_made(store, node, comparisons, tail, progress))
+        if subject.cells is not None and subject.facts is not None:
+            checks.append(check_cells(subject.cells, subject.facts, subject.specs, node=node))
     for more in subject.more:
         checks.extend(more())
     return Report(checks=checks)

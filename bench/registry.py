@@ -16,6 +16,8 @@ AREAS = {
     "dedupe": "bench.dedupe.rows",
     "log": "bench.log.rows",
     "readers": "bench.readers.rows",
+    "ledger": "bench.ledger.rows",
+    "rating": "bench.rating.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 

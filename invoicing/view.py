@@ -24,8 +24,8 @@ from invoicing.documents import Grouping, Payers
 from invoicing.placement import latest_day
 from invoicing.ports import Books, BooksState
 from rating.frames import BILLING, LINES, LINES_ORDER
-from rating.pipeline import rate
 from rating.ports import FactSource
+from rating.rater import Rater
 
 STANDING = pl.Schema(
     {
@@ -136,6 +136,7 @@ class BooksView:
         self._catalogs = catalogs
         self._grouping = grouping
         self._suspects = suspects
+        self._rater = Rater()
 
     def payers(self, catalog: Catalog) -> Payers:
         """Who is billed for what, as ``catalog`` says."""
@@ -194,7 +195,7 @@ class BooksView:
 
     def _rated(self, look: Look, period: PeriodSpec) -> pl.DataFrame:
         """Lines as rated, whether closed or not."""
-        rated = rate(
+        rated = self._rater.rate(
             look.catalog,
             period=period,
             source=self._source,

@@ -17,11 +17,25 @@ from catalog.meters import Aggregation, Meter
 ADDITIVE = (Aggregation.SUM, Aggregation.COUNT)
 """Aggregations that can be added up from partial results; of nothing they are 0."""
 
+STORED = (*ADDITIVE, Aggregation.MIN, Aggregation.MAX, Aggregation.AVERAGE)
+"""Aggregations that the store can make where the facts are."""
+
 ACCUMULATING = (*ADDITIVE, Aggregation.MAX, Aggregation.UNIQUE_COUNT)
 """Aggregations that have a meaning over a span that several lines share."""
 
 _VALUE = pl.col("value")
 _ONE = pl.lit(1, pl.Int64)
+
+_COUNT, _VALUED = pl.col("count").sum(), pl.col("valued").sum()
+
+COMBINED: dict[Aggregation, tuple[pl.Expr, pl.Expr, pl.Expr]] = {
+    Aggregation.SUM: (pl.col("sum").sum(), _ONE, _COUNT),
+    Aggregation.COUNT: (_COUNT.cast(pl.Decimal(38, 9)), _ONE, _COUNT),
+    Aggregation.MIN: (pl.col("low").min(), _ONE, _VALUED),
+    Aggregation.MAX: (pl.col("high").max(), _ONE, _VALUED),
+    Aggregation.AVERAGE: (pl.col("sum").sum(), _VALUED, _VALUED),
+}
+"""(quantity, divisor, number of events) of one group of what the store made of its parts."""
 
 FROM_FACTS: dict[Aggregation, tuple[pl.Expr, pl.Expr]] = {
     Aggregation.MIN: (_VALUE.min(), _ONE),

@@ -17,6 +17,7 @@ from catalog.money import round_quantity
 from catalog.periods import FOREVER
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
 from rating.plan import LinePlan
+from rating.planned import once
 
 _SHOWN = {**LINES, **BILLING}
 _DAY = re.compile(r"[0-9]{8}")
@@ -40,14 +41,8 @@ _FROM_PLAN = (
 
 def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame:
     """LINES and BILLING columns of ``priced`` (USAGE with rounded ``amount``), row by row."""
-    distinct = {id(plan.terms): plan.terms for plan in plans}
-    versions = {key: terms.version for key, terms in distinct.items()}
-    facts = pl.DataFrame(
-        [(line, *_plan_row(plan, versions[id(plan.terms)])) for line, plan in enumerate(plans)],
-        schema={"line": pl.Int64, **{name: _SHOWN[name] for name in _FROM_PLAN}},
-        orient="row",
-    )
-    ids = [plans[line].line_id(group) for line, group in _columns(priced, "line", "dimensions")]
+    facts, known = once(plans, _plan_rows), once(plans, _Ids)
+    ids = [known[key] for key in _columns(priced, "line", "dimensions")]
     rows = priced.join(facts, on="line", how="left", maintain_order="left").with_columns(
         pl.Series("line_id", ids, dtype=pl.String()),
         _quantities(priced),
@@ -56,6 +51,29 @@ def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame
         cause=pl.lit(None, pl.String),
     )
     return rows.select(pl.col(name).cast(dtype) for name, dtype in _SHOWN.items())
+
+
+class _Ids(dict[tuple[int, str], str]):
+    """The ids of lines by plan and group, each made when it is first asked for."""
+
+    def __init__(self, plans: Sequence[LinePlan]) -> None:
+        super().__init__()
+        self._plans = plans
+
+    def __missing__(self, key: tuple[int, str]) -> str:
+        line, group = key
+        found = self[key] = self._plans[line].line_id(group)
+        return found
+
+
+def _plan_rows(plans: Sequence[LinePlan]) -> pl.DataFrame:
+    distinct = {id(plan.terms): plan.terms for plan in plans}
+    versions = {key: terms.version for key, terms in distinct.items()}
+    return pl.DataFrame(
+        [(line, *_plan_row(plan, versions[id(plan.terms)])) for line, plan in enumerate(plans)],
+        schema={"line": pl.Int64, **{name: _SHOWN[name] for name in _FROM_PLAN}},
+        orient="row",
+    )
 
 
 def named_in(line_id: str) -> tuple[ContractId, date]:

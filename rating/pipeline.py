@@ -12,14 +12,14 @@ from catalog.clock import Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
 from rating.contract_terms.account import Reach
-from rating.contract_terms.agreement import Agreement, Agreements
+from rating.contract_terms.agreement import Agreement
 from rating.contract_terms.lines import Settled, settled_lines, shown_terms
-from rating.contract_terms.recall import Recalling
 from rating.engine import ENGINE
 from rating.frames import BILLING, LINES, sorted_lines
 from rating.lines import shown_lines
 from rating.pieces import Measured
-from rating.plan import LinePlan, plan_terms, terms_of
+from rating.plan import LinePlan
+from rating.planned import Planning
 from rating.ports import FactSource
 from rating.pricing import price_usage
 from rating.probes import Question, ask
@@ -93,11 +93,13 @@ def rate(  # noqa: PLR0913 - one question, all of it optional but three
     customers: Collection[str] | None = None,
     contracts: Collection[str] | None = None,
     zeros: bool = False,
+    planning: Planning | None = None,
 ) -> Rated:
     """Every line that counts in ``period``, priced with what was received up to ``as_of``.
 
     ``customers`` and ``contracts`` narrow it (null: all). Lines with quantity 0 and amount 0 are
-    left out unless ``zeros``. The result does not depend on the order or batches of the facts.
+    left out unless ``zeros``. The result does not depend on the order or batches of the facts, nor
+    on ``planning``, which keeps plans from question to question.
 
     Raises:
         OutOfRange: a quantity or amount is beyond what is promised to be exact.
@@ -105,14 +107,19 @@ def rate(  # noqa: PLR0913 - one question, all of it optional but three
         UnsupportedTerms: the catalog states what cannot be rated yet.
     """
     asked = Asked(period=period, as_of=as_of, customers=customers, contracts=contracts)
-    return rated_lines(catalog, asked, from_facts(source, as_of), zeros=zeros)
+    return rated_lines(catalog, asked, from_facts(source, as_of), zeros=zeros, planning=planning)
 
 
 def rated_lines(
-    catalog: Catalog, asked: Asked, measuring: Measuring, *, zeros: bool = False
+    catalog: Catalog,
+    asked: Asked,
+    measuring: Measuring,
+    *,
+    zeros: bool = False,
+    planning: Planning | None = None,
 ) -> Rated:
     """:func:`rate` with usage from anywhere."""
-    priced = price(prepare(catalog, asked), measuring)
+    priced = price(prepare(catalog, asked, planning), measuring)
     wanted = [s for s in priced.settled if asked.period.holds(s.line.document.accounting)]
     first, until = asked.period.first, asked.period.until
     counts = pl.col("accounting_date").is_between(first, until, closed="left")
@@ -126,13 +133,17 @@ def rated_lines(
     )
 
 
-def prepare(catalog: Catalog, asked: Asked) -> Prepared:
-    """Plan what is asked for; nothing is counted yet."""
-    recalling = Recalling(asked.period, asked.as_of, Agreements(catalog))
-    terms = list(terms_of(catalog, customers=asked.customers, contracts=asked.contracts))
-    plans = plan_terms(catalog, recalling, terms)
-    agreed = [found for term in terms if (found := recalling.reach(term)) is not None]
-    return Prepared(catalog=catalog, plans=plans, agreed=agreed)
+def prepare(catalog: Catalog, asked: Asked, planning: Planning | None = None) -> Prepared:
+    """Plan what is asked for, or take it from ``planning``; nothing is counted yet."""
+    planning = Planning() if planning is None else planning
+    work = planning.of(
+        catalog,
+        asked.period,
+        asked.as_of,
+        customers=asked.customers,
+        contracts=asked.contracts,
+    )
+    return Prepared(catalog=catalog, plans=work.plans, agreed=work.agreed)
 
 
 def price(prepared: Prepared, measuring: Measuring) -> Priced:

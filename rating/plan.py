@@ -250,9 +250,8 @@ def terms_of(
         chain = catalog.contracts.get(ContractId(contract))
         if chain is None or not chain.versions:
             continue
-        term = term_of(catalog, chain)
-        if customers is None or term.contract.customer in customers:
-            yield term
+        if customers is None or chain.last.customer in customers:
+            yield term_of(catalog, chain)
 
 
 def lines_where(plans: Sequence[LinePlan], test: Callable[[Terms], bool]) -> list[int]:

@@ -34,6 +34,13 @@ SUMS = pl.Schema(
 """One row per (span, full dimensions): exact sum of values (nulls are 0), number of facts."""
 
 
+EXTREMES = pl.Schema(
+    {**SUMS, "valued": pl.Int64(), "low": pl.Decimal(38, 9), "high": pl.Decimal(38, 9)}
+)
+"""SUMS and beside them the number of facts that have a value, the smallest and the largest value
+(null for none)."""
+
+
 class FactSource(Protocol):
     """Facts as they count: neither void nor collapsed as of an instant.
 
@@ -46,6 +53,10 @@ class FactSource(Protocol):
         Raises:
             OutOfRange: a sum has 18 or more integer digits.
         """
+        ...
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of SPANS. As :meth:`sums`, except that a sum may have up to 29 digits."""
         ...
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:

@@ -18,6 +18,7 @@ from rating.charges.base import EXACT, NotCovered
 from rating.frames import AMOUNT
 from rating.pieces import USAGE, Measured, Piece
 from rating.plan import LinePlan, Part
+from rating.planned import once
 from rating.rounding import round_amounts
 from rating.shares import Share
 from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
@@ -39,6 +40,21 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
         NotCovered: naming every line that nothing covers.
         OutOfRange: naming the first line that is beyond what is exact.
     """
+    lines, book = once(plans, _tables)
+    usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    rows = usage.join(lines, on="line")
+    plain = rows.filter(pl.col("terms").is_not_null())
+    columns = _as_columns(plain, book)
+    rest = plain.join(columns, on="row", how="anti")
+    missed: list[Missed] = []
+    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
+    amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
+    refuse_if_any(missed)
+    return rows.join(amounts, on="row").select(*USAGE, "amount")
+
+
+def _tables(plans: Sequence[LinePlan]) -> tuple[pl.DataFrame, Book]:
+    """Which terms each line has, and the tables of these terms."""
     distinct = {id(p.part): p.part for p in plans}
     terms = {id(p.terms): p.terms for p in distinct.values() if not p.terms.pieced}
     numbers = {key: number for number, key in enumerate(terms)}
@@ -46,17 +62,7 @@ def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
         key: (numbers.get(id(part.terms)), part.terms.currency, _whole(part))
         for key, part in distinct.items()
     }
-    lines = _per_line(plans, facts)
-    usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-    rows = usage.join(lines, on="line")
-    plain = rows.filter(pl.col("terms").is_not_null())
-    columns = _as_columns(plain, make_book(list(terms.values())))
-    rest = plain.join(columns, on="row", how="anti")
-    missed: list[Missed] = []
-    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
-    amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
-    refuse_if_any(missed)
-    return rows.join(amounts, on="row").select(*USAGE, "amount")
+    return _per_line(plans, facts), make_book(list(terms.values()))
 
 
 def _per_line(
@@ -123,6 +129,8 @@ def _in_pieces(
     """(row, amount) of lines in pieces: these as columns where they fit, the rest on fractions."""
     bare = [line for line in rows["line"].unique().to_list() if _bare(plans[line].terms)]
     charged = charged_pieces(measured, plans, lines=bare)
+    done = _only_charged(plans, rows, charged)
+    rows = rows.join(done, on="row", how="anti")
     known = {(line, group): Fraction(total) for line, group, total in charged.iter_rows()}
     left = measured.pieces.join(charged, on=_KEYS, how="anti").partition_by(_KEYS, as_dict=True)
     amounts = []
@@ -133,7 +141,24 @@ def _in_pieces(
         begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
         begun = replace(begun, amount=total or Fraction(0))
         amounts.append((row, _amount(plan, group, begun, missed)))
-    return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
+    schema = pl.Schema({"row": pl.Int64(), "amount": AMOUNT})
+    return pl.concat([done, pl.DataFrame(amounts, schema=schema, orient="row")])
+
+
+def _only_charged(
+    plans: Sequence[LinePlan], rows: pl.DataFrame, charged: pl.DataFrame
+) -> pl.DataFrame:
+    """(row, amount) of ``rows`` that were ``charged`` and that no later step acts on."""
+    lines = [line for line in rows["line"].unique().to_list() if _last_step(plans[line])]
+    own = rows.select("row", *_KEYS, "currency").filter(pl.col("line").is_in(lines))
+    return round_amounts(own.join(charged, on=_KEYS)).select("row", "amount")
+
+
+def _last_step(plan: LinePlan) -> bool:
+    """Whether nothing happens to an amount once it is charged."""
+    price = plan.terms.price
+    terms = (price.commitment, price.discount_percent, price.maximum, price.minimum)
+    return plan.terms.multiply == 1 and plan.share.fee == 1 and terms == (None,) * len(terms)
 
 
 def _bare(terms: Terms) -> bool:

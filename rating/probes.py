@@ -15,11 +15,12 @@ from catalog.durations import hours_minutes, window_minutes
 from catalog.ids import CustomerId, MeterId, SpecId
 from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE
+from rating.aggregations import ADDITIVE, STORED
 from rating.charges.matrix import Rows
 from rating.claims import Claim, claims_of
 from rating.dimensions import Selector
 from rating.plan import LinePlan
+from rating.planned import Planned
 from rating.ports import SPANS
 from rating.terms import Terms
 from rating.windows import Hours
@@ -61,8 +62,8 @@ class Shape:
 
     @property
     def stored(self) -> bool:
-        """Whether the store can add it up."""
-        return self.aggregation in ADDITIVE and not self.timezone and self.events is None
+        """Whether the store can make it."""
+        return self.aggregation in STORED and not self.timezone and self.events is None
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Probe:
     line: int
     role: Role
     meter: MeterId
-    reads: FactSpec
+    reads: SpecId
     selector: int
     shape: int
     start: Micros
@@ -102,31 +103,22 @@ class Spans:
 
     ids: dict[tuple[str, CustomerId, Micros, Micros], int] = field(default_factory=dict)
     rows: list[tuple[object, ...]] = field(default_factory=list)
-    _specs: dict[int, tuple[FactSpec, SpecId]] = field(default_factory=dict)
 
     def of(self, probe: Probe, customer: CustomerId, claims: Sequence[Claim]) -> int:
         """The span of what ``probe`` counts of the customer."""
-        spec = self._spec(probe.reads)
-        key = (spec, customer, probe.start, probe.end)
+        key = (probe.reads, customer, probe.start, probe.end)
         span = self.ids.get(key)
         if span is None:
             span = self.ids[key] = len(self.ids)
             for claim in claims:
                 start, end = max(probe.start, claim.start), min(probe.end, claim.end)
                 if start < end:
-                    self.rows.append((span, spec, claim.subject, start, end))
+                    self.rows.append((span, probe.reads, claim.subject, start, end))
         return span
 
     def frame(self) -> pl.DataFrame:
         """All of them as SPANS."""
         return columns_of(self.rows, SPANS)
-
-    def _spec(self, reads: FactSpec) -> SpecId:
-        """The id of a spec: a digest, worked out once for each."""
-        found = self._specs.get(id(reads))
-        if found is None:
-            found = self._specs[id(reads)] = (reads, reads.id)
-        return found[1]
 
 
 def columns_of(rows: Sequence[tuple[object, ...]], schema: pl.Schema) -> pl.DataFrame:
@@ -146,19 +138,21 @@ def columns_of(rows: Sequence[tuple[object, ...]], schema: pl.Schema) -> pl.Data
 class Question:
     """What is asked of the store: PROBES and the spans that feed them, added up or listed.
 
-    Time-weighted probes are not among the frames: they ask for spans of their own.
+    Time-weighted probes are not among the frames: they ask for spans of their own. ``extreme``
+    are spans whose smallest and largest values are asked for, not only sums.
     """
 
     probes: tuple[Probe, ...]
     frame: pl.DataFrame
     added: pl.DataFrame
+    extreme: pl.DataFrame
     listed: pl.DataFrame
     selectors: tuple[Selector, ...]
     shapes: tuple[Shape, ...]
     claims: dict[CustomerId, list[Claim]]
 
 
-_Template = tuple[Role, Meter, FactSpec, int, int]
+_Template = tuple[Role, MeterId, SpecId, int, int]
 """A probe but for its line and when: what it is for, whose, what it reads, selector, shape."""
 
 
@@ -183,14 +177,14 @@ class _Asking:
         """The probes of every line of a part, but for the line."""
         for role, meter, reads, selector, shape in self._templates(plan):
             for start, end in _intervals(role, plan):
-                yield role, meter.id, reads, selector, shape, start, end
+                yield role, meter, reads, selector, shape, start, end
 
     def _templates(self, plan: LinePlan) -> list[_Template]:
         terms, zone = plan.terms, plan.timezone.key
         key = (id(terms), zone)
         if key not in self._made:
             made = [
-                (role, meter, reads, self._selector(selector), self._shape(shape, zone))
+                (role, meter.id, reads.id, self._selector(selector), self._shape(shape, zone))
                 for role, meter, reads, selector, shape in _wanted(terms)
             ]
             self._made[key] = (terms, made)
@@ -206,8 +200,14 @@ class _Asking:
 
 
 def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
-    """What has to be counted for ``plans``."""
-    asking, added, listed = _Asking(), Spans(), Spans()
+    """What has to be counted for ``plans``; kept with them, as they are of one catalog."""
+    if not isinstance(plans, Planned):
+        return _ask(plans, catalog)
+    return plans.known("question", lambda: _ask(plans, catalog))
+
+
+def _ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
+    asking, added, extreme, listed = _Asking(), Spans(), Spans(), Spans()
     claims: dict[CustomerId, list[Claim]] = {}
     probes: list[Probe] = []
     for line, plan in enumerate(plans):
@@ -216,7 +216,7 @@ def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
             claims[plan.customer] = claims_of(catalog, plan.customer)
     shapes, selectors = tuple(asking.shapes), tuple(asking.selectors)
     rows: list[tuple[object, ...]] = []
-    into = [_spans_of(shape, added=added, listed=listed) for shape in shapes]
+    into = [_spans_of(shape, added=added, extreme=extreme, listed=listed) for shape in shapes]
     whole = [not selector.group_by for selector in selectors]
     for index, probe in enumerate(probes):
         customer, spans = plans[probe.line].customer, into[probe.shape]
@@ -227,6 +227,7 @@ def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
         probes=tuple(probes),
         frame=columns_of(rows, PROBES),
         added=added.frame(),
+        extreme=extreme.frame(),
         listed=listed.frame(),
         selectors=selectors,
         shapes=shapes,
@@ -234,11 +235,13 @@ def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
     )
 
 
-def _spans_of(shape: Shape, *, added: Spans, listed: Spans) -> Spans | None:
+def _spans_of(shape: Shape, *, added: Spans, extreme: Spans, listed: Spans) -> Spans | None:
     """Where the spans of a shape's probes belong; time-weighted ones have spans of their own."""
     if shape.aggregation is Aggregation.WEIGHTED_SUM:
         return None
-    return added if shape.stored else listed
+    if not shape.stored:
+        return listed
+    return added if shape.aggregation in ADDITIVE else extreme
 
 
 def line_spans(plan: LinePlan, catalog: Catalog) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,19 +15,19 @@ from catalog.meters import Aggregation
 from catalog.money import QUANTITY as QUANTITY_LIMIT
 from catalog.money import from_units
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE, measured
+from rating.aggregations import ADDITIVE, COMBINED, STORED, measured
 from rating.assembly import assemble
 from rating.cells import CELLS
 from rating.charges.events import banded
 from rating.dimensions import Selector
 from rating.pieces import USAGE, Measured
 from rating.plan import LinePlan, lines_where
+from rating.planned import once
 from rating.ports import FactSource
 from rating.probes import Question, Shape, ask, columns_of
 from rating.weighted import weighted_sums
 from rating.windows import window_starts, within_hours
 
-_QUANTITY = pl.Decimal(38, 9)
 _KEYS = ["probe", "group", "row"]
 _CARRIED = ("time", "received_at", "node", "seq", "text")
 
@@ -49,7 +49,7 @@ def answered(
 ) -> Measured:
     """:func:`measure` of plans whose probes are known already."""
     cells = [
-        _sums(asked, source, as_of),
+        _stored(asked, source, as_of),
         _facts(asked, source, as_of),
         _weighted(asked, plans, source, as_of),
     ]
@@ -59,7 +59,7 @@ def answered(
 def put_together(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame) -> Measured:
     """What ``plans`` are priced by, from the CELLS of their probes. Raises as :func:`measure`."""
     found = assemble(plans, asked, cells)
-    fixed = pl.concat([_fixed(plans), found.usage])
+    fixed = pl.concat([once(plans, _fixed), found.usage])
     return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
 
@@ -74,23 +74,35 @@ def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
     return columns_of(rows, USAGE)
 
 
-def _sums(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
-    """CELLS that the store can add up: per full dimensions there, per group and row here."""
-    if asked.added.is_empty():
-        return CELLS.to_frame()
-    stored = [index for index, shape in enumerate(asked.shapes) if shape.stored]
-    probes = asked.frame.filter(pl.col("shape").is_in(stored))
-    counting = [i for i in stored if asked.shapes[i].aggregation is Aggregation.COUNT]
-    counted = pl.col("count").cast(_QUANTITY)
-    quantity = pl.when(pl.col("shape").is_in(counting)).then(counted).otherwise(pl.col("sum"))
-    rows = _grouped(source.sums(asked.added, as_of=as_of), probes, asked.selectors)
-    return _cells(
-        rows.group_by(_KEYS).agg(
-            quantity=quantity.sum(),
-            divisor=pl.lit(1, pl.Int64),
-            event_count=pl.col("count").sum(),
-        )
-    )
+def _stored(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
+    """CELLS that the store can make: per full dimensions there, per group and row here."""
+    found = [CELLS.to_frame()]
+    if asked.added.height:
+        rows = source.sums(asked.added, as_of=as_of)
+        found.extend(_made(asked, rows, aggregations=ADDITIVE))
+    if asked.extreme.height:
+        rows = source.extremes(asked.extreme, as_of=as_of)
+        others = tuple(a for a in STORED if a not in ADDITIVE)
+        found.extend(_made(asked, rows.filter(pl.col("valued") > 0), aggregations=others))
+    return pl.concat(found)
+
+
+def _made(
+    asked: Question, rows: pl.DataFrame, *, aggregations: Sequence[Aggregation]
+) -> Iterator[pl.DataFrame]:
+    """CELLS of the probes that aggregate so, from SUMS or EXTREMES of their spans."""
+    for aggregation in aggregations:
+        own = [
+            index
+            for index, shape in enumerate(asked.shapes)
+            if shape.stored and shape.aggregation is aggregation
+        ]
+        probes = asked.frame.filter(pl.col("shape").is_in(own))
+        if probes.height:
+            quantity, divisor, events = COMBINED[aggregation]
+            grouped = _grouped(rows, probes, asked.selectors).group_by(_KEYS)
+            made = grouped.agg(quantity=quantity, divisor=divisor, event_count=events)
+            yield _cells(made)
 
 
 def _facts(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:

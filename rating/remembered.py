@@ -11,7 +11,7 @@ _ROW = ["spec", "subject", "start", "end"]
 
 
 class Remembered:
-    """Keeps the sums it was told, for questions as of one instant; facts are passed through.
+    """Keeps the sums it was told, for questions as of one instant; the rest is passed through.
 
     Two catalogs mostly count the same usage: what the first one asked for is not added up again.
     """
@@ -35,6 +35,10 @@ class Remembered:
             return known.select(list(SUMS))
         told = self._source.sums(rest, as_of=as_of)
         return pl.concat([known.select(list(SUMS)), told.select(list(SUMS))])
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
+        return self._source.extremes(spans, as_of=as_of)
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""

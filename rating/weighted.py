@@ -80,7 +80,7 @@ def _stretches(
             start, end = max(probe.start, claim.start), min(probe.end, claim.end)
             if start < end:
                 moments = to_datetime(start), to_datetime(end)
-                rows.append((len(rows), index, probe.reads.id, claim.subject, *moments, micros))
+                rows.append((len(rows), index, probe.reads, claim.subject, *moments, micros))
     schema = {**SPANS, "micros": pl.Int64()}
     names = ("span", "probe", "spec", "subject", "start", "end", "micros")
     typed = {name: schema.get(name, pl.Int64()) for name in names}

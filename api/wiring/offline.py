@@ -19,7 +19,7 @@ from api.settings import Settings, read_settings
 from api.specs import SpecsEver
 from api.verify import verify
 from api.wiring.logs import Logs, build_logs
-from api.wiring.worker import Stores, build_stores, verification
+from api.wiring.worker import Reading, Stores, build_stores, verification
 from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules
@@ -101,8 +101,12 @@ def offline(data: Path) -> Iterator[Offline]:
             specs = SpecsEver(statements)
             logs = build_logs(settings, NodeRegistry(database, clock), clock, at_rest=True)
             grants = GrantStore(database, clock)
-            schedules = CurrentSchedules(statements.current, grants.current)
-            stores = build_stores(settings, logs, schedules, specs, clock)
+            reading = Reading(
+                schedules=CurrentSchedules(statements.current, grants.current),
+                specs=specs,
+                catalog=statements.current,
+            )
+            stores = build_stores(settings, logs, reading, clock)
             try:
                 yield Offline(
                     keys=KeyStore(database, clock),

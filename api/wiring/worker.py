@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
@@ -16,6 +17,7 @@ from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.quotes import Quotes
 from api.readers.base import Tail
+from api.readers.cells import CellsReader, KeptCuts
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesReader
 from api.readers.facts import FactsReader
@@ -53,6 +55,8 @@ from storage.clickhouse.store import ClickHouseStore
 from storage.clock import FileClock, open_clock
 from storage.copies.log import is_compensations
 from storage.log.frames import LogCorrupt
+from storage.parquet.cells.source import CellSource
+from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.books import SqlBooks
@@ -69,8 +73,11 @@ class Stores:
     """What the readers fill, and the readers."""
 
     facts: ParquetFacts
+    cells: ParquetCells
+    cuts: KeptCuts
     clickhouse: ClickHouseStore
     facts_reader: FactsReader
+    cells_reader: CellsReader
     clickhouse_reader: ClickHouseReader
     ledger_reader: LedgerReader
     copies_reader: CopiesReader
@@ -81,6 +88,7 @@ class Stores:
         """What ``tallyman rebuild`` can name."""
         return {
             "facts": Rebuildable(reader=self.facts_reader, drop=self.facts_reader.drop),
+            "cells": Rebuildable(reader=self.cells_reader, drop=self.cells_reader.drop),
             "clickhouse": Rebuildable(
                 reader=self.clickhouse_reader, drop=self.clickhouse_reader.drop
             ),
@@ -92,9 +100,12 @@ class Stores:
 
     def _drop_copies(self) -> None:
         """Everybody followed what is dropped and begins anew; who may fail comes first."""
-        with self.clickhouse_reader.paused(), self.facts_reader.paused():
-            self.clickhouse_reader.drop()
-            self.facts_reader.drop()
+        readers = (self.clickhouse_reader, self.cells_reader, self.facts_reader)
+        with ExitStack() as paused:
+            for reader in readers:
+                paused.enter_context(reader.paused())
+            for reader in readers:
+                reader.drop()
             self.ledger_reader.request_rebuild()
             self.copies_reader.drop()
 
@@ -124,7 +135,8 @@ def build_worker(settings: Settings) -> Worker:
     logs = build_logs(settings, registry, clock)
     grants = GrantStore(database, clock)
     schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
-    stores = build_stores(settings, logs, schedules, specs, clock)
+    reading = Reading(schedules=schedules, specs=specs, catalog=Recent(statements.current))
+    stores = build_stores(settings, logs, reading, clock)
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
     parts = Finance(
         books=SqlBooks(database, clock),
@@ -135,7 +147,7 @@ def build_worker(settings: Settings) -> Worker:
         live=logs.live,
         answered=logs.newest,
     )
-    reading, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
+    routers, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
     handing_over = build_exports(settings, database, stores.clickhouse.clickhouse, clock)
 
     def verified() -> Report:
@@ -145,7 +157,7 @@ def build_worker(settings: Settings) -> Worker:
         socket=worker_socket(settings.data),
         routers=(
             *_stating_routers(database, statements, grants, logs, clock, heartbeats),
-            *reading,
+            *routers,
             *_what_if_routers(settings, statements, logs, stores, heartbeats, specs),
             handing_over.router,
             operations.build_router(verify=verified, stores=stores.rebuildable()),
@@ -153,6 +165,7 @@ def build_worker(settings: Settings) -> Worker:
         services=(
             stores.copies_reader,
             stores.facts_reader,
+            stores.cells_reader,
             stores.clickhouse_reader,
             stores.ledger_reader,
             stores.sealer,
@@ -183,22 +196,33 @@ def _stating_routers(
     ]
 
 
-def build_stores(
-    settings: Settings, logs: Logs, schedules: CurrentSchedules, specs: Specs, clock: Clock
-) -> Stores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What readers ask of the catalog: schedules of grants, specs to extract, all of it."""
+
+    schedules: CurrentSchedules
+    specs: Specs
+    catalog: Callable[[], Catalog]
+
+
+def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock) -> Stores:
     """The derived stores with their readers; nothing is read or started yet."""
-    facts = ParquetFacts(settings.data / "facts")
+    facts, specs = ParquetFacts(settings.data / "facts"), reading.specs
+    cells, cuts = ParquetCells(settings.data / "cells", facts), KeptCuts(reading.catalog)
     clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
     writer = RedisLedgerWriter(ledger_url(settings))
     facts_reader = FactsReader(tails=logs.read, specs=specs, facts=facts)
     return Stores(
         facts=facts,
+        cells=cells,
+        cuts=cuts,
         clickhouse=clickhouse,
         facts_reader=facts_reader,
+        cells_reader=CellsReader(tails=logs.read, specs=specs, facts=facts, cells=cells, cuts=cuts),
         clickhouse_reader=ClickHouseReader(tails=logs.read, specs=specs, store=clickhouse),
         ledger_reader=LedgerReader(
             tails=logs.read,
-            schedules=schedules,
+            schedules=reading.schedules,
             writer=writer,
             clock=clock,
             # In the reader's thread, so with connections (and a loop) of its own.
@@ -236,6 +260,7 @@ def verification(
         logs=own,
         specs=specs(),
         facts=stores.facts,
+        cells=stores.cells,
         clickhouse=stores.clickhouse,
         more=(
             lambda: _copies(logs, {node: tail for node, (_, tail) in own.items()}),
@@ -335,6 +360,9 @@ def _rated_from(
     """Where rating takes its quantities, and who says how far they are. Same totals either way."""
     if settings.rate_from == "clickhouse":
         return ClickHouseFacts(stores.clickhouse.clickhouse), stores.clickhouse_reader
+    if settings.rate_from == "cells":
+        cuts = stores.cuts
+        return CellSource(stores.cells, stores.facts, lambda: cuts.last), stores.facts_reader
     return stores.facts, stores.facts_reader
 
 
@@ -354,6 +382,7 @@ def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[]
         "sql": sql,
         "copies reader": lambda: stores.copies_reader.failure,
         "facts reader": lambda: stores.facts_reader.failure,
+        "cells reader": lambda: stores.cells_reader.failure,
         "clickhouse reader": lambda: stores.clickhouse_reader.failure,
         "ledger reader": lambda: stores.ledger_reader.failure,
     }

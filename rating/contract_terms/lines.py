@@ -78,10 +78,11 @@ def settled_lines(
         plans: of any contracts.
         priced: their USAGE with rounded ``amount``.
     """
-    asked = {agreement.term.contract.id for agreement, _ in agreed}
-    lines = [line for line, plan in enumerate(plans) if plan.contract in asked] if asked else []
-    own = priced.filter(pl.col("line").is_in(lines))
-    sums = own.group_by("line").agg(pl.col("amount").sum())
+    if not agreed:
+        return
+    held = {agreement.term.contract.id for agreement, _ in agreed}
+    own = [index for index, plan in enumerate(plans) if plan.contract in held]
+    sums = priced.filter(pl.col("line").is_in(own)).group_by("line").agg(pl.col("amount").sum())
     amounts: dict[int, Decimal] = dict(sums.iter_rows())
     billed: dict[ContractId, list[tuple[LinePlan, Decimal]]] = {}
     for index, amount in sorted(amounts.items()):

@@ -7,7 +7,7 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.errors import OutOfRange
 from catalog.events import FACTS, INSTANT
-from rating.ports import SUMS
+from rating.ports import EXTREMES, SUMS
 from storage.clickhouse.client import ClickHouse
 
 SUM_LIMIT = 10**18
@@ -35,6 +35,9 @@ SELECT span, dimensions, CAST(ifNull(sum(toDecimal256(value, 9)), 0) AS Decimal(
        toInt64(count()) AS count
 FROM ({inner}) GROUP BY span, dimensions
 """
+EXTREMES_SQL = SUMS_SQL.replace(
+    " AS count", " AS count, toInt64(count(value)) AS valued, min(value) AS low, max(value) AS high"
+)
 # Decimal(38, 9) sums wrap unseen in ClickHouse; 256 bits cannot, and the cast back raises.
 
 
@@ -55,6 +58,13 @@ class ClickHouseFacts:
             span, dimensions = beyond.row(0)[:2]
             raise OutOfRange(f"the usage of span {span} {dimensions} has over 18 digits")
         return rows
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
+        if spans.is_empty():
+            return EXTREMES.to_frame()
+        rows = self._run(EXTREMES_SQL.replace("{inner}", _inner(SUMMED, spans)), spans, as_of)
+        return rows.select(list(EXTREMES)).cast(EXTREMES)
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""

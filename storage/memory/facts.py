@@ -11,7 +11,7 @@ from catalog.clock import Micros, to_datetime
 from catalog.errors import OutOfRange
 from catalog.events import FACTS, VOIDS
 from catalog.ids import SpecId
-from rating.ports import SUMS
+from rating.ports import EXTREMES, SUMS
 
 NANOS = 1_000_000_000
 SUM_LIMIT = 10**18 * NANOS
@@ -44,6 +44,20 @@ class MemoryFactSource:
             schema=SUMS,
             orient="row",
         )
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
+        found: dict[tuple[int, str], list[Decimal | None]] = {}
+        rows = self.facts(spans, as_of=as_of).select("span", "dimensions", "value").collect()
+        for span, dimensions, value in rows.iter_rows():
+            found.setdefault((span, dimensions), []).append(value)
+        made = []
+        for key, values in found.items():
+            held = [value for value in values if value is not None]
+            total = _decimal(sum(map(_nanos, held)))
+            least, most = min(held, default=None), max(held, default=None)
+            made.append((*key, total, len(values), len(held), least, most))
+        return pl.DataFrame(made, schema=EXTREMES, orient="row")
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""

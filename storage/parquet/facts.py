@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,16 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, Seq, SpecId
-from rating.ports import SUMS
+from rating.ports import EXTREMES, SUMS
 from storage.parquet.files import FactsFile, file_name, list_files, write_durably
-from storage.parquet.query import bounded, compensated, in_spans, standing, sum_spans
+from storage.parquet.query import (
+    bounded,
+    compensated,
+    in_spans,
+    standing,
+    summed_in,
+    within_range,
+)
 
 VOIDS_KEY = SpecId("voids")
 """Compensations are kept like the facts of one more spec."""
@@ -72,6 +79,15 @@ class ParquetFacts:
         """What is held of ``node`` for ``key``: one consistent view."""
         with self._lock:
             return self._held.get(key, {}).get(node, EMPTY)
+
+    def nodes(self, key: SpecId) -> tuple[NodeId, ...]:
+        """The nodes that anything is held of for ``key``."""
+        with self._lock:
+            return tuple(self._held.get(key, {}))
+
+    def reached(self, key: SpecId, node: NodeId) -> Seq:
+        """The last record of ``node`` that is in the facts of ``key`` or the compensations."""
+        return max(self.state(key, node).reached, self.state(VOIDS_KEY, node).reached)
 
     def extend(self, key: SpecId, node: NodeId, *, last: Seq, rows: pl.DataFrame) -> None:
         """Take what the log says after the position up to ``last`` into memory.
@@ -129,40 +145,75 @@ class ParquetFacts:
         files = [file.path for part in held for file in part.files]
         frames = [frame.lazy() for part in held for frame in part.tail]
         scans = [pl.scan_parquet(files)] if files else []
-        return pl.concat([_empty(key).lazy(), *scans, *frames])
+        return _all(key, [*scans, *frames])
 
-    def rows(self, key: SpecId, node: NodeId, *, first: Seq, last: Seq) -> pl.DataFrame:
+    def rows(self, key: SpecId, node: NodeId, *, first: int, last: int) -> pl.DataFrame:
         """What is held for records ``[first, last]`` of ``node``, unordered."""
+        return self.stretch(key, node, first=first, last=last).collect()
+
+    def stretch(self, key: SpecId, node: NodeId, *, first: int, last: int) -> pl.LazyFrame:
+        """The same, not read yet."""
         held = self.state(key, node)
         files = [f.path for f in held.files if f.last >= first and f.first <= last]
         parts = [_empty(key).lazy(), *(frame.lazy() for frame in held.tail)]
         if files:
             parts.append(pl.scan_parquet(files))
-        return pl.concat(parts).filter(pl.col("seq").is_between(first, last)).collect()
+        return pl.concat(parts).filter(pl.col("seq").is_between(first, last))
+
+    def named(self, key: SpecId, node: NodeId, seqs: pl.Series) -> pl.DataFrame:
+        """The facts of these records of ``node``, read from the files that they lie in."""
+        if seqs.is_empty():
+            return _empty(key)
+        held, wanted = self.state(key, node), seqs.sort()
+        files = [f.path for f in held.files if _any_between(wanted, f.first, f.last)]
+        parts = [_empty(key).lazy(), *(frame.lazy() for frame in held.tail)]
+        if files:
+            parts.append(pl.scan_parquet(files))
+        return pl.concat(parts).filter(pl.col("seq").is_in(wanted.implode())).collect()
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
-        if spans.is_empty():
-            return SUMS.to_frame()
-        return sum_spans(self.facts(spans, as_of=as_of))
+        return within_range(self.extremes(spans, as_of=as_of)).select(list(SUMS))
+
+    def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
+        """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
+        parts = [summed_in(facts, own) for facts, own in self._counted(spans, as_of)]
+        return pl.concat([EXTREMES.to_frame(), *(part.select(list(EXTREMES)) for part in parts)])
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""
-        gone = compensated(self.scan(VOIDS_KEY), as_of=as_of)
-        parts = []
-        for spec, own in _by_spec(spans):
-            near = bounded(self.scan(spec), own)
-            parts.append(in_spans(standing(near, gone, as_of=as_of), own))
+        parts = [in_spans(facts, own) for facts, own in self._counted(spans, as_of)]
         nothing = _empty(SpecId("")).with_columns(span=pl.lit(None, pl.Int64)).lazy()
         return pl.concat([nothing, *parts])
+
+    def _counted(
+        self, spans: pl.DataFrame, as_of: Micros
+    ) -> Iterator[tuple[pl.LazyFrame, pl.DataFrame]]:
+        """Spec by spec, the facts that count and may be in its spans, and these."""
+        if spans.is_empty():
+            return
+        gone = compensated(self.scan(VOIDS_KEY), as_of=as_of)
+        for spec, own in _by_spec(spans):
+            yield standing(bounded(self.scan(spec), own), gone, as_of=as_of), own
 
     def _put(self, key: SpecId, node: NodeId, held: NodeFacts) -> None:
         with self._lock:
             self._held.setdefault(key, {})[node] = held
 
 
+def _any_between(ordered: pl.Series, first: int, last: int) -> bool:
+    return int(ordered.search_sorted(first)) < int(ordered.search_sorted(last, side="right"))
+
+
 def _empty(key: SpecId) -> pl.DataFrame:
     return (VOIDS if key == VOIDS_KEY else FACTS).to_frame()
+
+
+def _all(key: SpecId, parts: list[pl.LazyFrame]) -> pl.LazyFrame:
+    """``parts`` as one; a scan by itself stays one, which streams twice as fast."""
+    if len(parts) == 1:
+        return parts[0]
+    return pl.concat([_empty(key).lazy(), *parts])
 
 
 def _by_spec(spans: pl.DataFrame) -> Iterable[tuple[SpecId, pl.DataFrame]]:

@@ -1,13 +1,14 @@
-"""Facts joined with spans, over any mixture of Parquet scans and frames in memory."""
+"""Facts and spans together, over any mixture of Parquet scans and frames in memory."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import Micros, to_datetime
 from catalog.errors import OutOfRange
 from catalog.events import FACTS
-from rating.ports import SUMS
+from rating.ports import EXTREMES
 
 SUM_LIMIT = 10**18
 WRAP_LIMIT = 1e29
@@ -15,6 +16,8 @@ WRAP_LIMIT = 1e29
 largest value times its size stays below this cannot have wrapped."""
 SUBJECTS_PUSHED_MAX = 64
 """So few subjects are pushed into the scan, where row group statistics skip the rest."""
+EDGES_MAX = 256
+"""With so many distinct bounds or fewer, facts are added up before they are joined with spans."""
 
 
 def compensated(voids: pl.LazyFrame, *, as_of: Micros) -> pl.DataFrame:
@@ -57,27 +60,100 @@ def in_spans(facts: pl.LazyFrame, spans: pl.DataFrame) -> pl.LazyFrame:
     return pl.concat([part.filter(inside) for part in joined]).drop("start", "end")
 
 
-def sum_spans(facts: pl.LazyFrame) -> pl.DataFrame:
-    """SUMS of FACTS plus ``span``.
+def summed_in(facts: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """EXTREMES of ``spans`` (of one spec) over facts that count; none of it can have wrapped.
+
+    Where spans begin and end together, as billing periods do, facts are first added up by subject
+    and by the piece of time between two bounds: as fast as a scan, in memory for the sums only.
+    """
+    edges = pl.concat([spans["start"], spans["end"]]).unique().sort().to_physical()
+    if len(edges) > EDGES_MAX:
+        return summed(in_spans(facts, spans), ("span", "dimensions"))
+    placed = facts.with_columns(piece=_pieces(edges)) if len(edges) > 2 else facts
+    placed = placed if len(edges) > 2 else placed.with_columns(piece=pl.lit(1, pl.Int32))
+    sums = summed(placed, ("subject", "piece", "dimensions"))
+    return combined(_met(sums, spans, edges))
+
+
+def _pieces(edges: pl.Series) -> pl.Expr:
+    """How many of ``edges`` lie at or before ``time``."""
+    bounds = edges.to_numpy()
+
+    def places(times: pl.Series) -> pl.Series:
+        found = np.searchsorted(bounds, times.to_numpy(), side="right")
+        return pl.Series(times.name, found.astype(np.int32))
+
+    times = pl.col("time").to_physical()
+    return times.map_batches(places, return_dtype=pl.Int32, is_elementwise=True)
+
+
+def _met(sums: pl.DataFrame, spans: pl.DataFrame, edges: pl.Series) -> pl.DataFrame:
+    """``sums`` with the ``span`` that each is in: as many rows as spans hold it."""
+    bounds = {
+        "low_piece": edges.search_sorted(spans["start"].to_physical()) + 1,
+        "high_piece": edges.search_sorted(spans["end"].to_physical()),
+    }
+    asked = spans.select("span", "subject").with_columns(
+        pl.Series(name, places, dtype=pl.Int32) for name, places in bounds.items()
+    )
+    named = asked.filter(pl.col("subject").is_not_null())
+    joined = [sums.join(named, on="subject").drop("subject")]
+    if named.height < asked.height:
+        anyone = asked.filter(pl.col("subject").is_null()).drop("subject")
+        joined.append(sums.drop("subject").join(anyone, how="cross").select(joined[0].columns))
+    return pl.concat(joined).filter(pl.col("piece").is_between("low_piece", "high_piece"))
+
+
+def summed(facts: pl.LazyFrame, keys: tuple[str, ...]) -> pl.DataFrame:
+    """Sum, count and extremes of facts by ``keys``, of any size that cannot have wrapped.
 
     Raises:
-        OutOfRange: a sum has over 18 integer digits; no wrapped sum is ever returned.
+        OutOfRange: a sum may have.
     """
     value = pl.col("value")
     sums = (
-        facts.group_by("span", "dimensions")
+        facts.group_by(keys)
         .agg(
             sum=value.sum(),
             count=pl.len().cast(pl.Int64),
-            low=value.min().cast(pl.Float64),
-            high=value.max().cast(pl.Float64),
+            valued=value.count().cast(pl.Int64),
+            low=value.min(),
+            high=value.max(),
         )
         .collect(engine="streaming")
     )
-    reach = pl.max_horizontal(pl.col("low").abs(), pl.col("high").abs()) * pl.col("count")
-    excess = (pl.col("sum").abs() >= SUM_LIMIT) | (reach >= WRAP_LIMIT)
-    beyond = sums.filter(excess)
+    low, high = (pl.col(name).cast(pl.Float64).abs() for name in ("low", "high"))
+    reach = pl.max_horizontal(low, high) * pl.col("count")
+    if sums.filter(reach >= WRAP_LIMIT).height:
+        raise OutOfRange("the usage of a line has over 18 digits")
+    return sums
+
+
+def combined(parts: pl.DataFrame) -> pl.DataFrame:
+    """EXTREMES of rows that each hold a part of a span and its dimensions; no count of 0 or less.
+
+    Raises:
+        OutOfRange: a sum has 29 digits or more, so that it may have wrapped.
+    """
+    sums = parts.group_by("span", "dimensions").agg(
+        pl.col("sum", "count", "valued").sum(),
+        pl.col("low").min(),
+        pl.col("high").max(),
+        reach=pl.col("sum").abs().max().cast(pl.Float64) * pl.len(),
+    )
+    if sums.filter(pl.col("reach") >= WRAP_LIMIT).height:
+        raise OutOfRange("the usage of a line has over 18 digits")
+    return sums.filter(pl.col("count") > 0).select(list(EXTREMES))
+
+
+def within_range(sums: pl.DataFrame) -> pl.DataFrame:
+    """``sums``, all below 10^18.
+
+    Raises:
+        OutOfRange: one is not; a wrapped one is never returned.
+    """
+    beyond = sums.filter(pl.col("sum").abs() >= SUM_LIMIT)
     if beyond.height:
-        span, dimensions = beyond.row(0)[:2]
+        span, dimensions = beyond.select("span", "dimensions").row(0)
         raise OutOfRange(f"the usage of span {span} {dimensions} has over 18 digits")
-    return sums.select(list(SUMS))
+    return sums

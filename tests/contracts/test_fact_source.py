@@ -15,12 +15,15 @@ from catalog.clock import Micros, to_micros
 from catalog.errors import OutOfRange
 from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, Seq, SpecId
-from rating.ports import SPANS, SUMS, FactSource
+from rating.cuts import Cuts
+from rating.ports import EXTREMES, SPANS, SUMS, FactSource
 from storage.clickhouse.batches import Batch, Table
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.facts import ClickHouseFacts
 from storage.clickhouse.store import ClickHouseStore
 from storage.memory.facts import MemoryFactSource
+from storage.parquet.cells.source import CellSource
+from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 from tests.clickhouse_front import front
 
@@ -115,6 +118,22 @@ def in_parquet(directory: Path) -> MakeSource:
     return make
 
 
+def in_cells(directory: Path) -> MakeSource:
+    """The same, the sealed half in cells as well."""
+
+    def make(facts: pl.DataFrame, voids: pl.DataFrame) -> FactSource:
+        store = in_parquet(directory)(facts, voids)
+        assert isinstance(store, ParquetFacts)
+        cells = ParquetCells(directory / f"cells-{next(COUNTER)}", store)
+        for spec in facts["spec"].unique():
+            for node in facts["node"].unique():
+                while (file := cells.due(spec, node)) is not None:
+                    cells.extend(spec, file, Cuts())
+        return CellSource(cells, store, Cuts)
+
+    return make
+
+
 def in_clickhouse(address: Address) -> MakeSource:
     """Every node's facts in two batches, in a database of its own."""
 
@@ -153,13 +172,15 @@ def front_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running.url
 
 
-@pytest.fixture(params=["memory", "parquet", "chdb", "http"])
+@pytest.fixture(params=["memory", "parquet", "cells", "chdb", "http"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeSource:
     """Each adapter in turn."""
     if request.param == "memory":
         return in_memory
     if request.param == "parquet":
         return in_parquet(tmp_path)
+    if request.param == "cells":
+        return in_cells(tmp_path)
     if request.param == "chdb":
         return in_clickhouse(Address(path=request.getfixturevalue("chdb_path")))
     return in_clickhouse(Address(url=request.getfixturevalue("front_url")))
@@ -222,6 +243,24 @@ def test_missing_values_count_and_add_nothing(make: MakeSource):
     source = source_of(make, [fact(1, value=None), fact(2, value=None, dimensions='{"m":"x"}')])
     expected = {(1, "{}", Decimal(0), 1), (1, '{"m":"x"}', Decimal(0), 1)}
     assert expected == sums(source, span())
+
+
+def test_extremes_know_the_smallest_and_largest_and_how_many_have_a_value(make: MakeSource):
+    """Void ones count no more, so that the largest may shrink; of none there is neither."""
+    at = T0 + timedelta(days=3)
+    values = ("-1.5", "7", BIG, None)
+    facts = [fact(n, value=value) for n, value in enumerate(values, start=1)]
+    source = source_of(make, [*facts, fact(5, value=None, dimensions='{"m":"x"}')],
+                       [void(9, 3, received_at=at)])  # fmt: skip
+    before, after = Micros(to_micros(at) - 1), to_micros(at)
+    nothing = (1, '{"m":"x"}', Decimal(0), 1, 0, None, None)
+    first = (1, "{}", BIG + Decimal("5.5"), 4, 3, Decimal("-1.5"), BIG)
+    then = (1, "{}", Decimal("5.5"), 3, 2, Decimal("-1.5"), Decimal(7))
+    for as_of, expected in ((before, {first, nothing}), (after, {then, nothing})):
+        frame = source.extremes(spans(span()), as_of=as_of)
+        assert frame.schema == EXTREMES
+        assert set(frame.rows()) == expected
+    assert source.extremes(spans(), as_of=LATE).is_empty()
 
 
 def test_sums_are_kept_apart_by_dimensions(make: MakeSource):

@@ -1,0 +1,1 @@
+"""Rating: cold from facts, warm from cells, and pricing alone."""

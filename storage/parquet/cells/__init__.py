@@ -1,0 +1,1 @@
+"""Cells: facts added up by subject, dimensions and day, as files that never change."""

@@ -1,0 +1,71 @@
+"""What a stretch of one node's log takes back: facts inside it, and facts before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from catalog.clock import Micros, to_datetime
+from catalog.events import FACTS
+from catalog.ids import NodeId, SpecId
+from storage.parquet.facts import VOIDS_KEY, ParquetFacts
+from storage.parquet.query import bounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The events that records ``[first, last]`` of a node void or collapse for the first time.
+
+    ``inside`` and ``earlier`` are seqs of that node: in the stretch, and before it. ``received``
+    says when its compensations came in. What a log says of another node's events is left out: no
+    run holds it, see :func:`taken_elsewhere`.
+    """
+
+    inside: pl.Series
+    earlier: pl.Series
+    received: pl.Series
+
+    @classmethod
+    def of(
+        cls, facts: ParquetFacts, node: NodeId, *, stretch: tuple[int, int], as_of: Micros | None
+    ) -> Taken:
+        """The compensations of a stretch ``(first, last)``, received up to ``as_of``."""
+        first, last = stretch
+        own = pl.col("target_node") == pl.col("node")
+        voids = facts.rows(VOIDS_KEY, node, first=first, last=last).filter(own)
+        if as_of is not None:
+            voids = voids.filter(pl.col("received_at") <= pl.lit(to_datetime(as_of)))
+        targets = voids["target_seq"].unique()
+        earlier = targets.filter(targets < first)
+        if len(earlier):
+            before = facts.rows(VOIDS_KEY, node, first=1, last=first - 1).filter(own)
+            earlier = earlier.filter(~earlier.is_in(before["target_seq"].implode()))
+        inside = targets.filter(targets >= first)
+        return cls(inside=inside, earlier=earlier, received=voids["received_at"])
+
+    def standing(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The facts of the stretch that it does not take back itself."""
+        if self.inside.is_empty():
+            return rows
+        return rows.filter(~pl.col("seq").is_in(self.inside.implode()))
+
+
+def taken_elsewhere(
+    facts: ParquetFacts, spec: SpecId, spans: pl.DataFrame, *, as_of: Micros
+) -> pl.DataFrame:
+    """The FACTS of ``spec``, at least in ``spans``, that only another node's log takes back.
+
+    Readers' compensations hold from an instant before they are found, so they are in no run.
+    """
+    seen = facts.scan(VOIDS_KEY).filter(pl.col("received_at") <= pl.lit(to_datetime(as_of)))
+    elsewhere = pl.col("target_node") != pl.col("node")
+    targets = pl.col("target_node").alias("node"), pl.col("target_seq").alias("seq")
+    named = seen.filter(elsewhere).select(targets).unique()
+    own = seen.filter(~elsewhere).select(targets)
+    gone = named.join(own, on=["node", "seq"], how="anti").collect()
+    if gone.is_empty():
+        return FACTS.to_frame()
+    near = bounded(facts.scan(spec), spans)
+    received = near.filter(pl.col("received_at") <= pl.lit(to_datetime(as_of)))
+    return received.join(gone.lazy(), on=["node", "seq"], how="semi").collect()
