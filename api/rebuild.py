@@ -83,7 +83,7 @@ def drop(names: Sequence[str], stores: Mapping[str, Rebuildable]) -> None:
 
 def progress_of(name: str, store: Rebuildable) -> Progress:
     """How far ``store`` is now."""
-    durable: dict[NodeId, int] = {n: t.durable().seq for n, t in store.reader.tails().items()}
+    durable = store.reader.reach()
     try:
         positions = store.reader.positions()
     except Unavailable as error:

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.hot.documentation import SECURITY_SCHEMES
 from api.hot.metrics import own_metrics
+from api.openapi import hoist_definitions
 from api.problems import INTERNAL, problem_response, problem_with_code
 from api.serving import make_server, new_runner, serve_until, stop_on_signals
 from api.settings import Settings, read_settings
@@ -245,6 +246,7 @@ def _document_hot_paths(app: FastAPI, hot_paths: Mapping[str, Any]) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = generate()
+        hoist_definitions(schema)
         for path, item in hot_paths.items():
             schema["paths"].setdefault(path, {}).update(item)
         schema.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES

@@ -142,6 +142,10 @@ class Reader(ABC):
     def positions(self) -> dict[NodeId, Seq]:
         """The last record applied, by node. Safe from any thread."""
 
+    def reach(self) -> dict[NodeId, Seq]:
+        """The last record that can be applied now, by node."""
+        return {node: tail.durable().seq for node, tail in self.tails().items()}
+
     @property
     def lag(self) -> dict[NodeId, int]:
         """Durable records not yet applied, by node."""

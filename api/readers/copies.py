@@ -85,6 +85,13 @@ class CopiesReader(Reader):
         """The last record looked at, by node."""
         return dict(self._positions)
 
+    def reach(self) -> dict[NodeId, Seq]:
+        """The last record to look at now: what is behind the watermark may still have siblings."""
+        watermark = self._watermark()
+        if watermark is not None and self._through >= watermark:
+            return self.positions()
+        return super().reach()
+
     def covered(self, as_of: Micros) -> bool:
         """Whether every copy received up to ``as_of`` is among the compensations."""
         if self._through >= as_of:

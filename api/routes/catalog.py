@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query
@@ -16,6 +16,7 @@ from api.freshness import AsOfInFuture
 from api.models.catalog import ApplyRequest, read_apply_request
 from api.models.instants import Instant
 from api.models.page import Cursor, Limit, paginate
+from api.openapi import request_body
 from api.paging import LIMIT_DEFAULT
 from api.routes.bodies import read_json
 from api.routes.principal import require
@@ -37,11 +38,6 @@ AsOf = Annotated[
 JsonBody = Annotated[object, Depends(read_json)]
 Reader = Annotated[Principal, Depends(require("read", "catalog"))]
 Writer = Annotated[Principal, Depends(require("catalog"))]
-
-
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    """Bodies are read strictly by hand (decimals, repeated keys): OpenAPI is told of them here."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def build_router(
@@ -77,7 +73,7 @@ def build_router(
     @router.post(
         "/catalog",
         summary="Apply a whole document, or see what it would change",
-        openapi_extra=_body(ApplyRequest.model_json_schema()),
+        openapi_extra=request_body(ApplyRequest),
     )
     def apply(tree: JsonBody, writer: Writer) -> Response:
         return _json(editor.apply(read_apply_request(tree), actor=writer.key_id or None))
@@ -168,7 +164,7 @@ def _add_writes(router: APIRouter, kind: Kind, editor: Editor) -> None:
         f"/{kind.value}/{{id}}",
         summary="State an object: from the beginning, or from effective_from on",
         name=f"put_{kind.value}",
-        openapi_extra=_body({"type": "object"}),
+        openapi_extra=request_body({"type": "object"}),
         responses={201: {"description": "It is new."}},
     )
     def put(id_: ObjectId, tree: JsonBody, writer: Writer) -> Response:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Path
@@ -13,6 +12,7 @@ from api.auth import Principal
 from api.exporting.exports import Exports
 from api.models.exports import DESTINATION, NEW_DESTINATION
 from api.models.page import Cursor, Limit, paginate
+from api.openapi import request_body
 from api.paging import LIMIT_DEFAULT, InvalidCursor, decode_cursor, encode_cursor
 from api.routes.bodies import read_json
 from api.routes.principal import require
@@ -25,11 +25,6 @@ Number = Annotated[int, Path(ge=1, le=2**53, description="The run's number.", ex
 JsonBody = Annotated[object, Depends(read_json)]
 Reader = Annotated[Principal, Depends(require(Scope.FINANCE, Scope.READ))]
 Writer = Annotated[Principal, Depends(require(Scope.FINANCE))]
-
-
-def _body(schema: Mapping[str, Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": dict(schema)}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def build_router(*, exports: Exports) -> APIRouter:
@@ -49,7 +44,7 @@ def _add_destinations(router: APIRouter, exports: Exports) -> None:
     @router.post(
         "",
         summary="Declare a new destination",
-        openapi_extra=_body(NEW_DESTINATION),
+        openapi_extra=request_body(NEW_DESTINATION),
         status_code=201,
     )
     def create_export(tree: JsonBody, writer: Writer) -> Response:
@@ -66,7 +61,7 @@ def _add_destinations(router: APIRouter, exports: Exports) -> None:
     @router.put(
         "/{export}",
         summary="Declare a destination, or what it is from now on",
-        openapi_extra=_body(DESTINATION),
+        openapi_extra=request_body(DESTINATION),
         responses={201: {"description": "It is new."}},
     )
     def put_export(export: ExportId, tree: JsonBody, writer: Writer) -> Response:

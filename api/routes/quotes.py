@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.models.strictly import read_model
 from api.models.whatif import QuoteRequest
+from api.openapi import request_body
 from api.quotes import Quoted, Quotes
 from api.routes.bodies import read_json
 from api.routes.invoices import as_json, billed_of
@@ -54,12 +55,7 @@ def build_router(*, quotes: Quotes) -> APIRouter:
         "/v1/quotes",
         summary="Preview the invoices of a contract; nothing is changed",
         dependencies=[Depends(require(Scope.FINANCE, Scope.CATALOG))],
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": QuoteRequest.model_json_schema()}},
-            }
-        },
+        openapi_extra=request_body(QuoteRequest),
     )
     async def post_quote(tree: Annotated[object, Depends(read_json)]) -> Response:
         quoted = await quotes.run(read_model(QuoteRequest, tree))

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.models.strictly import read_model
 from api.models.whatif import SimulationRequest, read_period
+from api.openapi import request_body
 from api.routes.bodies import read_json
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
@@ -74,12 +75,7 @@ def build_router(*, simulations: Simulations) -> APIRouter:
         "/v1/simulations",
         summary="Rate a period again under a changed catalog; nothing is changed",
         dependencies=[Depends(require(Scope.FINANCE, Scope.CATALOG))],
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": SimulationRequest.model_json_schema()}},
-            }
-        },
+        openapi_extra=request_body(SimulationRequest),
     )
     async def simulate(tree: Annotated[object, Depends(read_json)]) -> Response:
         asked = read_model(SimulationRequest, tree)

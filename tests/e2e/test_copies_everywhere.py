@@ -96,7 +96,7 @@ def test_copies_at_two_gateways_and_after_the_window_count_once() -> None:
         void_what_nobody_remembers(service)
         for rebuilt in (False, True):
             if rebuilt:
-                cli(service, "rebuild", "copies,facts,clickhouse,ledger")
+                cli(service, "rebuild", "copies,cells,facts,clickhouse,ledger")
             cli(service, "verify")
             assert amount(service) == ("8", 8)
             wait_for(lambda: used(service) == "8", what="used 8", within_s=10)

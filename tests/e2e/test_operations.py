@@ -157,7 +157,7 @@ def test_verify_asks_the_service(serving: Service) -> None:
     report = json.loads(told.out)
     assert report["ok"]
     assert {check["store"] for check in report["checks"]} == {
-        *("log", "facts", "cells", "clickhouse", "ledger", "books")
+        *("log", "facts", "cells", "clickhouse", "compensations", "ledger", "books")
     }
 
 
@@ -182,7 +182,7 @@ def test_an_unknown_store_is_named(serving: Service) -> None:
     """Nothing is dropped, and what there is is listed."""
     refused = asking(serving, "rebuild", "facts,click")
     assert refused.code == 1
-    assert "cells, clickhouse, facts, ledger" in refused.err
+    assert "cells, clickhouse, copies, facts, ledger" in refused.err
 
 
 def test_a_lost_facts_file_is_found_while_serving(serving: Service) -> None:
@@ -249,7 +249,7 @@ def test_a_stopped_service_verifies_offline(data: Path) -> None:
         *(("clickhouse", "events"), ("clickhouse", "voids"), ("clickhouse", "facts")),
         *(("books", "closed_lines"), ("books", "periods")),
         *(("books", "numbers"), ("books", "invoices")),
-        ("cells", "cells"),
+        *(("cells", "cells"), ("compensations", "copies")),
     }
 
 
