@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from api.readers.base import Reader
 from catalog.errors import FieldError, InvalidRequest, Unavailable
-from catalog.ids import NodeId
 
 
 class UnknownStore(InvalidRequest):

@@ -149,7 +149,7 @@ class World:
         question = Question(period=PeriodSpec.parse(period), as_of=as_of)
         lines = self._runner.run(self._asked(question)).lines["line_id"]
         told = (self._runner.run(self.totals.explain(line, as_of=as_of)) for line in lines)
-        return [each.as_dict() for each in told]
+        return [explanation.as_dict() for explanation, _ in told]
 
     async def _asked(self, question: Question) -> Totals:
         settling = asyncio.ensure_future(self.totals.ask(question))

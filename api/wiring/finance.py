@@ -76,7 +76,7 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
     tax: TaxEngine | None = None,
 ) -> BuiltFinance:
     """Totals over open and closed lines, the routes of finance, and its checks."""
-    grouping = Grouping(settings.invoicing.grouping)
+    grouping, current = Grouping(settings.invoicing.grouping), parts.statements.current
     view = BooksView(
         books=parts.books,
         source=source,
@@ -101,7 +101,7 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
         closed=ClosedBooks(books=parts.books, view=view),
     )
     read = Invoices(desk, grouping=grouping, tax=tax or TableTax())
-    grace = timedelta(hours=settings.invoicing.grace_hours)
+    issuing = Issuing(desk, read, grace=timedelta(hours=settings.invoicing.grace_hours))
 
     def checks() -> Iterator[Check]:
         yield from check_books(parts.books)
@@ -110,11 +110,9 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
     return BuiltFinance(
         routers=(
             totals.build_router(totals=rating),
-            reports.build_router(
-                totals=rating, books=parts.reports, catalog=parts.statements.current
-            ),
+            reports.build_router(totals=rating, books=parts.reports, catalog=current),
             periods.build_router(closing=Closing(desk)),
-            invoices.build_router(invoices=read, issuing=Issuing(desk, read, grace=grace)),
+            invoices.build_router(invoices=read, issuing=issuing),
         ),
         checks=checks,
     )

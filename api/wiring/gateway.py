@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import httpx
-from starlette.types import ASGIApp
 
 from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
@@ -56,24 +55,13 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
         places=WorkerPlaces(relay),
     )
 
-    async def heartbeat(not_before: Micros) -> Micros:
-        logical.observe(not_before)
-        return await own.heartbeat()
-
     checks = _checks(own, snapshots, relay, siblings, ledger)
     metrics = _metrics(node, relay, siblings)
     routes = Routes(_open_routes(checks, metrics, metrics_public=settings.metrics_public))
     return Gateway(
         name=node,
-        app=_dispatcher(
-            routes,
-            snapshots,
-            fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
-            sandbox=settings.sandbox,
-        ),
-        internal=InternalApp(
-            heartbeat=heartbeat, void=own.void, refresh=snapshots.refresh, ready=own.check
-        ),
+        app=_dispatcher(routes, snapshots, relay, siblings, sandbox=settings.sandbox),
+        internal=_internal(own, snapshots, logical),
         internal_socket=node_socket(settings.data, node),
         routes=routes,
         node=own,
@@ -85,12 +73,22 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
     )
 
 
+def _internal(own: Node, snapshots: Snapshots, logical: LogicalClock) -> InternalApp:
+    async def heartbeat(not_before: Micros) -> Micros:
+        logical.observe(not_before)
+        return await own.heartbeat()
+
+    return InternalApp(
+        heartbeat=heartbeat, void=own.void, refresh=snapshots.refresh, ready=own.check
+    )
+
+
 def _dispatcher(
-    routes: Routes, snapshots: Snapshots, *, fallback: ASGIApp, sandbox: bool
+    routes: Routes, snapshots: Snapshots, relay: Relay, siblings: Siblings, *, sandbox: bool
 ) -> Dispatcher:
     return Dispatcher(
         routes=routes,
-        fallback=fallback,
+        fallback=RefreshingRelay(relay=relay, snapshots=snapshots, siblings=siblings),
         keyring=lambda: snapshots.keyring,
         look_again=snapshots.refresh_for_unknown_key,
         observe=observe_answers,

@@ -138,15 +138,7 @@ def build_worker(settings: Settings) -> Worker:
     reading = Reading(schedules=schedules, specs=specs, catalog=Recent(statements.current))
     stores = build_stores(settings, logs, reading, clock)
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
-    parts = Finance(
-        books=SqlBooks(database, clock),
-        reports=SqlReports(database),
-        statements=statements,
-        registry=registry,
-        clock=clock,
-        live=logs.live,
-        answered=logs.newest,
-    )
+    parts = _finance_parts(database, statements, registry, logs, clock)
     routers, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
     handing_over = build_exports(settings, database, stores.clickhouse.clickhouse, clock)
 
@@ -174,6 +166,24 @@ def build_worker(settings: Settings) -> Worker:
         checks=_checks(statements, stores),
         closers=(database.close, stores.close),
         hot_paths=hot_paths(),
+    )
+
+
+def _finance_parts(
+    database: Database,
+    statements: StatementStore,
+    registry: NodeRegistry,
+    logs: Logs,
+    clock: Clock,
+) -> Finance:
+    return Finance(
+        books=SqlBooks(database, clock),
+        reports=SqlReports(database),
+        statements=statements,
+        registry=registry,
+        clock=clock,
+        live=logs.live,
+        answered=logs.newest,
     )
 
 

@@ -222,22 +222,22 @@ async def test_a_neighbour_is_served_while_others_hold_connections(held: str) ->
     async with serving(count_body, limits=limits) as port:
         holders = [asyncio.create_task(exchange(port, half[held])) for _ in range(500)]
         await asyncio.sleep(0.2)
-        slowest_s = await slowest_of_a_neighbour(port, while_running=holders)
+        p90_s = await a_neighbour_waits(port, while_running=holders)
         answers = [await holder for holder in holders]
 
     assert {answer[:13] for answer in answers} == {b"HTTP/1.1 408 "}
-    assert slowest_s < NEIGHBOUR_S_MAX
+    assert p90_s < NEIGHBOUR_S_MAX
 
 
-async def slowest_of_a_neighbour(port: int, *, while_running: list[asyncio.Task[bytes]]) -> float:
-    """The longest any of a neighbour's requests took until the tasks ended, in seconds."""
-    slowest_s = 0.0
+async def a_neighbour_waits(port: int, *, while_running: list[asyncio.Task[bytes]]) -> float:
+    """The 90th percentile of a neighbour's requests until the tasks ended, in seconds."""
+    took_s: list[float] = []
     while not all(task.done() for task in while_running):
         began_s = time.monotonic()
         assert (await exchange(port, GET)).startswith(b"HTTP/1.1 200 ")
-        slowest_s = max(slowest_s, time.monotonic() - began_s)
+        took_s.append(time.monotonic() - began_s)
         await asyncio.sleep(0.01)
-    return slowest_s
+    return sorted(took_s)[len(took_s) * 9 // 10]
 
 
 async def ask_from(host: str, port: int) -> bytes:

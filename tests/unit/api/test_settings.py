@@ -89,4 +89,4 @@ def test_every_limit_has_bounds() -> None:
                 bounds = {type(each).__name__ for each in info.metadata}
                 assert bounds & {"Ge", "Gt"}, name
                 assert bounds & {"Le", "Lt"}, name
-                assert re.search(r"_max$|_ms$|^port$|^gateways$", name), name
+                assert re.search(r"_max$|_min$|_ms$|^port$|^gateways$", name), name

@@ -41,7 +41,7 @@ class Deal:
         begin, end = self.start, self.start + self.days
         if self.right.every_months is None:
             return begin, end
-        if self.right.anchor is Anchor.CALENDAR:
+        if self.right.anchor is not Anchor.CONTRACT:
             days = range(self.start, end + 1)
             cuts = [d for d in days if d in {begin, end} or self.on_the_calendar(d)]
             return next((a, b) for a, b in pairwise(cuts) if a <= day < b)
@@ -56,9 +56,14 @@ class Deal:
         raise AssertionError
 
     def on_the_calendar(self, day: int) -> bool:
-        """Whether a period begins on ``day``: the first of every so many months since 2000."""
-        on = FIRST + day * DAY
+        """Whether a period begins on ``day``: the first of every so many months.
+
+        They are counted since 2000, or since the month of the start.
+        """
+        on, start = FIRST + day * DAY, FIRST + self.start * DAY
         months = (on.year - 2000) * 12 + on.month - 1
+        if self.right.anchor is Anchor.MONTH:
+            months -= (start.year - 2000) * 12 + start.month - 1
         return on.day == 1 and months % self.right.every_months == 0
 
 
