@@ -49,6 +49,7 @@ class _Output:
     def add(self, part: bytes) -> None:
         self._size_bytes += len(part)
         if self._size_bytes > self._bytes_max:
+            self._parts.clear()  # the error's traceback holds this frame for as long as it lives
             raise BodyTooLarge(f"the body inflates to more than {self._bytes_max} bytes")
         self._parts.append(part)
 

@@ -86,7 +86,7 @@ def test_every_example_is_true(page: Path) -> None:
                 wrong += [f"{where}: {each}" for each in is_shown(following, told)]
             else:
                 assert block.language == "bash", f"{where} shows no answer"
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
 
 
 def test_the_page_has_what_a_reader_needs() -> None:
