@@ -41,21 +41,35 @@ class Principal:
         return any(allows(self.scopes, scope) for scope in any_of)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A key of a keyring, live or not, and the principal it stands for."""
+
+    record: KeyRecord
+    principal: Principal
+
+
 class Keyring:
     """Every key by digest, as of the last look at the store. Immutable."""
 
     def __init__(self, keys: Iterable[KeyRecord], *, clock: Clock) -> None:
         self._clock = clock
-        self._keys: Mapping[bytes, tuple[KeyRecord, Principal]] = {
-            key.digest: (key, Principal(key_id=key.id, scopes=key.scopes)) for key in keys
+        self._keys: Mapping[bytes, Held] = {
+            key.digest: Held(key, Principal(key_id=key.id, scopes=key.scopes)) for key in keys
         }
 
     def find(self, key: str) -> Principal | None:
         """The holder of ``key`` if it is live now, else None."""
-        found = self._keys.get(key_digest(key))
-        if found is None or not found[0].is_live(self._clock.now_us()):
-            return None
-        return found[1]
+        found = self.held(key)
+        return found.principal if found is not None and self.is_live(found) else None
+
+    def held(self, key: str) -> Held | None:
+        """What is known of ``key``, if anything is. It need not be live."""
+        return self._keys.get(key_digest(key))
+
+    def is_live(self, held: Held) -> bool:
+        """Whether one of this keyring's keys opens anything now."""
+        return held.record.is_live(self._clock.now_us())
 
 
 def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -17,6 +17,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.hot.dispatch import Dispatcher, Hot, Routes
+from api.hot.express import Express
 from api.node import Node, OpenNode
 from api.relay import Relay
 from api.serving import Server, make_server, new_runner, serve_until, stop_on_signals
@@ -42,6 +43,7 @@ class Gateway:
 
     name: str
     app: Dispatcher
+    express: Express
     internal: ASGIApp
     internal_socket: Path
     routes: Routes
@@ -114,7 +116,9 @@ def _servers(
     gateway: Gateway, settings: Settings, listener: socket
 ) -> list[tuple[Server, list[socket] | None]]:
     drain_s = settings.stop_s_max * DRAIN_SHARE
-    public = make_server(gateway.app, limits=settings.limits, drain_s_max=drain_s)
+    public = make_server(
+        gateway.app, limits=settings.limits, drain_s_max=drain_s, express=gateway.express
+    )
     path = str(gateway.internal_socket)
     private = make_server(gateway.internal, limits=settings.limits, drain_s_max=drain_s, path=path)
     return [(public, [listener]), (private, None)]

@@ -13,6 +13,8 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from api.expressway import express_protocol
+from api.hot.express import Express
 from api.limits import bounded_protocol
 from api.settings import Limits
 
@@ -35,13 +37,18 @@ def make_server(
     drain_s_max: float,
     path: str | None = None,
     lifespan: bool = False,
+    express: Express | None = None,
 ) -> Server:
-    """A server for ``app``: on the unix socket ``path``, or on sockets given to ``serve``."""
+    """A server for ``app``: on the unix socket ``path``, or on sockets given to ``serve``.
+
+    ``express`` is offered every request before ``app`` is.
+    """
+    http = bounded_protocol(limits) if express is None else express_protocol(limits, express)
     return Server(
         uvicorn.Config(
             app,
             uds=path,
-            http=bounded_protocol(limits),
+            http=http,
             ws="none",
             lifespan="on" if lifespan else "off",
             log_config=None,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import polars as pl
 
@@ -43,14 +43,30 @@ class Backpressure(Unavailable):
     code = "backpressure"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+class Waiter(Protocol):
+    """Who waits for a job: an :class:`asyncio.Future`, or what is told like one."""
+
+    def done(self) -> bool:
+        """Whether it does not wait any more."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """The outcome of the job. Must not raise."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Why there is no outcome. Must not raise."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A job in the queue, and who waits for it."""
 
     job: Job
     events: int
     size_bytes: int
-    done: asyncio.Future[Any]
+    done: Waiter
 
     def answer(self) -> None:
         """Tell whoever still waits what became of the job."""
@@ -131,7 +147,7 @@ class Ingestor:
         self._check_open()
         if isinstance(body, Plain):
             job = EventsJob(plain=body, atomic=atomic, dry_run=dry_run)
-            events = 1 + body.size_bytes // _EVENT_BYTES
+            events = _events_in(body)
         else:
             if atomic and body.rejected:
                 raise AtomicRejected(body.rejected)
@@ -140,6 +156,17 @@ class Ingestor:
             job, events = EventsJob(checked=body, atomic=atomic, dry_run=dry_run), len(body)
         outcome: Outcome = await self._enqueue(job, events, body.size_bytes)
         return outcome
+
+    def offer(self, body: Plain, waiter: Waiter) -> None:
+        """Take a body like :meth:`submit`, and tell ``waiter`` what became of it.
+
+        It is told an :class:`Outcome`, or an error of those that :meth:`submit` raises later.
+
+        Raises:
+            Backpressure, LogUnavailable: nothing was taken, and ``waiter`` is not told.
+        """
+        self.check_room()
+        self._put(EventsJob(plain=body), _events_in(body), body.size_bytes, waiter)
 
     async def append_records(self, records: pl.DataFrame) -> Appended:
         """Append records the service makes (APPENDED columns), durable on return.
@@ -191,19 +218,23 @@ class Ingestor:
             raise LogUnavailable("the log is being closed")
 
     async def _enqueue(self, job: Job, events: int, size_bytes: int) -> Any:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        self._put(job, events, size_bytes, done)
+        return await done
+
+    def _put(self, job: Job, events: int, size_bytes: int, waiter: Waiter) -> None:
         limits = self._limits
         over = self._events + events > limits.queue_events_max
         if self._queue and (over or self._size_bytes + size_bytes > limits.queue_bytes_max):
             raise Backpressure("too many events wait to be written")
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(job=job, events=events, size_bytes=size_bytes, done=loop.create_future())
-        self._queue.append(waiting)
+        self._queue.append(_Waiting(job, events, size_bytes, waiter))
         self._events += events
         self._size_bytes += size_bytes
         self._wake.set()
         if self._task is None:
+            loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="group-commit")
-        return await waiting.done
 
     async def _run(self) -> None:
         while True:
@@ -242,8 +273,8 @@ class Ingestor:
                 each.fail(LogUnavailable("the commit was broken off"))
             raise
         else:
-            for each in waiting:
-                each.answer()
+            # The next group comes first: its fsync runs while these are answered.
+            asyncio.get_running_loop().call_soon(_answer, waiting)
         finally:
             self._events -= sum(each.events for each in waiting)
             self._size_bytes -= sum(each.size_bytes for each in waiting)
@@ -268,6 +299,16 @@ class Ingestor:
         except Exception as error:
             self._failure = f"the log stopped: {type(error).__name__}: {error}"
             raise LogUnavailable(self._failure) from error
+
+
+def _answer(waiting: Sequence[_Waiting]) -> None:
+    for each in waiting:
+        each.answer()
+
+
+def _events_in(body: Plain) -> int:
+    """About how many: they are counted when the body is read."""
+    return 1 + body.size_bytes // _EVENT_BYTES
 
 
 def _is_dry(waiting: _Waiting) -> bool:

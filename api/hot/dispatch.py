@@ -26,7 +26,8 @@ from catalog.errors import DomainError, NotFound
 
 log = structlog.get_logger()
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+"""What a caller may name a request; anything else gets a name of ours."""
 _INTERNAL = "/internal"
 _OPEN = frozenset({"/openapi.json"})
 _RELAYED_TOO = {"/v1/events": ("GET",)}
@@ -56,16 +57,18 @@ class Hot:
 
 
 class Routes:
-    """Hot routes by method and path. Filled while the gateway starts."""
+    """Hot routes by method and path. Filled while the gateway starts; ``revision`` counts that."""
 
     def __init__(self, routes: Iterable[Hot] = ()) -> None:
         self._exact: dict[tuple[str, str], Hot] = {}
         self._templates: dict[tuple[str, int], list[tuple[Hot, list[str]]]] = {}
+        self.revision = 0
         for route in routes:
             self.add(route)
 
     def add(self, route: Hot) -> None:
         """Add ``route``, replacing one of the same method and path."""
+        self.revision += 1
         if "{" not in route.path:
             self._exact[route.method, route.path] = route
             return
@@ -198,7 +201,7 @@ class Dispatcher:
 
     def _request_id(self, scope: Scope) -> str:
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
                 return str(value.decode())
         return f"{self._prefix}-{next(self._count):x}"
 

@@ -6,12 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
+import orjson
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import Budget, headers_of, read_body, read_flags
-from api.hot.dispatch import respond_json
+from api.hot.dispatch import respond, respond_json
+from api.hot.express import Call
 from api.voiding import Voiding
 from catalog.errors import FieldError, InvalidRequest
 from ingest.batch import (
@@ -24,6 +27,7 @@ from ingest.batch import (
     UnsupportedMediaType,
 )
 from ingest.commit import Ingestor
+from ingest.group import Outcome
 from ingest.inflate import inflate
 from ingest.jsontext import NotStrictJson, parse_strict
 from ingest.scan import BodyReader, Plain, plain_body
@@ -77,12 +81,29 @@ class IngestEvents:
             outcome = await route.ingestor.submit(
                 body, atomic="atomic" in flags, dry_run="dry_run" in flags
             )
-        answer = {
-            "accepted": outcome.accepted,
-            "duplicates": outcome.duplicates,
-            "rejected": [rejection.as_json() for rejection in outcome.rejected],
-        }
-        await respond_json(send, answer)
+        await respond(send, _shown(outcome), content_type=b"application/json")
+
+    def take(self, call: Call) -> bool:
+        """Take a plain body that need not be read before its group: see :mod:`api.hot.express`.
+
+        Raises:
+            Backpressure, LogUnavailable: see :mod:`ingest.commit`.
+        """
+        content, headers = call.body, call.head.headers
+        if len(content) > INLINE_BYTES_MAX or len(content) > self._route.limits.body_bytes_max:
+            return False
+        kind = headers.get("content-type", "")
+        plain = plain_body(Body(content=content, content_type=kind, headers=headers))
+        if plain is None:
+            return False
+        waiter = _Waiter(call, self._route.budget)
+        waiter.hold()
+        try:
+            self._route.ingestor.offer(plain, waiter)
+        except BaseException:
+            waiter.let_go()
+            raise
+        return True
 
     async def _body(self, content: bytes, headers: dict[str, str]) -> Checked | Plain:
         if len(content) > INLINE_BYTES_MAX or "content-encoding" in headers:
@@ -101,6 +122,46 @@ class IngestEvents:
         if reader is None:
             reader = self._readers.reader = self._body_reader()
         return reader
+
+
+class _Waiter:
+    """A call that waits for its group: what :meth:`ingest.commit.Ingestor.offer` tells."""
+
+    __slots__ = ("_budget", "_call")
+
+    def __init__(self, call: Call, budget: Budget) -> None:
+        self._call = call
+        self._budget = budget
+
+    def hold(self) -> None:
+        self._budget.take(len(self._call.body))
+
+    def let_go(self) -> None:
+        self._budget.held_bytes -= len(self._call.body)
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: Outcome) -> None:
+        self.let_go()
+        self._call.answer(_shown(outcome))
+
+    def set_exception(self, error: BaseException) -> None:
+        self.let_go()
+        self._call.fail(error)
+
+
+def _shown(outcome: Outcome) -> bytes:
+    if not outcome.rejected:
+        return _shown_clean(outcome.accepted, outcome.duplicates)
+    shown = [rejection.as_json() for rejection in outcome.rejected]
+    told = {"accepted": outcome.accepted, "duplicates": outcome.duplicates, "rejected": shown}
+    return orjson.dumps(told)
+
+
+@lru_cache(1024)
+def _shown_clean(accepted: int, duplicates: int) -> bytes:
+    return orjson.dumps({"accepted": accepted, "duplicates": duplicates, "rejected": []})
 
 
 class _Void(msgspec.Struct, forbid_unknown_fields=True):

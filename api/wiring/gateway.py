@@ -9,6 +9,7 @@ import httpx
 
 from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
+from api.hot.express import Express
 from api.hot.health import Check, Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, observe_answers
 from api.node import Node, Pending
@@ -29,6 +30,8 @@ from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.statements import StatementStore
+
+_SANDBOX = ((b"tallyman-sandbox", b"true"),)
 
 
 def build_gateway(settings: Settings, *, node: str) -> Gateway:
@@ -61,6 +64,7 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
     return Gateway(
         name=node,
         app=_dispatcher(routes, snapshots, relay, siblings, sandbox=settings.sandbox),
+        express=_express(routes, snapshots, settings),
         internal=_internal(own, snapshots, logical),
         internal_socket=node_socket(settings.data, node),
         routes=routes,
@@ -92,7 +96,17 @@ def _dispatcher(
         keyring=lambda: snapshots.keyring,
         look_again=snapshots.refresh_for_unknown_key,
         observe=observe_answers,
-        headers=((b"tallyman-sandbox", b"true"),) if sandbox else (),
+        headers=_SANDBOX if sandbox else (),
+    )
+
+
+def _express(routes: Routes, snapshots: Snapshots, settings: Settings) -> Express:
+    return Express(
+        routes=routes,
+        keyring=lambda: snapshots.keyring,
+        observe=observe_answers,
+        head_bytes_max=settings.limits.header_bytes_max,
+        headers=_SANDBOX if settings.sandbox else (),
     )
 
 

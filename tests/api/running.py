@@ -10,17 +10,26 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from api.hot.express import Express
 from api.serving import make_server
 from api.settings import Limits
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp, *, limits: Limits | None = None, path: Path | None = None
+    app: ASGIApp,
+    *,
+    limits: Limits | None = None,
+    path: Path | None = None,
+    express: Express | None = None,
 ) -> AsyncIterator[int]:
     """Yields the port (0 on a unix socket)."""
     server = make_server(
-        app, limits=limits or Limits(), drain_s_max=2, path=None if path is None else str(path)
+        app,
+        limits=limits or Limits(),
+        drain_s_max=2,
+        path=None if path is None else str(path),
+        express=express,
     )
     listener = None
     port = 0
