@@ -56,6 +56,13 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     outage: Reason | None = None
 
 
+class Checks(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request asks, planned; a plan is null where it could not be made yet."""
+
+    asked: Sequence[tuple[CustomerId, Sequence[Item]]]
+    plans: Sequence[_Asked | None]
+
+
 class Decisions:
     """The entitlement engine of one gateway. One event loop; any number of calls at once."""
 
@@ -100,25 +107,59 @@ class Decisions:
         Raises:
             NotFound, InvalidRequest, NotConsumable: a feature or an item is wrong.
         """
+        checks = self.plan_checks(asked)
+        [decided] = await self.decide_checks([checks])
+        return await self.finish_checks(checks, decided)
+
+    def plan_checks(self, asked: Sequence[tuple[CustomerId, Sequence[Item]]]) -> Checks:
+        """The first third of :meth:`check_all`, for those who gather several of them.
+
+        Raises:
+            NotFound, InvalidRequest, NotConsumable: as there.
+        """
         now = self._clock.now_us()
         plans = [self._question(customer, items, now) for customer, items in asked]
+        return Checks(asked=asked, plans=plans)
+
+    async def decide_checks(self, many: Sequence[Checks]) -> list[list[Decision | None]]:
+        """The second: asks the ledger once, for all of them. Null is what must be asked again."""
+        plans = [plan for checks in many for plan in checks.plans]
         ready = [plan for plan in plans if plan is not None and plan.demand.slots]
+        verdicts: Sequence[Verdict | None] = [None] * len(ready)
+        outage = None
         try:
             verdicts = await self._ledger.decide_all([plan.demand for plan in ready])
         except LedgerUnavailable:
-            answered = [replace(plan, outage=Reason.LEDGER_UNAVAILABLE) for plan in ready]
-        else:
-            answered = [
-                _Asked(planned=plan.planned, demand=plan.demand, verdict=verdict)
-                for plan, verdict in zip(ready, verdicts, strict=True)
-            ]
-        found = iter(answered)
+            outage = Reason.LEDGER_UNAVAILABLE
+        found = iter(verdicts)
+        decisions: list[list[Decision | None]] = []
+        for checks in many:
+            decisions.append([])
+            for plan in checks.plans:
+                asks = plan is not None and bool(plan.demand.slots)
+                verdict = next(found) if asks else None
+                decisions[-1].append(self._at_once(plan, verdict, outage if asks else None))
+        return decisions
+
+    async def finish_checks(
+        self, checks: Checks, decided: Sequence[Decision | None]
+    ) -> list[Decision]:
+        """The last: asks again, each on its own, for what was asked too early or not at all."""
         return [
-            await self._checked(
-                customer, items, next(found) if plan and plan.demand.slots else plan
-            )
-            for (customer, items), plan in zip(asked, plans, strict=True)
+            await self._checked(customer, items) if decision is None else decision
+            for (customer, items), decision in zip(checks.asked, decided, strict=True)
         ]
+
+    def _at_once(
+        self, plan: _Asked | None, verdict: Verdict | None, outage: Reason | None
+    ) -> Decision | None:
+        if plan is None:
+            return None
+        if verdict is not None and verdict.status is not Status.DECIDED:
+            return None
+        return self._decision(
+            _Asked(planned=plan.planned, demand=plan.demand, verdict=verdict, outage=outage)
+        )
 
     def _question(self, customer: CustomerId, items: Sequence[Item], now: Micros) -> _Asked | None:
         """A check that can be asked at once; null where the customer, or an opening, is unknown."""
@@ -132,15 +173,8 @@ class Decisions:
         filled = self._openings.at_once(planned, demand)
         return None if filled is None else _Asked(planned=planned, demand=filled)
 
-    async def _checked(
-        self, customer: CustomerId, items: Sequence[Item], asked: _Asked | None
-    ) -> Decision:
-        """The answer; what was asked too early, or not at all, is asked on its own."""
-        verdict = asked.verdict if asked else None
-        if asked and (not asked.demand.slots or asked.outage):
-            return self._decision(asked)
-        if asked and verdict and verdict.status is Status.DECIDED:
-            return self._decision(asked)
+    async def _checked(self, customer: CustomerId, items: Sequence[Item]) -> Decision:
+        """The decision of one check, asked until it is about the present."""
         if customer not in self._places.schedules.catalog.customers:
             return _unknown_customer(items)
 

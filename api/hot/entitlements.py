@@ -6,14 +6,16 @@ All three are answered by the gateway: it has the catalog, the ledger's connecti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import orjson
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags, read_page
 from api.hot.decision_bodies import (
+    BODY_BYTES_MAX,
     ItemBody,
     body_of,
     check_data,
@@ -24,7 +26,8 @@ from api.hot.decision_bodies import (
     texts_of,
     wrong,
 )
-from api.hot.dispatch import respond_json
+from api.hot.dispatch import respond, respond_json
+from api.hot.express import Call
 from api.paging import slice_page
 from catalog.clock import Clock, to_rfc3339
 from catalog.ids import CustomerId, FeatureId
@@ -32,10 +35,10 @@ from catalog.periods import FOREVER
 from entitlements.amounts import to_text
 from entitlements.balances import Balance, balance_of, features_of
 from entitlements.burndown import Lot
-from entitlements.decisions import Decisions
+from entitlements.decisions import Checks, Decisions
 from entitlements.patience import SEEDING_POLL_S, SEEDING_WAIT_S
 from entitlements.ports import Account, Ledger, LedgerUnavailable
-from entitlements.requests import Consume, Decision, ItemDecision
+from entitlements.requests import Consume, Decision, Item, ItemDecision
 from entitlements.schedules import Schedules
 
 CHECKS_MAX = 1_000
@@ -79,6 +82,9 @@ class _Checks(msgspec.Struct, forbid_unknown_fields=True):
         return count
 
 
+Asked = tuple[CustomerId, Sequence[Item]]
+"""A customer, and the items that are asked of it."""
+
 _consume = msgspec.json.Decoder(_Consume, float_hook=exact)
 _checks = msgspec.json.Decoder(_Checks)
 
@@ -93,19 +99,22 @@ class ConsumeEntitlements:
         """Answer one request."""
         if scope["query_string"]:
             read_flags(scope, ())
-        body = decoded(_consume, await body_of(receive))
-        check_key(body.key)
-        check_data(body.data)
-        decision = await self._decisions.consume(
-            Consume(
-                customer=CustomerId(scope["path_params"]["customer"]),
-                items=items_of(body.items, at="/items", needs_amount=True),
-                key=body.key,
-                subject=body.subject,
-                data=body.data,
-            )
-        )
-        await respond_json(send, shown_decision(decision))
+        asked = _consume_of(scope["path_params"], await body_of(receive))
+        await respond_json(send, shown_decision(await self._decisions.consume(asked)))
+
+    def take(self, call: Call) -> bool:
+        """Take a request: see :mod:`api.hot.express`.
+
+        Raises:
+            DomainError: see :func:`_consume_of`.
+        """
+        if len(call.body) > BODY_BYTES_MAX:
+            return False
+        call.run(self._consumed(_consume_of(call.parameters, call.body)))
+        return True
+
+    async def _consumed(self, asked: Consume) -> bytes:
+        return orjson.dumps(shown_decision(await self._decisions.consume(asked)))
 
 
 class CheckEntitlements:
@@ -113,24 +122,93 @@ class CheckEntitlements:
 
     def __init__(self, *, decisions: Decisions) -> None:
         self._decisions = decisions
+        self._waiting: list[tuple[Call, Checks]] = []
+        self._tasks: set[asyncio.Task[None] | None] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, its checks in the order given."""
         if scope["query_string"]:
             read_flags(scope, ())
-        body = decoded(_checks, await body_of(receive))
-        if not 1 <= len(body.checks) <= CHECKS_MAX:
-            raise wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
-        asked = [
-            (CustomerId(one.customer), items_of(one.items, at=f"/checks/{index}/items"))
-            for index, one in enumerate(body.checks)
-        ]
+        asked = _checks_of(await body_of(receive))
         decided = await self._decisions.check_all(asked)
-        results = [
-            {"customer": customer, **shown_decision(decision)}
-            for (customer, _), decision in zip(asked, decided, strict=True)
-        ]
-        await respond_json(send, {"results": results})
+        await respond(send, _shown_checks(asked, decided), content_type=b"application/json")
+
+    def take(self, call: Call) -> bool:
+        """Take a request, to ask the ledger with the others of this turn: :mod:`api.hot.express`.
+
+        Raises:
+            DomainError: see :func:`_checks_of` and :meth:`Decisions.plan_checks`.
+        """
+        if len(call.body) > BODY_BYTES_MAX:
+            return False
+        checks = self._decisions.plan_checks(_checks_of(call.body))
+        if not self._waiting:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: self._tasks.add(loop.create_task(self._turn())))
+        self._waiting.append((call, checks))
+        return True
+
+    async def _turn(self) -> None:
+        """Answer the calls of one turn of the loop; one that must wait does so alone."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            decided = await self._decisions.decide_checks([checks for _, checks in waiting])
+        except Exception as error:  # noqa: BLE001  (each caller is told)
+            for call, _ in waiting:
+                call.fail(error)
+        else:
+            for (call, checks), decisions in zip(waiting, decided, strict=True):
+                if None in decisions:
+                    call.run(self._finished(checks, decisions))
+                else:
+                    call.answer(_shown_checks(checks.asked, decisions))
+        finally:
+            self._tasks.discard(asyncio.current_task())
+
+    async def _finished(self, checks: Checks, decided: Sequence[Decision | None]) -> bytes:
+        return _shown_checks(checks.asked, await self._decisions.finish_checks(checks, decided))
+
+
+def _consume_of(parameters: Mapping[str, str], content: bytes) -> Consume:
+    """Read a consume.
+
+    Raises:
+        UnreadableBody, InvalidRequest, OutOfRange: it is none.
+    """
+    body = decoded(_consume, content)
+    check_key(body.key)
+    check_data(body.data)
+    return Consume(
+        customer=CustomerId(parameters["customer"]),
+        items=items_of(body.items, at="/items", needs_amount=True),
+        key=body.key,
+        subject=body.subject,
+        data=body.data,
+    )
+
+
+def _checks_of(content: bytes) -> list[Asked]:
+    """Read checks.
+
+    Raises:
+        UnreadableBody, InvalidRequest, OutOfRange: they are none, or too many.
+    """
+    body = decoded(_checks, content)
+    if not 1 <= len(body.checks) <= CHECKS_MAX:
+        raise wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
+    return [
+        (CustomerId(one.customer), items_of(one.items, at=f"/checks/{index}/items"))
+        for index, one in enumerate(body.checks)
+    ]
+
+
+def _shown_checks(asked: Sequence[Asked], decided: Sequence[Decision | None]) -> bytes:
+    results = [
+        {"customer": customer, **shown_decision(decision)}
+        for (customer, _), decision in zip(asked, decided, strict=True)
+        if decision is not None
+    ]
+    return orjson.dumps({"results": results})
 
 
 class ReadEntitlements:
