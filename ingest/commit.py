@@ -12,9 +12,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import polars as pl
 
 from catalog.clock import Micros
@@ -59,8 +59,7 @@ class Waiter(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """A job in the queue, and who waits for it."""
 
     job: Job

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -47,8 +48,7 @@ _OPENS = {_JSON: (b"[", b"{"), _BATCH: (b"[",), _ONE: (b"{",), _LINES: (b"{",)}
 _RESERVED = f'"{RESERVED_SOURCE}"'.encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plain:
+class Plain(msgspec.Struct, frozen=True, kw_only=True):
     """A body that may be scanned: it says it is JSON, and it is UTF-8."""
 
     body: Body

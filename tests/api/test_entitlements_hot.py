@@ -27,6 +27,7 @@ from entitlements.reservations import Reservations
 from ingest.batch import APPENDED, Checked
 from ingest.extract import extract_facts
 from storage.memory.ledger import MemoryLedger
+from tests.api.both_ways import BothWays
 from tests.ledger_world import CALLS, PLAN, SEATS, World, catalog, contract, right, soft
 
 
@@ -59,7 +60,7 @@ class Pipeline:
 class Edge:
     """The gateway's front door over a memory ledger, without keys."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, express: bool = False) -> None:
         self.world = world
         self.pipeline = Pipeline(world)
         parts: dict[str, Any] = {
@@ -99,9 +100,11 @@ class Edge:
             scope["state"] = {}
             await app(scope, receive, send)
 
-        self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(with_state), base_url="http://test"
-        )
+        transport: httpx.AsyncBaseTransport = httpx.ASGITransport(with_state)
+        if express:
+            routes = [(*paths[name], handler) for name, handler in handlers.items()]
+            transport = BothWays(routes, with_state)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://test")
 
     async def consume(self, body: Any, customer: str = "acme") -> httpx.Response:
         return await self.post("consume", body, customer)
@@ -119,8 +122,8 @@ async def _nothing(scope, receive, send):
     raise AssertionError("only hot routes are asked for here")
 
 
-@pytest.fixture
-def edge() -> Edge:
+@pytest.fixture(params=["asgi", "express"])
+def edge(request) -> Edge:
     ledger = MemoryLedger()
     rights = [
         right(amount="100.5"),
@@ -130,7 +133,7 @@ def edge() -> Edge:
     ]
     world = World(ledger=ledger, writer=ledger, state=catalog(contract("k", *rights)))
     world.follow()
-    return Edge(world)
+    return Edge(world, express=request.param == "express")
 
 
 def one(amount: object = "10", key: str = "k1", **more: object) -> dict[str, Any]:
@@ -408,3 +411,24 @@ async def test_bad_settles_are_refused(edge: Edge) -> None:
         assert (await edge.post("settle", body)).status_code == 422
         assert (await edge.post("release", body)).status_code == 422
     assert (await edge.post("settle", {"reservation": name})).json()["allowed"]
+
+
+async def test_checks_of_one_turn_get_their_own_answers(edge: Edge) -> None:
+    """What one of them asks wrongly, or must wait for, is nobody else's concern."""
+
+    async def ask(customer: str, feature: str, amount: str) -> httpx.Response:
+        item = {"feature": feature, "amount": amount}
+        body = {"checks": [{"customer": customer, "items": [item]}]}
+        return await edge.client.post("/v1/entitlements/check", json=body)
+
+    asked = [("acme", "tokens", str(n)) for n in range(99, 103)]
+    asked += [("acme", "nothing", "1"), ("nobody", "tokens", "1"), ("acme", "tokens", "-1")]
+    answers = await asyncio.gather(*(ask(*one) for one in asked * 3))
+    allowed = [[one["allowed"] for one in answer.json().get("results", ())] for answer in answers]
+    assert allowed == [[True], [True], [False], [False], [], [False], []] * 3
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404, 200, 422] * 3
+    assert all(
+        answer.json()["results"][0]["customer"] == customer
+        for answer, (customer, _, _) in zip(answers, asked * 3, strict=True)
+        if answer.status_code == 200
+    )
