@@ -167,7 +167,7 @@ def _columns(raws: list[list[msgspec.Raw]]) -> list[pl.Series]:
     texts = pl.DataFrame({name: [text.decode()] for name, text in joined.items()})
     tokens = texts.lazy().select(pl.all().str.split(_BETWEEN).explode())
     present = pl.when(~pl.all().is_in(["", "null"])).then(pl.all())
-    return tokens.select(present).collect().get_columns()
+    return tokens.select(present).collect(engine="in-memory").get_columns()
 
 
 @lru_cache(maxsize=1024)
