@@ -141,7 +141,8 @@ def _fields_of_slice(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
         return _fields_one_by_one(data, keys)
     decoder, names = _reader(keys)
     try:
-        rows = decoder.decode("[" + data.fill_null("{}").str.join(",").item() + "]")
+        text = pl.select(pl.lit(data).fill_null("{}").str.join(",")).item()
+        rows = decoder.decode("[" + text + "]")
     except _UNREADABLE:
         return _fields_one_by_one(data, keys)
     if len(rows) != len(data):  # a row that was several values, or none

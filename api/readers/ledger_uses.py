@@ -21,6 +21,8 @@ from entitlements.usage import record_of
 from ingest.extract import extract_facts
 from storage.copies.log import is_compensations
 
+_FILED_KINDS = (RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value)
+
 
 def uses_of(
     records: pl.DataFrame,
@@ -92,10 +94,15 @@ def filed_in(records: pl.DataFrame) -> Iterator[Filed]:
     a SETTLE or a RELEASE.
     """
     kinds = pl.col("kind")
-    own = records.filter(
-        (kinds.eq(RecordKind.EVENT.value) & pl.col("source").eq(SOURCE))
-        | kinds.is_in([RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value])
-    ).select("seq", "kind", "id", "subject", "time", "data")
+    own = (
+        records.lazy()
+        .filter(
+            (kinds.eq(RecordKind.EVENT.value) & pl.col("source").eq(SOURCE))
+            | kinds.is_in(_FILED_KINDS)
+        )
+        .select("seq", "kind", "id", "subject", "time", "data")
+        .collect(engine="in-memory")
+    )
     for seq, kind, name, subject, time, data in own.iter_rows():
         at = to_micros(time)
         if kind == RecordKind.EVENT.value:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import polars as pl
 
 from api.readers.base import Specs, Tail
@@ -188,5 +189,6 @@ def _joined(parts: Sequence[_Held], wanted: Wanted, specs: Mapping[SpecId, FactS
 
 def _between(frame: pl.DataFrame, after: int, last: int) -> pl.DataFrame:
     """The rows of seq ``(after, last]``; a view."""
-    start = int(frame["seq"].search_sorted(after, side="right"))
-    return frame.slice(start, int(frame["seq"].search_sorted(last, side="right")) - start)
+    seqs = frame["seq"].to_numpy()
+    start, stop = np.searchsorted(seqs, (after, last), side="right").tolist()
+    return frame if stop - start == len(seqs) else frame.slice(start, stop - start)
