@@ -193,7 +193,7 @@ class LedgerReader(Reader):
         worked = self._follow_catalog()
         for node, tail in self.tails().items():
             worked |= self._follow(node, tail)
-        self._publish(due=worked)
+        self._publish()
         return worked
 
     def _resume(self) -> None:
@@ -290,7 +290,8 @@ class LedgerReader(Reader):
         ]
         self._writer.refill(refills, targets)
         self._positions = targets
-        self._publish(due=True)
+        self._published_s = 0.0
+        self._publish()
         self._writer.finish()
         self.revision = schedules.catalog.revision
         log.info("ledger_rebuilt", accounts=len(refills), revision=self.revision)
@@ -397,9 +398,9 @@ class LedgerReader(Reader):
             for customer in {**changes, **told}
         ]
 
-    def _publish(self, *, due: bool) -> None:
+    def _publish(self) -> None:
         now_s = time.monotonic()
-        if not due and now_s - self._published_s < PUBLISH_S:
+        if now_s - self._published_s < PUBLISH_S:
             return
         received = [self._received.get(node, Micros(0)) for node in self.tails()]
         self._writer.publish(self._positions, watermark=min(received, default=Micros(0)))
