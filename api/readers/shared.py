@@ -64,15 +64,16 @@ class _Held:
 class _End:
     """What is kept of one log: contiguous, its newest last."""
 
+    rows_max: int
     held: deque[_Held] = field(default_factory=deque)
+    first: int = 0
     rows: int = 0
     size_bytes: int = 0
     reading: threading.Lock = field(default_factory=threading.Lock)
 
     def is_beyond(self, after: Seq) -> bool:
         """Whether what follows ``after`` is no longer kept: who stands there reads alone."""
-        held = self.held
-        return bool(held) and after + 1 < held[0].first
+        return after + 1 < self.first
 
     def holding(self, seq: int) -> _Held | None:
         """The stretch that holds ``seq``."""
@@ -90,19 +91,24 @@ class _End:
         self.rows += one.records.height
         self.size_bytes += one.size_bytes
         while len(self.held) > 1 and (
-            self.rows > ROWS_KEPT_MAX or self.size_bytes > BYTES_KEPT_MAX
+            self.rows > self.rows_max or self.size_bytes > BYTES_KEPT_MAX
         ):
             gone = self.held.popleft()
             self.rows -= gone.records.height
             self.size_bytes -= gone.size_bytes
+        self.first = self.held[0].first
 
 
 class SharedPages:
     """Gives readers their pages. Thread-safe; a tail belongs to the thread that hands it over."""
 
-    def __init__(self, specs: Specs) -> None:
-        """Share extractions of ``specs``; others are extracted for whoever wants them."""
+    def __init__(self, specs: Specs, *, rows_kept: int = ROWS_KEPT_MAX) -> None:
+        """Share extractions of ``specs``; others are extracted for whoever wants them.
+
+        ``rows_kept`` is of each log, and at least the last page is kept.
+        """
         self._specs = specs
+        self._rows_kept = rows_kept
         self._ends: dict[NodeId, _End] = {}
         self._lock = threading.Lock()
 
@@ -115,7 +121,7 @@ class SharedPages:
             LogCorrupt: it cannot be read back.
         """
         with self._lock:
-            end = self._ends.setdefault(node, _End())
+            end = self._ends.setdefault(node, _End(rows_max=self._rows_kept))
         if end.is_beyond(wanted.after) or not end.reading.acquire(timeout=PATIENCE_S):
             found = [_read(node, tail, wanted, specs)]
         else:
