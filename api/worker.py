@@ -37,6 +37,9 @@ log = structlog.get_logger()
 COLLECT_AFTER = (100_000, 20, 20)
 """Rating makes objects by the hundred thousand and no cycles: at Python's default of 700 a third of
 its time went into looking for some."""
+SWITCH_S = 0.001
+"""Who waits for the interpreter gets it so soon: at Python's default of 5 ms each of the ledger's
+short turns could wait so long for a reader at a large page."""
 DRAIN_SHARE = 0.15  # of the whole time a stop may take: the gateways have drained before
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
@@ -280,6 +283,7 @@ def main() -> None:
     settings = read_settings()
     configure_logs(settings, process="worker")
     gc.set_threshold(*COLLECT_AFTER)
+    sys.setswitchinterval(SWITCH_S)
     try:
         with new_runner() as runner:
             runner.run(run(build_worker(settings), settings, version=VERSION))

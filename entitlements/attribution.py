@@ -78,20 +78,22 @@ class Attribution:
         """USES of FACTS."""
         instant = pl.col("time").dt.epoch("us")
         rows = (
-            facts.select("seq", "spec", "subject", "value", instant.alias("at"))
-            .join(self._claims, on="subject")
+            facts.lazy()
+            .select("seq", "spec", "subject", "value", instant.alias("at"))
+            .join(self._claims.lazy(), on="subject")
             .filter(pl.col("at").is_between("since", "until", closed="left"))
             .drop("since", "until")
-            .join(self._readings, on="spec")
+            .join(self._readings.lazy(), on="spec")
             .filter(pl.col("at").is_between("since", "until", closed="left"))
             .with_columns(
                 pl.when("counts").then(_ONE).otherwise(pl.col("value")).fill_null(0).alias("amount")
             )
+            .collect(engine="in-memory")
         )
-        return self._segmented(rows).select(USES.names()).cast(USES)
+        return self._segmented(rows)
 
     def _segmented(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Add each row's segment; drop the rows that are in none."""
+        """USES: each row with its segment; a row that is in none is dropped."""
         spans = rows.group_by(_PAIR).agg(
             pl.col("at").min().alias("first"), pl.col("at").max().alias("last")
         )
@@ -105,9 +107,10 @@ class Attribution:
             orient="row",
         )
         return (
-            rows.sort("at")
+            rows.lazy()
+            .sort("at")
             .join_asof(
-                starts.sort("segment"),
+                starts.lazy().sort("segment"),
                 left_on="at",
                 right_on="segment",
                 by=_PAIR,
@@ -115,6 +118,9 @@ class Attribution:
                 check_sortedness=False,
             )
             .filter(pl.col("segment").is_not_null())
+            .select(USES.names())
+            .cast(USES)
+            .collect(engine="in-memory")
         )
 
     def _starts(self, customer: str, feature: str, first: int, last: int) -> Iterator[int]:
@@ -128,10 +134,12 @@ class Attribution:
 def deltas(uses: pl.DataFrame) -> pl.DataFrame:
     """DELTAS of USES."""
     return (
-        uses.group_by("customer", "feature", "segment")
+        uses.lazy()
+        .group_by("customer", "feature", "segment")
         .agg(pl.col("amount").sum())
         .with_columns(pl.col("amount").to_physical().cast(pl.Int128).alias("nanos"))
         .select(DELTAS.names())
+        .collect(engine="in-memory")
     )
 
 

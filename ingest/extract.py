@@ -37,17 +37,40 @@ def extract_facts(
 
     Guarantees: a fact depends on its own record alone, never on what else is in the frame.
     """
+    found = facts_by_spec(records, specs, node=node)
+    return pl.concat([FACTS.to_frame(), *found.values()])
+
+
+def facts_by_spec(
+    records: pl.DataFrame, specs: Sequence[FactSpec], *, node: NodeId
+) -> dict[SpecId, pl.DataFrame]:
+    """:func:`extract_facts`, a frame a spec, in the order given; none of a spec without facts.
+
+    All specs of an event type are one plan: a small page costs a few plans, however many specs.
+    """
     by_id = {spec.id: spec for spec in specs}
     types = sorted({kind for spec in by_id.values() for kind in spec.event_types})
     events = records.filter(pl.col("kind").eq(RecordKind.EVENT.value), pl.col("type").is_in(types))
-    pieces: dict[SpecId, list[pl.DataFrame]] = {spec_id: [] for spec_id in by_id}
-    for (kind,), rows in events.partition_by("type", as_dict=True).items():
-        readers = [(key, spec) for key, spec in by_id.items() if kind in spec.event_types]
-        read = rows.select(_CARRIED).hstack(_read(rows["data"], [spec for _, spec in readers]))
-        for spec_id, spec in readers:
-            pieces[spec_id].append(_facts(read, spec))
-    whole = [_assembled(found, spec_id, node) for spec_id, found in pieces.items() if found]
-    return pl.concat(whole) if whole else FACTS.to_frame()
+    plans: list[pl.LazyFrame] = []
+    owners: list[SpecId] = []
+    for kind, rows in _by_type(events):
+        readers = [spec for spec in by_id.values() if kind in spec.event_types]
+        read = rows.select(_CARRIED).hstack(_read(rows["data"], readers)).lazy()
+        plans += [_facts(read, spec, node) for spec in readers]
+        owners += [spec.id for spec in readers]
+    pieces: dict[SpecId, list[pl.DataFrame]] = {}
+    for owner, facts in zip(owners, pl.collect_all(plans, engine="in-memory"), strict=True):
+        if facts.height:
+            pieces.setdefault(owner, []).append(facts)
+    return {key: _in_log_order(pieces[key]) for key in by_id if key in pieces}
+
+
+def _by_type(events: pl.DataFrame) -> Iterable[tuple[str, pl.DataFrame]]:
+    types = events["type"].unique().to_list()
+    if len(types) == 1:
+        return [(types[0], events)]
+    parts = events.partition_by("type", as_dict=True)
+    return [(str(kind), rows) for (kind,), rows in parts.items()]
 
 
 def _read(data: pl.Series, specs: Iterable[FactSpec]) -> pl.DataFrame:
@@ -72,20 +95,19 @@ def _read(data: pl.Series, specs: Iterable[FactSpec]) -> pl.DataFrame:
     return texts.hstack(spelled(texts, forms)) if forms else texts
 
 
-def _facts(rows: pl.DataFrame, spec: FactSpec) -> pl.DataFrame:
-    """One spec's facts of the rows, before node and spec are named."""
+def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId) -> pl.LazyFrame:
+    """One spec's FACTS of the rows."""
     value = None if spec.value is None or spec.as_text else f"number {spec.value}"
     text = f"canonical {spec.value}" if spec.value is not None and spec.as_text else None
-    return (
-        rows.lazy()
-        .filter(*(_passes(condition) for condition in spec.filter))
-        .select(
-            *_CARRIED,
-            (pl.lit(None, QUANTITY) if value is None else pl.col(value)).alias("value"),
-            (pl.lit(None, pl.String) if text is None else pl.col(text)).alias("text"),
-            _dimensions(spec).alias("dimensions"),
-        )
-        .collect()
+    columns = {
+        "node": pl.lit(str(node)),
+        "spec": pl.lit(str(spec.id)),
+        "value": pl.lit(None, QUANTITY) if value is None else pl.col(value),
+        "text": pl.lit(None, pl.String) if text is None else pl.col(text),
+        "dimensions": _dimensions(spec),
+    }
+    return rows.filter(*(_passes(condition) for condition in spec.filter)).select(
+        columns.get(name, pl.col(name)).alias(name) for name in FACTS
     )
 
 
@@ -113,8 +135,6 @@ def _passes(condition: Condition) -> pl.Expr:
     return passes | text.is_null() if condition.optional else passes
 
 
-def _assembled(pieces: Sequence[pl.DataFrame], spec_id: SpecId, node: NodeId) -> pl.DataFrame:
+def _in_log_order(pieces: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """One spec's facts in log order: each event type was read on its own."""
-    facts = pl.concat(pieces).sort("seq") if len(pieces) > 1 else pieces[0]
-    labels = pl.lit(str(node)).alias("node"), pl.lit(str(spec_id)).alias("spec")
-    return facts.with_columns(*labels).select(FACTS.names())
+    return pl.concat(pieces).sort("seq") if len(pieces) > 1 else pieces[0]

@@ -141,7 +141,8 @@ def _fields_of_slice(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
         return _fields_one_by_one(data, keys)
     decoder, names = _reader(keys)
     try:
-        rows = decoder.decode("[" + data.fill_null("{}").str.join(",").item() + "]")
+        text = pl.select(pl.lit(data).fill_null("{}").str.join(",")).item()
+        rows = decoder.decode("[" + text + "]")
     except _UNREADABLE:
         return _fields_one_by_one(data, keys)
     if len(rows) != len(data):  # a row that was several values, or none
@@ -167,7 +168,7 @@ def _columns(raws: list[list[msgspec.Raw]]) -> list[pl.Series]:
     texts = pl.DataFrame({name: [text.decode()] for name, text in joined.items()})
     tokens = texts.lazy().select(pl.all().str.split(_BETWEEN).explode())
     present = pl.when(~pl.all().is_in(["", "null"])).then(pl.all())
-    return tokens.select(present).collect().get_columns()
+    return tokens.select(present).collect(engine="in-memory").get_columns()
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from api.readers.ledger import LedgerReader
+from api.readers.pages import Gathering
 from catalog.clock import FixedClock, to_datetime, to_micros
 from catalog.contracts import Contract, Customer, SubjectClaim
 from catalog.events import RecordKind
@@ -197,6 +198,7 @@ class World:
     def follow(self) -> None:
         """Run the reader until it has nothing to do. It looks for a lost ledger at once."""
         self.reader._published_s = 0.0
+        self.reader._gathering = Gathering(rows=1, age_s=0.0)  # as if a moment had passed
         while self.reader.step():
             pass
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,8 @@ from tenacity import (
 )
 
 from catalog.clock import Micros
-from catalog.ids import NodeId, Seq
+from catalog.ids import NodeId, Seq, SpecId
+from catalog.meters import FactSpec
 from storage.copies.log import is_compensations
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,10 @@ class Tails(Protocol):
         ...
 
 
+Specs = Callable[[], Mapping[SpecId, FactSpec]]
+"""Every spec that facts are kept for; asked again at every step."""
+
+
 def is_past(node: NodeId, received_at: int, *, as_of: Micros) -> bool:
     """Whether whoever applied a log up to ``received_at`` has all of it up to ``as_of``.
 
@@ -106,9 +111,14 @@ def is_past(node: NodeId, received_at: int, *, as_of: Micros) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often a reader looks and how long it waits after failures, in seconds."""
+    """How often a reader looks and how long it waits after failures, in seconds.
+
+    ``gather_s``: a page that is not full, and that no question waits for, waits until the one
+    before it is so old. A page has its own cost, whatever its length.
+    """
 
     poll_s: float = 0.05
+    gather_s: float = 0.0
     backoff_s_min: float = 0.2
     backoff_s_max: float = 15.0
     rows_max: int = 50_000

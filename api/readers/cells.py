@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from api.readers.base import Pace, Reader
+from api.readers.base import Pace, Reader, Specs
 from api.readers.sealing import SealableTail
-from catalog.ids import NodeId, Seq, SpecId
-from catalog.meters import FactSpec
+from catalog.ids import NodeId, Seq
 from catalog.snapshot import Catalog
 from rating.cuts import Cuts, cuts_of
 from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
-
-Specs = Callable[[], Mapping[SpecId, FactSpec]]
 
 
 class KeptCuts:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from api.readers.base import Pace, Reader, Tail, Tails, is_past
-from api.readers.facts import Specs
-from api.readers.pages import Page, next_page, voids_of, within
+from api.readers.base import Pace, Reader, Specs, Tail, Tails, is_past
+from api.readers.pages import Gathering, Page, next_page, voids_of
+from api.readers.shared import Read, SharedPages, Wanted
 from catalog.clock import Micros, to_micros
-from catalog.events import RecordKind
+from catalog.events import FACTS, RecordKind
 from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
-from ingest.extract import extract_facts
 from storage.clickhouse.batches import Batch, Table, cut
 from storage.clickhouse.client import StoreUnavailable
 from storage.clickhouse.store import ClickHouseStore, Reached
@@ -23,7 +21,11 @@ Output = tuple[Table, str]
 """What has a position of its own: a table, and a spec of the facts table ("" for the others)."""
 START = Reached(seq=Seq(0), received_at=Micros(0))
 BATCH_AGE_S_MAX = 1.0
-STORED_KINDS = (RecordKind.EVENT.value, RecordKind.VOID.value, RecordKind.COLLAPSED.value)
+PAGE_ROWS_MAX = 150_000
+"""Who is behind sends large parts: a part has its own cost, and about 32 MB are read at once."""
+UNMARKED_RECORDS_MAX = 100_000
+"""A table that gets nothing is sent a mark of its position this often; so many are scanned again
+at a start, which takes a fraction of a second."""
 
 
 class ClickHouseReader(Reader):
@@ -35,16 +37,25 @@ class ClickHouseReader(Reader):
     """
 
     def __init__(
-        self, *, tails: Tails, specs: Specs, store: ClickHouseStore, pace: Pace | None = None
+        self,
+        *,
+        tails: Tails,
+        specs: Specs,
+        store: ClickHouseStore,
+        pages: SharedPages | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        super().__init__(name="clickhouse", tails=tails, pace=pace or Pace(poll_s=0.25))
+        """Prepare; ``pages`` are what other readers of the same logs read, too."""
+        pace = pace or Pace(poll_s=0.25, rows_max=PAGE_ROWS_MAX)
+        super().__init__(name="clickhouse", tails=tails, pace=pace)
+        self._pages = pages or SharedPages(specs)
+        self._gathering = Gathering(rows=pace.rows_max, age_s=BATCH_AGE_S_MAX)
         self._specs = specs
         self._store = store
         self._scanned: dict[tuple[NodeId, Output], Reached] = {}
-        """How far each log was looked at beyond what is stored: nothing but heartbeats and the
-        like, which are not worth a part of their own."""
+        """How far each log was looked at beyond what is stored: there was nothing for the table,
+        which is not worth a part."""
         self._awaited = False
-        self._sent_at: dict[NodeId, float] = {}
 
     def step(self) -> bool:
         """One page of every node's log into each table that has not got it."""
@@ -89,7 +100,7 @@ class ClickHouseReader(Reader):
     def drop(self) -> None:
         """Empty the tables; the next steps replay the log. Only while the loop is paused."""
         self._scanned.clear()
-        self._sent_at.clear()
+        self._gathering.clear()
         self._store.drop()
 
     def _stored(self) -> dict[tuple[NodeId, Output], Reached]:
@@ -115,67 +126,63 @@ class ClickHouseReader(Reader):
     ) -> bool:
         places = {output: self._reached(node, output, stored).seq for output in _outputs(specs)}
         page = next_page(places)
-        durable = tail.durable().seq
-        if page is None or page.after >= durable or not self._is_due(node, durable - page.after):
+        if page is None:
             return False
-        records = within(tail.read_after(page.after, rows_max=self.pace.rows_max), page.until)
-        records = cut(records)
+        waiting = tail.durable().seq - page.after
+        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=self._awaited):
+            return False
+        wanted = Wanted(after=page.after, rows_max=self.pace.rows_max, until=page.until)
+        chosen = {SpecId(spec): specs[SpecId(spec)] for table, spec in page.keys if spec}
+        read = self._pages.read(node, tail, wanted, specs=chosen)
+        records = cut(read.records)
         if records.is_empty():
             return False
-        self._sent_at[node] = time.monotonic()
-        last = Reached(
-            seq=Seq(int(records["seq"][-1])), received_at=to_micros(records["received_at"][-1])
-        )
-        if records["kind"].is_in(STORED_KINDS).any():
-            for batch in self._batches(node, records, page, specs, stored):
-                self._store.append(batch)
-        for output in page.keys:
-            self._scanned[node, output] = last
+        self._gathering.taken(node)
+        self._send(node, Read(records=records, facts=read.facts), page, stored)
         return True
 
-    def _is_due(self, node: NodeId, waiting: int) -> bool:
-        """A full page (or when a question waits) at once, else once a second: parts are few."""
-        age_s = time.monotonic() - self._sent_at.get(node, 0.0)
-        return self._awaited or waiting >= self.pace.rows_max or age_s >= BATCH_AGE_S_MAX
-
-    def _batches(
+    def _send(
         self,
         node: NodeId,
-        records: pl.DataFrame,
+        read: Read,
         page: Page[Output],
-        specs: Mapping[SpecId, FactSpec],
         stored: Mapping[tuple[NodeId, Output], Reached],
-    ) -> Iterable[Batch]:
-        """One batch for each table and stored position (they differ by heartbeats skipped)."""
+    ) -> None:
+        """One insert for each table and stored position (they differ by what was skipped)."""
+        last = Seq(int(read.records["seq"][-1]))
+        received_at = to_micros(read.records["received_at"][-1])
         groups: dict[tuple[Table, Seq], list[str]] = {}
         for table, spec in page.keys:
             place = stored.get((node, (table, spec)), START).seq
             groups.setdefault((table, place), []).append(spec)
         for (table, place), names in groups.items():
-            chosen = tuple(names) if table is Table.FACTS else ()
-            yield Batch(
-                table=table,
-                node=node,
-                first=Seq(place + 1),
-                last=Seq(int(records["seq"][-1])),
-                received_at=to_micros(records["received_at"][-1]),
-                rows=_rows(table, records, node, [specs[SpecId(name)] for name in chosen]),
-                specs=chosen,
-            )
+            rows = _rows(table, read, node, names)
+            if rows.height or last - place >= UNMARKED_RECORDS_MAX:
+                batch = Batch(
+                    table=table,
+                    node=node,
+                    first=Seq(place + 1),
+                    last=last,
+                    received_at=received_at,
+                    rows=rows,
+                    specs=tuple(names) if table is Table.FACTS else (),
+                )
+                self._store.append(batch)
+            for name in names:
+                self._scanned[node, (table, name)] = Reached(seq=last, received_at=received_at)
 
 
 def _outputs(specs: Iterable[SpecId]) -> list[Output]:
     return [(Table.EVENTS, ""), (Table.VOIDS, ""), *((Table.FACTS, spec) for spec in specs)]
 
 
-def _rows(
-    table: Table, records: pl.DataFrame, node: NodeId, specs: Sequence[FactSpec]
-) -> pl.DataFrame:
+def _rows(table: Table, read: Read, node: NodeId, specs: Sequence[str]) -> pl.DataFrame:
     match table:
         case Table.EVENTS:
-            events = records.filter(pl.col("kind") == RecordKind.EVENT.value)
+            events = read.records.filter(pl.col("kind") == RecordKind.EVENT.value)
             return events.with_columns(node=pl.lit(node))
         case Table.FACTS:
-            return extract_facts(records, specs, node=node)
+            facts = pl.concat([FACTS.to_frame(), *(read.of(SpecId(name)) for name in specs)])
+            return facts.filter(pl.col("seq") <= read.records["seq"][-1])
         case Table.VOIDS:
-            return voids_of(records, node=node)
+            return voids_of(read.records, node=node)

@@ -7,22 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 from prometheus_client import Gauge
 
-from api.readers.base import Pace, Reader, Segment, is_past
-from api.readers.pages import next_page, voids_of, within
+from api.readers.base import Pace, Reader, Segment, Specs, is_past
+from api.readers.pages import Gathering, next_page, voids_of
 from api.readers.sealing import SealableTail
+from api.readers.shared import SharedPages, Wanted
 from catalog.clock import Micros, to_micros
 from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
-from ingest.extract import extract_facts
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 
 EXTRACTED = Gauge(
     "tallyman_facts_extracted_ratio", "Part of the log a fact spec was extracted from.", ["spec"]
 )
-
-Specs = Callable[[], Mapping[SpecId, FactSpec]]
-"""Every spec that facts are kept for; asked again at every step."""
 
 
 class FactsReader(Reader):
@@ -38,9 +35,14 @@ class FactsReader(Reader):
         tails: Callable[[], Mapping[NodeId, SealableTail]],
         specs: Specs,
         facts: ParquetFacts,
+        pages: SharedPages | None = None,
         pace: Pace | None = None,
     ) -> None:
+        """Prepare; ``pages`` are what other readers of the same logs read, too."""
         super().__init__(name="facts", tails=tails, pace=pace or Pace(poll_s=0.02))
+        self._pages = pages or SharedPages(specs)
+        self._gathering = Gathering(rows=self.pace.rows_max, age_s=self.pace.gather_s)
+        self._awaited = False
         self._sealable = tails
         self._specs = specs
         self._facts = facts
@@ -57,6 +59,7 @@ class FactsReader(Reader):
                 broken = error
         if broken is not None:
             raise broken
+        self._awaited &= worked
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
@@ -75,6 +78,7 @@ class FactsReader(Reader):
                 behind = self._facts.state(key, node).reached < durable
                 received_at = self._received.get((key, node), -1)
                 if behind and not is_past(node, received_at, as_of=as_of):
+                    self._awaited = True
                     self.wake()
                     return False
         return True
@@ -128,39 +132,40 @@ class FactsReader(Reader):
         specs: Mapping[SpecId, FactSpec],
     ) -> dict[SpecId, pl.DataFrame]:
         """Facts of ``specs``, and the compensations, of one whole segment."""
-        pieces, voids, place = [FACTS.to_frame()], [VOIDS.to_frame()], segment.first_seq - 1
+        pieces: dict[SpecId, list[pl.DataFrame]] = {key: [FACTS.to_frame()] for key in specs}
+        voids, place = [VOIDS.to_frame()], Seq(segment.first_seq - 1)
         while place < segment.last_seq:
-            records = tail.read_after(Seq(place), rows_max=self.pace.rows_max)
-            if records.is_empty():
+            wanted = Wanted(after=place, rows_max=self.pace.rows_max, until=segment.last_seq)
+            page = self._pages.read(node, tail, wanted, specs=specs)
+            if page.records.is_empty():
                 raise EOFError(f"{node}: nothing after {place} of a segment to {segment.last_seq}")
-            records = within(records, segment.last_seq)
-            pieces.append(extract_facts(records, list(specs.values()), node=node))
-            voids.append(voids_of(records, node=node))
-            place = int(records["seq"][-1])
-        facts = _by_spec(pl.concat(pieces))
-        read = {key: facts.get(key, FACTS.to_frame()) for key in specs}
+            for key, facts in page.facts.items():
+                pieces[key].append(facts)
+            voids.append(voids_of(page.records, node=node))
+            place = Seq(int(page.records["seq"][-1]))
+        read = {key: pl.concat(found) for key, found in pieces.items()}
         return read | {VOIDS_KEY: pl.concat(voids)}
 
     def _follow(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
         """Take one page of what is not sealed into memory."""
         positions = {key: self._facts.state(key, node).reached for key in (VOIDS_KEY, *specs)}
         page = next_page(positions)
-        if page is None or page.after >= tail.durable().seq:
+        if page is None:
             return False
-        records = within(tail.read_after(page.after, rows_max=self.pace.rows_max), page.until)
+        waiting = tail.durable().seq - page.after
+        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=self._awaited):
+            return False
+        wanted = Wanted(after=page.after, rows_max=self.pace.rows_max, until=page.until)
+        chosen = {key: specs[key] for key in page.keys if key != VOIDS_KEY}
+        read = self._pages.read(node, tail, wanted, specs=chosen)
+        records = read.records
         if records.is_empty():
             return False
-        wanted = [specs[key] for key in page.keys if key != VOIDS_KEY]
-        read = _by_spec(extract_facts(records, wanted, node=node))
-        read[VOIDS_KEY] = voids_of(records, node=node)
+        self._gathering.taken(node)
         last, received_at = Seq(int(records["seq"][-1])), to_micros(records["received_at"][-1])
+        voids = voids_of(records, node=node)
         for key in page.keys:
-            rows = read.get(key, FACTS.to_frame())
+            rows = voids if key == VOIDS_KEY else read.of(key)
             self._facts.extend(key, node, last=last, rows=rows)
             self._received[key, node] = received_at
         return True
-
-
-def _by_spec(facts: pl.DataFrame) -> dict[SpecId, pl.DataFrame]:
-    parts = facts.partition_by("spec", as_dict=True, include_key=True)
-    return {SpecId(str(spec)): rows for (spec,), rows in parts.items()}

@@ -20,9 +20,11 @@ import structlog
 
 from api.readers.base import Pace, Reader, Tail, Tails
 from api.readers.ledger_uses import Filed, Hold, Sorted, filed_in, uses_of
+from api.readers.pages import Gathering
+from api.readers.shared import Read, SharedPages, Wanted
 from catalog.clock import SECOND_US, Clock, Micros, to_micros
 from catalog.errors import Unavailable
-from catalog.events import RecordKind
+from catalog.events import FACTS, RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.attribution import DELTAS, Attribution, deltas
 from entitlements.patience import SUBMIT_WITHIN_S
@@ -40,6 +42,7 @@ from entitlements.ports import (
     RefillMode,
 )
 from entitlements.schedules import Schedules
+from ingest.extract import extract_facts
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +51,11 @@ GRACE_S = SUBMIT_WITHIN_S + 0.05
 
 PUBLISH_S = 0.025
 HOLD_SPAN_US = 2 * 86_400 * SECOND_US
-LEDGER_PACE = Pace(poll_s=0.005, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000)
+LEDGER_PACE = Pace(
+    poll_s=0.004, gather_s=0.01, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000
+)
+FULL_ROWS = 2_000
+"""A page so long is not waited for: it costs more than what it has of its own."""
 
 Totals = dict[tuple[CustomerId, FeatureId], dict[int, int]]
 
@@ -80,7 +87,7 @@ class _Replay:
 class LedgerReader(Reader):
     """Follows every node's log into the ledger; fills it anew when it is lost."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads, fills and asks, most of it defaulted
         self,
         *,
         tails: Tails,
@@ -89,6 +96,7 @@ class LedgerReader(Reader):
         clock: Clock,
         fence: Callable[[], None] = lambda: None,
         grace_s: float = GRACE_S,
+        pages: SharedPages | None = None,
     ) -> None:
         """Prepare; nothing is read before the first step.
 
@@ -100,6 +108,7 @@ class LedgerReader(Reader):
             fence: returns once everything that live gateways were asked to record before the
                 call is durable (heartbeats): called before a rebuild decides how far to read.
             grace_s: pause before that, so that every hold of a lost ledger had its event asked for.
+            pages: what other readers of the same logs read, too.
         """
         super().__init__(name="ledger", tails=tails, pace=LEDGER_PACE)
         self._schedules = schedules
@@ -107,6 +116,8 @@ class LedgerReader(Reader):
         self._clock = clock
         self._fence = fence
         self._grace_s = grace_s
+        self._pages = pages or SharedPages(dict)
+        self._gathering = Gathering(rows=FULL_ROWS, age_s=self.pace.gather_s)
         self._lock = threading.RLock()
         self._attribution: Attribution | None = None
         self._digests: dict[CustomerId, dict[FeatureId, str]] = {}
@@ -182,7 +193,7 @@ class LedgerReader(Reader):
         worked = self._follow_catalog()
         for node, tail in self.tails().items():
             worked |= self._follow(node, tail)
-        self._publish(due=worked)
+        self._publish()
         return worked
 
     def _resume(self) -> None:
@@ -279,7 +290,8 @@ class LedgerReader(Reader):
         ]
         self._writer.refill(refills, targets)
         self._positions = targets
-        self._publish(due=True)
+        self._published_s = 0.0
+        self._publish()
         self._writer.finish()
         self.revision = schedules.catalog.revision
         log.info("ledger_rebuilt", accounts=len(refills), revision=self.revision)
@@ -313,7 +325,8 @@ class LedgerReader(Reader):
                 records = _of_interest(
                     records.filter(pl.col("seq") <= last), attribution, customers
                 )
-                uses = uses_of(records, tails, attribution=attribution, node=node)
+                facts = extract_facts(records, attribution.specs, node=node)
+                uses = uses_of(records, facts, tails, attribution=attribution, node=node)
                 if customers is not None:
                     uses = uses.filter(pl.col("customer").is_in(customers))
                 sums = _summed(pl.concat([sums, deltas(uses)]))
@@ -332,17 +345,23 @@ class LedgerReader(Reader):
         if durable.seq <= after:
             self._received[node] = durable.received_at
             return False
-        records = tail.read_after(after, rows_max=self.pace.rows_max)
-        upto = Seq(records["seq"][-1])
-        self._apply(records, node, after=after)
-        self._positions[node] = upto
-        self._received[node] = to_micros(records["received_at"][-1])
+        if not self._gathering.is_due(node, waiting=durable.seq - after):
+            return False
+        assert self._attribution is not None
+        specs = {spec.id: spec for spec in self._attribution.specs}
+        wanted = Wanted(after=after, rows_max=self.pace.rows_max)
+        page = self._pages.read(node, tail, wanted, specs=specs)
+        self._gathering.taken(node)
+        self._apply(page, node, after=after)
+        self._positions[node] = Seq(page.records["seq"][-1])
+        self._received[node] = to_micros(page.records["received_at"][-1])
         return True
 
-    def _apply(self, records: pl.DataFrame, node: NodeId, *, after: Seq) -> None:
+    def _apply(self, page: Read, node: NodeId, *, after: Seq) -> None:
         assert self._attribution is not None
+        records, facts = page.records, pl.concat([FACTS.to_frame(), *page.facts.values()])
         upto = Seq(records["seq"][-1])
-        uses = uses_of(records, self.tails(), attribution=self._attribution, node=node)
+        uses = uses_of(records, facts, self.tails(), attribution=self._attribution, node=node)
         filed = [found for found in filed_in(records) if found.customer in self._digests]
         usages = self._usages(uses, filed)
         try:
@@ -364,7 +383,7 @@ class LedgerReader(Reader):
         told: dict[CustomerId, Sorted] = defaultdict(Sorted)
         for one in filed:
             told[one.customer].add(one.what)
-        schedules = self._attribution.schedules
+        schedules, now = self._attribution.schedules, self._clock.now_us()
         return [
             AccountUsage(
                 customer=customer,
@@ -372,14 +391,16 @@ class LedgerReader(Reader):
                 settled=list(told[customer].settled.values()),
                 opened=told[customer].opened(schedules.metered(customer)),
                 ended=list(told[customer].ended.values()),
-                now=self._clock.now_us(),
+                now=now,
             )
+            if customer in told
+            else AccountUsage(customer=customer, deltas=changes[customer], now=now)
             for customer in {**changes, **told}
         ]
 
-    def _publish(self, *, due: bool) -> None:
+    def _publish(self) -> None:
         now_s = time.monotonic()
-        if not due and now_s - self._published_s < PUBLISH_S:
+        if now_s - self._published_s < PUBLISH_S:
             return
         received = [self._received.get(node, Micros(0)) for node in self.tails()]
         self._writer.publish(self._positions, watermark=min(received, default=Micros(0)))

@@ -21,11 +21,20 @@ from entitlements.usage import record_of
 from ingest.extract import extract_facts
 from storage.copies.log import is_compensations
 
+_FILED_KINDS = (RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value)
+
 
 def uses_of(
-    records: pl.DataFrame, tails: Mapping[NodeId, Tail], *, attribution: Attribution, node: NodeId
+    records: pl.DataFrame,
+    facts: pl.DataFrame,
+    tails: Mapping[NodeId, Tail],
+    *,
+    attribution: Attribution,
+    node: NodeId,
 ) -> pl.DataFrame:
     """USES of a stretch of one node's log: its events, and with negative amounts what is out.
+
+    ``facts`` are the stretch's, of the attribution's specs.
 
     Where the readers keep compensations these alone take out: of any number of voids and copies
     each event is there once. Else the voids of the node's own log do.
@@ -33,10 +42,12 @@ def uses_of(
     A reversed use has the ``seq`` of the compensation, and the attribution the event has now:
     whoever filed it under another catalog has filed it anew since.
     """
-    uses = attribution.uses(extract_facts(records, attribution.specs, node=node))
+    uses = attribution.uses(facts)
     if not is_compensations(node) and any(map(is_compensations, tails)):
         return uses
     voids = voids_of(records, node=node).select("seq", "target_node", "target_seq")
+    if voids.is_empty():
+        return uses
     parts = [uses]
     for (owner,), own in voids.partition_by("target_node", as_dict=True).items():
         parts.append(_reversed(own, tails, attribution, NodeId(owner)))
@@ -83,10 +94,15 @@ def filed_in(records: pl.DataFrame) -> Iterator[Filed]:
     a SETTLE or a RELEASE.
     """
     kinds = pl.col("kind")
-    own = records.filter(
-        (kinds.eq(RecordKind.EVENT.value) & pl.col("source").eq(SOURCE))
-        | kinds.is_in([RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value])
-    ).select("seq", "kind", "id", "subject", "time", "data")
+    own = (
+        records.lazy()
+        .filter(
+            (kinds.eq(RecordKind.EVENT.value) & pl.col("source").eq(SOURCE))
+            | kinds.is_in(_FILED_KINDS)
+        )
+        .select("seq", "kind", "id", "subject", "time", "data")
+        .collect(engine="in-memory")
+    )
     for seq, kind, name, subject, time, data in own.iter_rows():
         at = to_micros(time)
         if kind == RecordKind.EVENT.value:

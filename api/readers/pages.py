@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -35,6 +36,29 @@ def next_page(positions: Mapping[K, Seq]) -> Page[K] | None:
     return Page(after=places[0], until=places[1] if len(places) > 1 else None, keys=keys)
 
 
+class Gathering:
+    """When the next page of a log is taken: full, old enough, or asked for."""
+
+    def __init__(self, *, rows: int, age_s: float) -> None:
+        """``rows`` make a page full; ``age_s`` is the least time between two that are not."""
+        self._rows = rows
+        self._age_s = age_s
+        self._taken_at_s: dict[NodeId, float] = {}
+
+    def is_due(self, node: NodeId, *, waiting: int, awaited: bool = False) -> bool:
+        """Whether to take ``waiting`` records now; ``awaited``: a question waits for them."""
+        age_s = time.monotonic() - self._taken_at_s.get(node, 0.0)
+        return awaited or waiting >= self._rows or age_s >= self._age_s
+
+    def taken(self, node: NodeId) -> None:
+        """A page was taken now."""
+        self._taken_at_s[node] = time.monotonic()
+
+    def clear(self) -> None:
+        """Take the next page of every log at once."""
+        self._taken_at_s.clear()
+
+
 def within(records: pl.DataFrame, until: Seq | None) -> pl.DataFrame:
     """``records`` up to ``until``."""
     return records if until is None else records.filter(pl.col("seq") <= until)
@@ -45,7 +69,8 @@ def voids_of(records: pl.DataFrame, *, node: NodeId) -> pl.DataFrame:
     causes = {RecordKind.VOID.value: "void", RecordKind.COLLAPSED.value: "collapsed"}
     kinds: Sequence[int] = list(causes)
     return (
-        records.filter(pl.col("kind").is_in(kinds), pl.col("target").is_not_null())
+        records.lazy()
+        .filter(pl.col("kind").is_in(kinds), pl.col("target").is_not_null())
         .select(
             "seq",
             "received_at",
@@ -56,4 +81,5 @@ def voids_of(records: pl.DataFrame, *, node: NodeId) -> pl.DataFrame:
         )
         .select(list(VOIDS))
         .cast(VOIDS)
+        .collect(engine="in-memory")
     )

@@ -16,13 +16,14 @@ from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.quotes import Quotes
-from api.readers.base import Tail
+from api.readers.base import Pace, Tail
 from api.readers.cells import CellsReader, KeptCuts
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesReader
 from api.readers.facts import FactsReader
 from api.readers.ledger import LedgerReader
 from api.readers.sealing import Sealer
+from api.readers.shared import SharedPages
 from api.readers.tails import follow, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
@@ -66,6 +67,9 @@ from storage.sql.keys import KeyStore
 from storage.sql.nodes import NodeRegistry
 from storage.sql.reports import SqlReports
 from storage.sql.statements import StatementStore
+
+FACTS_PACE = Pace(poll_s=0.02, gather_s=0.25, rows_max=150_000)
+"""A question takes what there is at once; without one facts in memory may wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +225,10 @@ def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock)
     cells, cuts = ParquetCells(settings.data / "cells", facts), KeptCuts(reading.catalog)
     clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
     writer = RedisLedgerWriter(ledger_url(settings))
-    facts_reader = FactsReader(tails=logs.read, specs=specs, facts=facts)
+    pages = SharedPages(specs)
+    facts_reader = FactsReader(
+        tails=logs.read, specs=specs, facts=facts, pages=pages, pace=FACTS_PACE
+    )
     return Stores(
         facts=facts,
         cells=cells,
@@ -229,12 +236,15 @@ def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock)
         clickhouse=clickhouse,
         facts_reader=facts_reader,
         cells_reader=CellsReader(tails=logs.read, specs=specs, facts=facts, cells=cells, cuts=cuts),
-        clickhouse_reader=ClickHouseReader(tails=logs.read, specs=specs, store=clickhouse),
+        clickhouse_reader=ClickHouseReader(
+            tails=logs.read, specs=specs, store=clickhouse, pages=pages
+        ),
         ledger_reader=LedgerReader(
             tails=logs.read,
             schedules=reading.schedules,
             writer=writer,
             clock=clock,
+            pages=pages,
             # In the reader's thread, so with connections (and a loop) of its own.
             fence=lambda: asyncio.run(
                 SocketHeartbeats(settings.data / "run", newest=logs.newest)()

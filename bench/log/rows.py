@@ -58,6 +58,8 @@ def _copied(source: Path, target: Path) -> Path:
             os.link(path, target / path.name)
         elif path.is_file():
             shutil.copyfile(path, target / path.name)
+            with (target / path.name).open("rb") as copied:
+                os.fdatasync(copied.fileno())  # as it was acknowledged
     if (source / INDEX_NAME).exists():
         shutil.copytree(source / INDEX_NAME, target / INDEX_NAME)
     return target

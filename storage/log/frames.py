@@ -33,6 +33,7 @@ FRAME_MAGIC = b"FRAM"
 PAYLOAD_BYTES_MAX = 1 << 30
 HEADER_BYTES_MAX = 1 << 16
 BATCH_ROWS_MAX = 1 << 13  # above a MB or so the allocator maps and faults every buffer anew
+COPIED_BYTES_MAX = 1 << 14
 
 _FILE = struct.Struct("<8sIIqHxxI")  # magic, version, length, first_seq, node and schema lengths
 _CRC = struct.Struct("<I")
@@ -199,10 +200,17 @@ def decode_frame(data: bytes, position: int, *, offset: int) -> Frame:
     if stop > len(data) or stop < position + _FRAME_BYTES:
         raise Damage("a frame is cut short")
     body_at = position + _FRAME_BYTES
-    if _checksum(data[position:body_at], [data[body_at:stop]]) != checksum:
+    if _checksum(data[position:body_at], [_part(data, body_at, stop)]) != checksum:
         raise Damage("a frame's checksum does not match")
     end = offset + _PREFIX_BYTES + length
     return Frame(offset, end, first_seq, received_at, records, kinds, synced)
+
+
+def _part(data: bytes, start: int, stop: int) -> bytes | pa.Buffer:
+    """A part of ``data``; a large one is not copied."""
+    if stop - start < COPIED_BYTES_MAX:
+        return data[start:stop]
+    return pa.py_buffer(data).slice(start, stop - start)
 
 
 def later_frames(data: bytes, position: int) -> Iterator[Frame]:
@@ -228,6 +236,41 @@ def decode_records(
     if stored.height != counts.sum():
         raise Damage(f"{stored.height} rows where {counts.sum()} were announced")
     return _numbered(stored, frames, counts)
+
+
+class Stored(NamedTuple):
+    """Records as the log stores them (APPENDED_ARROW), with each one's seq and receipt."""
+
+    records: pa.RecordBatch
+    seqs: npt.NDArray[np.int64]
+    received_at: npt.NDArray[np.int64]
+
+    def behind(self, seq: int) -> Stored:
+        """Without the records up to ``seq``."""
+        at = max(0, seq + 1 - int(self.seqs[0]))
+        return Stored(self.records.slice(at), self.seqs[at:], self.received_at[at:])
+
+
+def stored_records(data: bytes, frame: Frame, *, base: int, schema: pa.Schema) -> Iterator[Stored]:
+    """What :func:`decode_records` reads, as it lies there: nothing is copied or completed.
+
+    Raises:
+        Damage: these are not the records that were announced.
+    """
+    source = pa.BufferReader(
+        pa.py_buffer(data).slice(
+            frame.offset - base + _FRAME_BYTES, frame.end - frame.offset - _FRAME_BYTES
+        )
+    )
+    rows = 0
+    while rows < frame.records:
+        try:
+            records = pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
+        except (EOFError, pa.ArrowInvalid) as error:
+            raise Damage(f"{rows} rows where {frame.records} were announced") from error
+        places = np.arange(rows, rows + records.num_rows)
+        rows += records.num_rows
+        yield Stored(records, frame.first_seq + places, frame.received_at + places)
 
 
 def _numbered(

@@ -9,18 +9,22 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from ingest.batch import APPENDED_ARROW
 from storage.log.files import File, Files
 from storage.log.frames import (
     HEADER_BYTES_MAX,
+    SCHEMA_MESSAGE,
     Damage,
     Frame,
     Header,
     LogCorrupt,
+    Stored,
     decode_frame,
     decode_header,
     decode_records,
     encode_frame,
     encode_header,
+    stored_records,
 )
 from storage.log.layout import hot_name
 
@@ -162,14 +166,43 @@ class HotFile:
         self, seq: int, *, rows_max: int, bytes_max: int | None = READ_BYTES_MAX
     ) -> pl.DataFrame:
         """RECORDS from ``seq`` on: at least one, at most ``rows_max``, of about ``bytes_max``."""
+        start, stop = self._frames(seq, rows_max=rows_max, bytes_max=bytes_max)
+        records = self._decode(start, stop)
+        return records.slice(seq - self._firsts[start], rows_max)
+
+    def stored(self, seq: int, *, rows_max: int) -> list[Stored] | None:
+        """The same as it is stored, in whole frames; null where another release wrote it."""
+        if self.header.schema != SCHEMA_MESSAGE:
+            return None
+        start, stop = self._frames(seq, rows_max=rows_max, bytes_max=READ_BYTES_MAX)
+        data, base = self._bytes(start, stop)
+        try:
+            stored = [
+                one
+                for at in self._offsets[start:stop]
+                for one in stored_records(
+                    data, decode_frame(data, at - base, offset=at), base=base, schema=APPENDED_ARROW
+                )
+            ]
+        except Damage as damage:
+            raise LogCorrupt(str(damage), file=str(self.path), offset=base) from damage
+        return [one.behind(seq - 1) for one in stored if one.seqs[-1] >= seq]
+
+    def _frames(self, seq: int, *, rows_max: int, bytes_max: int | None) -> tuple[int, int]:
+        """Which frames to read from ``seq`` on: at least one, of about ``bytes_max``."""
         start = bisect_right(self._firsts, seq) - 1
         stop = start + 1
         while stop < len(self._firsts) and self._firsts[stop] - seq < rows_max:
             if bytes_max and self._offsets[stop] - self._offsets[start] > bytes_max:
                 break
             stop += 1
-        records = self._decode(start, stop)
-        return records.slice(seq - self._firsts[start], rows_max)
+        return start, stop
+
+    def _bytes(self, start: int, stop: int) -> tuple[bytes, int]:
+        """The bytes of some frames, and the offset where they begin."""
+        base = self._offsets[start]
+        end = self._offsets[stop] if stop < len(self._offsets) else self.end
+        return self._file.pread(end - base, base), base
 
     def read_frame(self, seq: int) -> pl.DataFrame:
         """RECORDS of the whole frame that holds ``seq``."""
@@ -177,9 +210,7 @@ class HotFile:
         return self._decode(at, at + 1)
 
     def _decode(self, start: int, stop: int) -> pl.DataFrame:
-        base = self._offsets[start]
-        end = self._offsets[stop] if stop < len(self._offsets) else self.end
-        data = self._file.pread(end - base, base)
+        data, base = self._bytes(start, stop)
         try:
             frames = [decode_frame(data, at - base, offset=at) for at in self._offsets[start:stop]]
             return decode_records(data, frames, base=base, schema=self.header.schema)

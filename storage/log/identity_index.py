@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
-from catalog.clock import SECOND_US, Micros, to_datetime
+from catalog.clock import SECOND_US, Micros
 from catalog.ids import NodeId, Seq
-from ingest.batch import to_records
 from ingest.dedupe import identities_of
 from ingest.identity import Identities
 from ingest.ports import LogUnavailable, Probed
 from storage.log.files import Files, OsFiles
+from storage.log.frames import Stored
 from storage.log.identity.background import Background
 from storage.log.identity.checkpoint import (
     CHECKPOINT_NAME,
@@ -35,7 +34,7 @@ from storage.log.identity.checkpoint import (
     write_checkpoint,
 )
 from storage.log.identity.keys import I64, Entries, Found, Keys
-from storage.log.identity.replay import ReplayedLog, replayed
+from storage.log.identity.replay import ReplayedLog, received_since, replayed
 from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
 from storage.log.identity.runs import RunSet, covering
 from storage.log.identity.table import RecentTable
@@ -169,23 +168,22 @@ class DiskIdentityIndex:
         What left the window is passed over: an identity may have come back since, and then it is
         the later record that is known by it, and for how long.
         """
-        horizon = to_datetime(log.last_received_at - self._home.window_us)
+        horizon = log.last_received_at - self._home.window_us
         for stretch in replayed(log, self._covered):
-            events = stretch.events.filter(pl.col("received_at") >= horizon)
-            if events.height:
+            events = received_since(stretch.events, horizon)
+            if len(events.seqs):
                 self._replay_events(events)
             self.void(stretch.voided)
             self._last_seq = self._settled = stretch.last_seq
 
-    def _replay_events(self, events: pl.DataFrame) -> None:
+    def _replay_events(self, events: Stored) -> None:
         """Add the identities of ``events`` that are not known: the first copy is the one kept."""
-        identities = identities_of(to_records(events), key=self.key)
+        identities = identities_of(events.records, key=self.key)
         found = self._find(identities)
         first = identities.first() == np.arange(len(identities))
         new = np.flatnonzero(first & (found.seq == 0))
-        entries = _entries(identities, events["seq"].to_numpy()).take(new)
-        received = events["received_at"].dt.epoch("us")
-        self._add(entries, (int(received[0]), int(received[-1])))
+        entries = _entries(identities, events.seqs).take(new)
+        self._add(entries, (int(events.received_at[0]), int(events.received_at[-1])))
 
     def probe(self, identities: Identities) -> Probed:
         """Look up a batch; see :class:`ingest.ports.IdentityIndex`.

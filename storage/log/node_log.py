@@ -15,7 +15,7 @@ from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
 from ingest.ports import Appended, LogUnavailable
 from storage.log.files import Files, Lock, OsFiles
-from storage.log.frames import SCHEMA_MESSAGE, LogCorrupt
+from storage.log.frames import SCHEMA_MESSAGE, LogCorrupt, Stored
 from storage.log.home import Home, LogLimits
 from storage.log.hot import HotFile
 from storage.log.layout import INDEX_NAME, LOCK_NAME, MARK_NAME, hot_name, read_layout
@@ -223,6 +223,14 @@ class NodeLog:
         self._check()
         try:
             return self._reader.read_after(seq, rows_max=rows_max)
+        except OSError as error:
+            self._poison(error)
+
+    def stored_after(self, seq: int, *, rows_max: int) -> list[Stored]:
+        """The durable records behind ``seq`` as they are stored; none only when there are none."""
+        self._check()
+        try:
+            return self._reader.stored_after(seq, rows_max=rows_max)
         except OSError as error:
             self._poison(error)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
 from catalog.events import RECORDS
 from catalog.ids import NodeId
+from ingest.batch import to_records
 from storage.log.files import Files
-from storage.log.frames import LogCorrupt
+from storage.log.frames import LogCorrupt, Stored
 from storage.log.hot import HotFile
 from storage.log.layout import Layout, SegmentRange, read_layout
 from storage.log.mark import Mark
@@ -20,6 +22,12 @@ from storage.log.sealed import Manifest, check_digest, read_manifest, read_segme
 NO_RECORDS = RECORDS.to_frame()
 SEGMENT_BLOCK_ROWS = 1 << 14
 _VANISHED_RETRIES = 5
+T = TypeVar("T")
+
+
+def _stored(records: pl.DataFrame) -> list[Stored]:
+    numbers = records.select("seq", pl.col("received_at").dt.epoch("us"))
+    return [Stored(to_records(records), *(column.to_numpy() for column in numbers))]
 
 
 class _SealedSource:
@@ -36,6 +44,10 @@ class _SealedSource:
         """RECORDS of the block that holds ``seq``."""
         self._load(seq, 1)
         return self._rows
+
+    def stored(self, seq: int, *, rows_max: int) -> None:
+        """Null: a segment is not stored as records were appended."""
+        del seq, rows_max
 
     def read(self, seq: int, *, rows_max: int) -> pl.DataFrame:
         """RECORDS from ``seq`` on: at least one, at most ``rows_max``."""
@@ -89,12 +101,29 @@ class LogReader:
             return NO_RECORDS
         return self._retry(lambda: self._source(seq + 1, mark).read(seq + 1, rows_max=rows))
 
+    def stored_after(self, seq: int, *, rows_max: int) -> list[Stored]:
+        """The records behind ``seq`` as they are stored, about ``rows_max``; none at the end.
+
+        Raises:
+            LogCorrupt: they cannot be read back.
+        """
+        mark = self._mark()
+        if seq >= mark.seq:
+            return []
+
+        def read() -> list[Stored]:
+            source = self._source(seq + 1, mark)
+            stored = source.stored(seq + 1, rows_max=rows_max)
+            return _stored(source.read(seq + 1, rows_max=rows_max)) if stored is None else stored
+
+        return self._retry(read)
+
     def frame_of(self, seq: int) -> pl.DataFrame:
         """The records stored together with ``seq``, which must be durable."""
         mark = self._mark()
         return self._retry(lambda: self._source(seq, mark).read_frame(seq))
 
-    def _retry(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    def _retry(self, read: Callable[[], T]) -> T:
         """Run ``read`` again when a hot file was sealed under it."""
         for _ in range(_VANISHED_RETRIES):
             try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storage.log.files import File, Files
 from storage.log.frames import (
+    HEADER_BYTES_MAX,
     Damage,
     LogCorrupt,
     decode_header,
@@ -58,12 +59,12 @@ def recover_hot(
 
 
 def _open_header(file: File, path: Path, *, first_seq: int, node: str, mark: Mark) -> HotFile:
-    data = file.pread(file.size(), 0)
     try:
-        header = decode_header(data, file=str(path))
+        header = decode_header(file.pread(HEADER_BYTES_MAX, 0), file=str(path))
         check_owner(header, node=node, first_seq=first_seq)
     except Damage as damage:
         # The process died while it made the file, before anything could be put into it.
+        data = file.pread(file.size(), 0)
         if mark is not NOTHING or next(later_frames(data, -1), None) is not None:
             raise LogCorrupt(str(damage), file=str(path), offset=0) from damage
         fresh = encode_header(node, first_seq)

@@ -123,8 +123,11 @@ class RedisLedgerWriter:
         Raises:
             LedgerLost: it was flushed or restarted, or another writer began.
         """
-        epoch = self._do(lambda: self._client.hget(STATE, "epoch"))
-        if epoch != self._epoch or not epoch.startswith(self._run() + "."):
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hget(STATE, "epoch")
+        pipeline.info("server")
+        epoch, info = self._do(pipeline.execute)
+        if epoch != self._epoch or not epoch.startswith(f"{info['run_id']}."):
             raise LedgerLost("the ledger was flushed or replaced")
 
     def _run(self) -> str:

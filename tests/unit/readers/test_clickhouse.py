@@ -53,7 +53,7 @@ class Setting:
 
     def step(self) -> bool:
         """One step, as if a second had passed."""
-        self.reader._sent_at.clear()  # as if a second had passed
+        self.reader._gathering.clear()  # as if a second had passed
         return self.reader.step()
 
     def settle(self, *, failures_max: int = 20) -> int:
@@ -98,6 +98,8 @@ def test_positions_are_read_back_after_a_restart(setting: Setting):
     setting.tail.append(event(), event())
     setting.settle()
     setting.restart()
+    assert setting.store.positions(Table.EVENTS)[NodeId("n1"), ""].seq == 2
+    setting.settle()
     assert setting.reader.positions() == {"n1": 2}
     setting.tail.append(event())
     setting.settle()
@@ -192,6 +194,7 @@ def test_a_new_spec_is_replayed_and_joins(setting: Setting):
     )
     assert {(SPEC.id, 5), (OTHER.id, 5)} == set(counts.rows())
     setting.restart()
+    setting.settle()
     assert setting.reader.positions() == {"n1": 5}
 
 

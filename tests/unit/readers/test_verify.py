@@ -77,7 +77,7 @@ class World:
         self.sealer.step()
         for reader in self.readers.values():
             while reader.step() or not level(reader):
-                getattr(reader, "_sent_at", {}).clear()  # as if a second had passed
+                getattr(reader, "_gathering", {}).clear()  # as if a second had passed
 
     def verify(self, **given: object) -> dict[tuple[str, str], Check]:
         """The checks of a run, by store and name."""
