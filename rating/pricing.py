@@ -30,7 +30,10 @@ from rating.uncovered import Missed, refuse_if_any
 SUM_LIMIT = 9 * 10**16
 """A sum of Decimal(38, 21) wraps unseen at 1.7 × 10^17; pieces that may come near are priced on
 fractions."""
+FEW_ROWS = 32
+"""So few rows take less time one by one than their columns take to set up."""
 _KEYS = ["line", "dimensions"]
+_WHICH = (pl.col("terms").is_not_null(), pl.col("terms").is_null())
 
 
 def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
@@ -59,12 +62,16 @@ def _priced_otherwise(
     plans: Sequence[LinePlan], measured: Measured, rows: pl.DataFrame, book: Book
 ) -> pl.DataFrame:
     """(row, amount) of ``rows``: as decimals where they fit, else on fractions."""
-    plain = rows.filter(pl.col("terms").is_not_null())
-    columns = _as_columns(plain, book)
-    rest = plain.join(columns, on="row", how="anti")
     missed: list[Missed] = []
-    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
-    amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
+    plain, composed = (rows.filter(own) for own in _WHICH)
+    if rows.height <= FEW_ROWS:
+        pieced = _piece_by_piece(plans, composed, measured, missed)
+        amounts = pl.concat([_as_fractions(plans, plain, missed), pieced])
+    else:
+        columns = _as_columns(plain, book)
+        rest = plain.join(columns, on="row", how="anti")
+        pieced = _in_pieces(plans, composed, measured, missed)
+        amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
     refuse_if_any(missed)
     return amounts
 
@@ -158,8 +165,21 @@ def _in_pieces(
     charged = charged_pieces(measured, plans, lines=bare)
     done = _only_charged(plans, rows, charged)
     rows = rows.join(done, on="row", how="anti")
+    left = replace(measured, pieces=measured.pieces.join(charged, on=_KEYS, how="anti"))
     known = {(line, group): Fraction(total) for line, group, total in charged.iter_rows()}
-    left = measured.pieces.join(charged, on=_KEYS, how="anti").partition_by(_KEYS, as_dict=True)
+    return pl.concat([done, _piece_by_piece(plans, rows, left, missed, known)])
+
+
+def _piece_by_piece(
+    plans: Sequence[LinePlan],
+    rows: pl.DataFrame,
+    measured: Measured,
+    missed: list[Missed],
+    known: Mapping[tuple[int, str], Fraction] | None = None,
+) -> pl.DataFrame:
+    """(row, amount) of lines in pieces on fractions; ``known`` are those charged already."""
+    known = {} if known is None else known
+    left = measured.pieces.partition_by(_KEYS, as_dict=True) if rows.height else {}
     amounts = []
     columns = ("row", *_KEYS, "quantity", "divisor")
     for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
@@ -168,8 +188,7 @@ def _in_pieces(
         begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
         begun = replace(begun, amount=total or Fraction(0))
         amounts.append((row, _amount(plan, group, begun, missed)))
-    schema = pl.Schema({"row": pl.Int64(), "amount": AMOUNT})
-    return pl.concat([done, pl.DataFrame(amounts, schema=schema, orient="row")])
+    return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
 
 def _only_charged(
