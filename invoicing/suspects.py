@@ -14,6 +14,7 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.contracts import Contract
 from catalog.ids import Subject
+from catalog.indexed import PerCatalog
 from catalog.snapshot import Catalog, Chain
 from invoicing.placement import last_midnight
 from invoicing.ports import Arrivals, Arrived, BooksState
@@ -38,6 +39,21 @@ class Touched:
     def __init__(self, *, catalogs: Catalogs, arrivals: Arrivals) -> None:
         self._catalogs = catalogs
         self._arrivals = arrivals
+        self._payers = PerCatalog(_contracts_by_subject)
+        self._subjects = PerCatalog(lambda catalog: _subjects_by_contract(self._payers(catalog)))
+        self._differences: tuple[Catalog, Catalog, frozenset[str]] | None = None
+
+    def _claimed(self, catalog: Catalog, contracts: Collection[str]) -> frozenset[Subject]:
+        """Every subject that one of ``contracts`` ever had a claim to."""
+        known = self._subjects(catalog)
+        return frozenset(subject for name in contracts for subject in known.get(name, ()))
+
+    def _restated(self, then: Catalog, now: Catalog) -> frozenset[str]:
+        """Contracts whose terms may differ, remembered for the last two catalogs asked about."""
+        held = self._differences
+        if held is None or held[0] is not then or held[1] is not now:
+            held = self._differences = then, now, frozenset(_restated(then, now))
+        return held[2]
 
     def of(
         self,
@@ -52,15 +68,15 @@ class Touched:
         settled, found = _last_settled(state)
         then = self._catalogs.as_of(settled)
         if then.revision != catalog.revision:
-            found |= set(_restated(then, catalog))
-        payers = _contracts_by_subject(catalog)
+            found |= self._restated(then, catalog)
+        payers = self._payers(catalog)
         early = _usage_closed_early(ahead)
         arrived = Arrived(
             after=settled,
             upto=as_of,
             before=last_midnight(catalog, max(state.closed_until, BEGINNING)),
-            always=frozenset(s for s, named in payers.items() if named & early),
-            among=None if among is None else _subjects_of(payers, set(among)),
+            always=self._claimed(catalog, early),
+            among=None if among is None else self._claimed(catalog, among),
         )
         for subject in self._arrivals.subjects(arrived):
             found |= payers.get(subject, set())
@@ -96,8 +112,12 @@ def _contracts_by_subject(catalog: Catalog) -> dict[str, set[str]]:
     return found
 
 
-def _subjects_of(payers: Mapping[str, set[str]], contracts: set[str]) -> frozenset[str]:
-    return frozenset(Subject(s) for s, named in payers.items() if named & contracts)
+def _subjects_by_contract(payers: Mapping[str, set[str]]) -> dict[str, set[Subject]]:
+    found: dict[str, set[Subject]] = {}
+    for subject, contracts in payers.items():
+        for contract in contracts:
+            found.setdefault(contract, set()).add(Subject(subject))
+    return found
 
 
 def _restated(then: Catalog, now: Catalog) -> Iterator[str]:

@@ -6,7 +6,7 @@ construction: a line is shown from ``closed_lines`` or rated, never both.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 import polars as pl
 
 from catalog.clock import Micros
+from catalog.indexed import PerCatalog
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
 from invoicing.adjusting import closing_instants, placed_adjustments
@@ -303,14 +304,21 @@ def standing(lines: pl.DataFrame, payers: Payers) -> pl.DataFrame:
     )
 
 
+def _contracts_by_customer(catalog: Catalog) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for name, chain in catalog.contracts.items():
+        if chain.versions:
+            found.setdefault(chain.last.customer, []).append(str(name))
+    return found
+
+
+_by_customer = PerCatalog(_contracts_by_customer)
+
+
 def _contracts(catalog: Catalog, scope: Scope) -> Collection[str] | None:
     """The contracts in scope by name; null for all."""
     if scope.customers is None:
         return scope.contracts
-    wanted = set(scope.customers)
-    found = {
-        str(name)
-        for name, chain in catalog.contracts.items()
-        if chain.versions and chain.last.customer in wanted
-    }
+    named = _by_customer(catalog)
+    found = {name for customer in scope.customers for name in named.get(customer, ())}
     return sorted(found if scope.contracts is None else found & set(scope.contracts))

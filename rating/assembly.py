@@ -66,6 +66,8 @@ def _counted(answers: pl.DataFrame) -> pl.DataFrame:
 def _bucketed(answers: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     """USAGE of lines priced by the window: what their windows come to together."""
     lines = lines_where(plans, _is_bucketed)
+    if not lines:
+        return USAGE.to_frame()
     rowed = [i for i in lines if isinstance(plans[i].terms.price.charge, Matrix)]
     windows = pl.when(pl.col("line").is_in(rowed)).then(pl.lit(Role.WINDOWS.value))
     wanted = pl.col("role") == windows.otherwise(pl.lit(Role.CELLS.value))
@@ -195,6 +197,8 @@ def _capacity(
 ) -> Measured:
     """Lines that pay for the plan their meters fit into: one plan each, used or not."""
     limited = lines_where(plans, lambda terms: bool(terms.capacity))
+    if not limited:
+        return Measured(usage=USAGE.to_frame(), pieces=PIECES.to_frame(), charges=())
     held: dict[int, dict[MeterId, Fraction]] = {line: {} for line in limited}
     events = dict.fromkeys(held, 0)
     columns = ("probe", "line", "quantity", "divisor", "event_count")

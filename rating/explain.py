@@ -26,11 +26,11 @@ from rating.charges.registry import model_name
 from rating.contract_terms.explained import explained
 from rating.contract_terms.find import Asked, settled_line
 from rating.dimensions import Selector
+from rating.exactly import start_of
 from rating.explanation import Explanation, StepTaken, moment_text, number_text
 from rating.pieces import Piece
 from rating.plan import LinePlan, Started, plan_lines
 from rating.ports import FactSource
-from rating.pricing import start_of
 from rating.probes import line_spans
 from rating.quantities import measure
 from rating.steps import CHARGE, STEPS, Priced

@@ -16,15 +16,13 @@ from catalog.ids import ContractId, is_id
 from catalog.money import round_quantity
 from catalog.periods import FOREVER
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
-from rating.plan import LinePlan
+from rating.plan import LineName, LinePlan, Part
 from rating.planned import once
 
 _SHOWN = {**LINES, **BILLING}
 _DAY = re.compile(r"[0-9]{8}")
 _DIGEST = re.compile(r"[0-9a-f]{20}")
-_FROM_PLAN = (
-    "customer",
-    "contract",
+_FROM_PART = (
     "product",
     "meter",
     "timing",
@@ -59,21 +57,33 @@ class _Ids(dict[tuple[int, str], str]):
     def __init__(self, plans: Sequence[LinePlan]) -> None:
         super().__init__()
         self._plans = plans
+        self._names: dict[int, LineName] = {}
 
     def __missing__(self, key: tuple[int, str]) -> str:
         line, group = key
-        found = self[key] = self._plans[line].line_id(group)
+        plan = self._plans[line]
+        name = self._names.get(id(plan.part))
+        if name is None:
+            name = self._names[id(plan.part)] = plan.name
+        found = self[key] = name.line_id(plan.contract, group)
         return found
 
 
 def _plan_rows(plans: Sequence[LinePlan]) -> pl.DataFrame:
-    distinct = {id(plan.terms): plan.terms for plan in plans}
-    versions = {key: terms.version for key, terms in distinct.items()}
-    return pl.DataFrame(
-        [(line, *_plan_row(plan, versions[id(plan.terms)])) for line, plan in enumerate(plans)],
-        schema={"line": pl.Int64, **{name: _SHOWN[name] for name in _FROM_PLAN}},
+    """What each line shows of its plan: of its contract, and of the part that it shares."""
+    distinct = {id(plan.part): plan.part for plan in plans}
+    terms = {id(part.terms): part.terms for part in distinct.values()}
+    versions = {key: found.version for key, found in terms.items()}
+    parts = pl.DataFrame(
+        [(key, *_part_row(part, versions[id(part.terms)])) for key, part in distinct.items()],
+        schema={"part": pl.UInt64, **{name: _SHOWN[name] for name in _FROM_PART}},
         orient="row",
     )
+    columns = zip(*((id(p.part), p.contract, p.customer) for p in plans), strict=True)
+    names = {"part": pl.UInt64, "contract": pl.String, "customer": pl.String}
+    lines = pl.DataFrame(list(columns), schema=names) if plans else pl.DataFrame(schema=names)
+    joined = lines.join(parts, on="part", how="left", maintain_order="left").drop("part")
+    return joined.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("line"), pl.all())
 
 
 def named_in(line_id: str) -> tuple[ContractId, date]:
@@ -92,22 +102,20 @@ def named_in(line_id: str) -> tuple[ContractId, date]:
         raise NotFound(f"no line {line_id[:200]!r}") from None
 
 
-def _plan_row(plan: LinePlan, version: str) -> tuple[object, ...]:
-    terms, meter = plan.terms, plan.terms.metered
+def _part_row(part: Part, version: str) -> tuple[object, ...]:
+    terms, meter = part.terms, part.terms.metered
     return (
-        plan.customer,
-        plan.contract,
         terms.product,
         meter.id if meter else None,
         terms.invoicing.timing.value,
-        _moment(plan.start),
-        _moment(plan.end),
+        _moment(part.start),
+        _moment(part.end),
         terms.currency,
         terms.kind.value,
         version,
-        _moment(plan.period.start),
-        _moment(plan.period.end),
-        plan.accounting,
+        _moment(part.period.start),
+        _moment(part.period.end),
+        part.accounting,
     )
 
 

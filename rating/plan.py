@@ -114,23 +114,45 @@ class LinePlan:
         """The spans of tiers that it meets."""
         return self.part.spans
 
+    @property
+    def name(self) -> LineName:
+        """What its id has in common with those of all lines of its part."""
+        timing = self.terms.invoicing.timing
+        return LineName.of(self.slot, timing, self.period.start, self.start)
+
     def line_id(self, dimensions: str) -> str:
         """Stable: what the line is (contract, slot, timing, part, group), not what it comes to.
 
         ``contract~day~digest``, where the day (UTC) is the billing period's first, so that the id
         says where to look (:func:`rating.lines.named_in`).
         """
-        timing = self.terms.invoicing.timing
-        return line_id(self.contract, self.slot, timing, self.period.start, self.start, dimensions)
+        return self.name.line_id(self.contract, dimensions)
 
 
 def line_id(
     contract: ContractId, slot: str, timing: str, billed: Micros, start: Micros, group: str
 ) -> str:
     """``contract~day~digest`` of what a line is; see :meth:`LinePlan.line_id`."""
-    parts = (contract, slot, timing, billed, start, group)
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
-    return f"{contract}~{to_datetime(billed):%Y%m%d}~{digest[:20]}"
+    return LineName.of(slot, timing, billed, start).line_id(contract, group)
+
+
+@dataclass(frozen=True, slots=True)
+class LineName:
+    """What the ids of all lines of one part have in common: worked out once for all of them."""
+
+    day: str
+    place: str
+
+    @classmethod
+    def of(cls, slot: str, timing: str, billed: Micros, start: Micros) -> LineName:
+        """Of a slot's lines in a billing period, from ``start`` on."""
+        parts = (slot, timing, str(billed), str(start))
+        return cls(f"~{to_datetime(billed):%Y%m%d}~", "\x1f".join(("", *parts, "")))
+
+    def line_id(self, contract: ContractId, group: str) -> str:
+        """``contract~day~digest``."""
+        digest = hashlib.sha256(f"{contract}{self.place}{group}".encode()).hexdigest()
+        return f"{contract}{self.day}{digest[:20]}"
 
 
 def specs_needed(catalog: Catalog) -> tuple[SpecId, ...]:

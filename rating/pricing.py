@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,46 +15,77 @@ from catalog.money import minor_units, round_fraction
 from catalog.pricebooks import Price
 from rating.book import Book, make_book
 from rating.charges.base import EXACT, NotCovered
+from rating.exactly import price_exactly, start_of
 from rating.frames import AMOUNT
-from rating.pieces import USAGE, Measured, Piece
+from rating.pieces import Measured
 from rating.plan import LinePlan, Part
 from rating.planned import once
 from rating.rounding import round_amounts
 from rating.shares import Share
-from rating.steps import AFTER_CHARGE, STEPS, Priced, charge_columns
+from rating.steps import STEPS, Priced, charge_columns
+from rating.straight import Straights
 from rating.terms import Terms
 from rating.uncovered import Missed, refuse_if_any
 
 SUM_LIMIT = 9 * 10**16
 """A sum of Decimal(38, 21) wraps unseen at 1.7 × 10^17; pieces that may come near are priced on
 fractions."""
+FEW_ROWS = 32
+"""So few rows take less time one by one than their columns take to set up."""
 _KEYS = ["line", "dimensions"]
+_WHICH = (pl.col("terms").is_not_null(), pl.col("terms").is_null())
 
 
 def price_usage(plans: Sequence[LinePlan], measured: Measured) -> pl.DataFrame:
     """USAGE with ``amount`` (Decimal(38,6)), rounded once to the minor units of the currency.
 
-    Lines that fit are priced as columns; the rest by the same steps on fractions.
+    Lines with a straight price are columns of 64-bit integers, others that fit are columns of
+    decimals; the rest goes through the same steps on fractions.
 
     Raises:
         NotCovered: naming every line that nothing covers.
         OutOfRange: naming the first line that is beyond what is exact.
     """
-    lines, book = once(plans, _tables)
-    usage = measured.usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-    rows = usage.join(lines, on="line")
-    plain = rows.filter(pl.col("terms").is_not_null())
-    columns = _as_columns(plain, book)
-    rest = plain.join(columns, on="row", how="anti")
+    tables = once(plans, _tables)
+    usage = measured.usage
+    amounts = tables.straights.amounts(usage)
+    if amounts.null_count():
+        numbered = usage.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+        left = numbered.filter(amounts.is_null())
+        others = _priced_otherwise(plans, measured, left.join(tables.lines, on="line"), tables.book)
+        found = numbered.join(others, on="row", how="left", maintain_order="left")["amount"]
+        amounts = amounts.fill_null(found)
+    return usage.hstack([amounts])
+
+
+def _priced_otherwise(
+    plans: Sequence[LinePlan], measured: Measured, rows: pl.DataFrame, book: Book
+) -> pl.DataFrame:
+    """(row, amount) of ``rows``: as decimals where they fit, else on fractions."""
     missed: list[Missed] = []
-    pieced = _in_pieces(plans, rows.filter(pl.col("terms").is_null()), measured, missed)
-    amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
+    plain, composed = (rows.filter(own) for own in _WHICH)
+    if rows.height <= FEW_ROWS:
+        pieced = _piece_by_piece(plans, composed, measured, missed)
+        amounts = pl.concat([_as_fractions(plans, plain, missed), pieced])
+    else:
+        columns = _as_columns(plain, book)
+        rest = plain.join(columns, on="row", how="anti")
+        pieced = _in_pieces(plans, composed, measured, missed)
+        amounts = pl.concat([columns, _as_fractions(plans, rest, missed), pieced])
     refuse_if_any(missed)
-    return rows.join(amounts, on="row").select(*USAGE, "amount")
+    return amounts
 
 
-def _tables(plans: Sequence[LinePlan]) -> tuple[pl.DataFrame, Book]:
+@dataclass(frozen=True, slots=True)
+class _Tables:
     """Which terms each line has, and the tables of these terms."""
+
+    lines: pl.DataFrame
+    book: Book
+    straights: Straights
+
+
+def _tables(plans: Sequence[LinePlan]) -> _Tables:
     distinct = {id(p.part): p.part for p in plans}
     terms = {id(p.terms): p.terms for p in distinct.values() if not p.terms.pieced}
     numbers = {key: number for number, key in enumerate(terms)}
@@ -62,7 +93,10 @@ def _tables(plans: Sequence[LinePlan]) -> tuple[pl.DataFrame, Book]:
         key: (numbers.get(id(part.terms)), part.terms.currency, _whole(part))
         for key, part in distinct.items()
     }
-    return _per_line(plans, facts), make_book(list(terms.values()))
+    lines = _per_line(plans, facts)
+    plain = pl.when("whole").then("terms").fill_null(-1)
+    straights = Straights(list(terms.values()), lines.select(terms=plain)["terms"].to_numpy())
+    return _Tables(lines, make_book(list(terms.values())), straights)
 
 
 def _per_line(
@@ -131,8 +165,21 @@ def _in_pieces(
     charged = charged_pieces(measured, plans, lines=bare)
     done = _only_charged(plans, rows, charged)
     rows = rows.join(done, on="row", how="anti")
+    left = replace(measured, pieces=measured.pieces.join(charged, on=_KEYS, how="anti"))
     known = {(line, group): Fraction(total) for line, group, total in charged.iter_rows()}
-    left = measured.pieces.join(charged, on=_KEYS, how="anti").partition_by(_KEYS, as_dict=True)
+    return pl.concat([done, _piece_by_piece(plans, rows, left, missed, known)])
+
+
+def _piece_by_piece(
+    plans: Sequence[LinePlan],
+    rows: pl.DataFrame,
+    measured: Measured,
+    missed: list[Missed],
+    known: Mapping[tuple[int, str], Fraction] | None = None,
+) -> pl.DataFrame:
+    """(row, amount) of lines in pieces on fractions; ``known`` are those charged already."""
+    known = {} if known is None else known
+    left = measured.pieces.partition_by(_KEYS, as_dict=True) if rows.height else {}
     amounts = []
     columns = ("row", *_KEYS, "quantity", "divisor")
     for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
@@ -141,8 +188,7 @@ def _in_pieces(
         begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
         begun = replace(begun, amount=total or Fraction(0))
         amounts.append((row, _amount(plan, group, begun, missed)))
-    schema = pl.Schema({"row": pl.Int64(), "amount": AMOUNT})
-    return pl.concat([done, pl.DataFrame(amounts, schema=schema, orient="row")])
+    return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
 
 def _only_charged(
@@ -200,12 +246,6 @@ def _alone(template: Terms, charge: Charge) -> Terms:
     return replace(template, price=price, multiply=Decimal(1), capacity=())
 
 
-def start_of(terms: Terms, quantity: Decimal | Fraction, divisor: int = 1) -> Priced:
-    """A line of one quantity before anything happened to it."""
-    units = Fraction(quantity) / divisor
-    return Priced(units=units, pieces=(Piece(charge=terms.price.charge, units=units),))
-
-
 def rounded_amount(plan: LinePlan, line: Priced) -> Decimal:
     """What one line comes to, rounded to the minor units of its currency.
 
@@ -219,13 +259,3 @@ def rounded_amount(plan: LinePlan, line: Priced) -> Decimal:
     except OutOfRange as error:
         named = f"contract {plan.contract}, product {plan.terms.product}: {error.detail}"
         raise OutOfRange(named) from None
-
-
-def price_exactly(terms: Terms, share: Share, line: Priced) -> Priced:
-    """One line through every step, on fractions; not rounded.
-
-    A line without pieces has been charged already: the steps up to that are passed over.
-    """
-    for step in STEPS if line.pieces else AFTER_CHARGE:
-        line = step.exact(line, terms, share)
-    return line

@@ -21,6 +21,7 @@ from rating.cuts import cuts_of
 from rating.pipeline import rate
 from rating.planned import Planning
 from rating.ports import SPANS
+from rating.rater import Rater
 from rating.rendering import checksum
 from storage.parquet.cells.source import CellSource
 from storage.parquet.cells.store import ParquetCells
@@ -81,6 +82,16 @@ class Month:
         began_s = time.perf_counter()
         rate(self.known, period=PERIOD, source=self.source, as_of=self.as_of, planning=planning)
         return 1 / (time.perf_counter() - began_s)
+
+    def customer(self, rater: Rater, number: int) -> float:
+        """Milliseconds for the totals of one customer, each as of another instant."""
+        self.as_of = Micros(self.as_of + 1)
+        contract = f"k-c{number * 31 % CUSTOMERS:05d}"
+        began_s = time.perf_counter()
+        rater.rate(
+            self.known, period=PERIOD, source=self.source, as_of=self.as_of, contracts=[contract]
+        )
+        return (time.perf_counter() - began_s) * 1_000
 
     def aggregated(self) -> float:
         """Months aggregated a second by DuckDB: one query a meter, two threads."""

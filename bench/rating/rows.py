@@ -12,9 +12,11 @@ from bench.rating.month import CUSTOMERS, Month
 from bench.rating.tiers import Quantities
 from bench.registry import Context, Goal, Measured, Row
 from rating.planned import Planning
+from rating.rater import Rater
 
 TITLE = "Rating"
 EVENTS, EVENTS_QUICK = 50_000_000, 5_000_000
+CUSTOMERS_ASKED, WARMING = 420, 20
 
 
 def _month(context: Context) -> Month:
@@ -63,6 +65,38 @@ def _late(context: Context) -> Measured:
     return Measured(unit="months/s", paired=paired, method=method)
 
 
+def _curve(context: Context) -> Measured:
+    """The same contracts behind once, twice and four times the events: what warm rating costs."""
+    most = context.size(EVENTS, EVENTS_QUICK)
+    months = [Month(context=context, events=most // share) for share in (4, 2, 1)]
+    plannings = [Planning() for _ in months]
+    for month, planning in zip(months, plannings, strict=True):
+        month.check()
+        month.warm(planning)
+    middle = [months[1].warm(plannings[1]) for _ in range(3)]
+    paired = interleave(
+        lambda _: months[2].warm(plannings[2]),
+        lambda _: months[0].warm(plannings[0]),
+        rounds=min(context.rounds, 5),
+    )
+    method = _method(months[2]) | {"against": f"{months[0].events:,} events, the same contracts"}
+    seen = {"in between": f"{months[1].events:,} events: {sorted(middle)[1]:.3g} months/s"}
+    return Measured(unit="months/s", paired=paired, method=method, facts=seen)
+
+
+def _customer(context: Context) -> Measured:
+    month, rater = _month(context), Rater()
+    taken_ms = [month.customer(rater, number) for number in range(CUSTOMERS_ASKED)][WARMING:]
+    taken_ms.sort()
+    method = _method(month) | {
+        "asked": f"{len(taken_ms)} customers once each, one by one, as of instants of their own",
+        "where": "in the worker's process: without HTTP, relay and the wait for readers",
+    }
+    facts = {"median": f"{taken_ms[len(taken_ms) // 2]:.1f} ms"}
+    worst = taken_ms[len(taken_ms) * 99 // 100]
+    return Measured(unit="ms, p99", value=worst, method=method, facts=facts)
+
+
 def _tiers(other: Callable[[Quantities], tuple[float, pl.Series]]) -> Callable[[Context], Measured]:
     def measure(context: Context) -> Measured:
         given = Quantities(1_000_000)
@@ -90,6 +124,15 @@ ROWS = [
     Row(
         key="rating/late", title="rate again after 1 % late events", against="the same cold",
         goal=Goal(reach=20, stretch=50), measure=_late,
+    ),
+    Row(
+        key="rating/curve", title="rate a month warm, 4 × the events",
+        against="the same contracts, a quarter of the events",
+        goal=Goal(reach=0.8, stretch=0.95), measure=_curve,
+    ),
+    Row(
+        key="rating/customer", title="one customer's current totals, in process",
+        against="wall clock", goal=Goal(reach=50, stretch=15, at_most=True), measure=_customer,
     ),
     Row(
         key="rating/tiers-loop", title="price 1 M quantities through tiers",

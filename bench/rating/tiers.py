@@ -56,7 +56,7 @@ class Quantities:
             terms = replace(
                 plain.terms, price=replace(plain.terms.price, charge=model(tiers=tiers))
             )
-            made.append(replace(plain, terms=terms))
+            made.append(replace(plain, part=replace(plain.part, terms=terms)))
         return Planned(made)
 
     def columns(self) -> tuple[float, pl.Series]:

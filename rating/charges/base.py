@@ -94,6 +94,9 @@ class ChargeModel(Generic[C]):
         bound: see :class:`Bound`.
         prices: every amount of money in the charge.
         sizes: every number of units in it.
+        bends: where the price of units stops being one straight line: between two neighbours of
+            these and 0 it is ``intercept + units × rate``, a lower end excluded. Null (as for a
+            model that does not say) where it is no such price, as with packages.
     """
 
     kind: type[C]
@@ -104,6 +107,7 @@ class ChargeModel(Generic[C]):
     bound: Callable[[C], Bound]
     prices: Callable[[C], list[Decimal]]
     sizes: Callable[[C], list[Decimal]]
+    bends: Callable[[C], list[Decimal] | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,5 +37,6 @@ MODEL = ChargeModel(
     bound=_bound,
     prices=_prices,
     sizes=lambda _: [],
+    bends=lambda _: [],
 )
 """``units`` are the price's ``quantity`` (1 where it names none); fractions of a fee are fine."""

@@ -10,6 +10,7 @@ from catalog.charges import Graduated
 from rating.charges.base import ChargeModel, NotCovered, Part
 from rating.charges.tiers import (
     TIERS,
+    bends,
     bound,
     lower_bounds,
     prices,
@@ -50,5 +51,6 @@ MODEL = ChargeModel(
     bound=bound,
     prices=prices,
     sizes=sizes,
+    bends=bends,
 )
 """Units below zero (more taken back than used) are priced by the first tier, without its fee."""

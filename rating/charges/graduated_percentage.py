@@ -51,5 +51,6 @@ MODEL = ChargeModel(
     bound=_bound,
     prices=_prices,
     sizes=_sizes,
+    bends=lambda charge: tiers.bends(_as_tiers(charge)),
 )
 """As graduated, where a unit is one unit of currency; beyond a bounded last tier: refused."""

@@ -34,5 +34,6 @@ MODEL = ChargeModel(
     bound=_bound,
     prices=lambda charge: [charge.unit_price],
     sizes=lambda _: [],
+    bends=lambda _: [],
 )
 """Negative units (more taken back than used) are a negative amount."""

@@ -52,5 +52,6 @@ MODEL = ChargeModel(
     bound=_bound,
     prices=lambda charge: [hundredth(charge.percent)],
     sizes=lambda charge: [charge.free_units or Decimal(0)],
+    bends=lambda charge: [charge.free_units or Decimal(0)],
 )
 """Net returns are a negative amount at the same share; they use up no free units."""

@@ -59,5 +59,6 @@ MODEL = ChargeModel(
     bound=_bound,
     prices=_prices,
     sizes=_sizes,
+    bends=lambda charge: tiers.bends(_as_tiers(charge)),
 )
 """Nothing used (or less) reaches no band; beyond a bounded last one units are refused."""

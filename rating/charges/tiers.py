@@ -124,6 +124,13 @@ def _package_price(tier: Tier) -> Fraction:
     return max(Fraction(1), abs(Fraction(tier.unit_price or 0)))
 
 
+def bends(charge: Tiered) -> list[Decimal] | None:
+    """Where the tiers end; null where one of them is priced in packages or up to a maximum."""
+    if any(t.package_size is not None or t.maximum is not None for t in charge.tiers):
+        return None
+    return [tier.up_to for tier in charge.tiers if tier.up_to is not None]
+
+
 def prices(charge: Tiered) -> list[Decimal]:
     """Every amount of money in the tiers."""
     fields = ((t.unit_price, t.flat_fee, t.maximum) for t in charge.tiers)

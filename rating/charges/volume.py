@@ -8,7 +8,17 @@ import polars as pl
 
 from catalog.charges import Volume
 from rating.charges.base import ChargeModel, NotCovered, Part
-from rating.charges.tiers import TIERS, bound, prices, refuses, rows, sizes, tier_amount, tier_part
+from rating.charges.tiers import (
+    TIERS,
+    bends,
+    bound,
+    prices,
+    refuses,
+    rows,
+    sizes,
+    tier_amount,
+    tier_part,
+)
 
 
 def _columns(lines: pl.DataFrame, tiers: pl.DataFrame) -> pl.DataFrame:
@@ -40,5 +50,6 @@ MODEL = ChargeModel(
     bound=bound,
     prices=prices,
     sizes=sizes,
+    bends=bends,
 )
 """Units below zero reach the first tier. Beyond a bounded last tier: refused, or all free."""

@@ -147,6 +147,11 @@ class ParquetFacts:
         scans = [pl.scan_parquet(files)] if files else []
         return _all(key, [*scans, *frames])
 
+    def any_held(self, key: SpecId, node: NodeId, *, first: int) -> bool:
+        """Whether there may be a row of records from ``first`` on; nothing is read for it."""
+        held = self.state(key, node)
+        return bool(held.tail) or bool(held.files and held.files[-1].last >= first)
+
     def rows(self, key: SpecId, node: NodeId, *, first: int, last: int) -> pl.DataFrame:
         """What is held for records ``[first, last]`` of ``node``, unordered."""
         return self.stretch(key, node, first=first, last=last).collect()

@@ -15,13 +15,14 @@ from rating.ports import EXTREMES, SUMS
 from storage.parquet.cells.rows import CELLS, rolled
 from storage.parquet.cells.running import Running, RunningSums
 from storage.parquet.cells.runs import Run
-from storage.parquet.cells.spans import meet, near
+from storage.parquet.cells.spans import few, looked_up, meet, meet_whole, near
 from storage.parquet.cells.store import EMPTY, ParquetCells, Stretch
-from storage.parquet.cells.taken import taken_elsewhere
+from storage.parquet.cells.taken import Elsewhere, taken_elsewhere
 from storage.parquet.facts import ParquetFacts
 from storage.parquet.query import combined, within_range
 
 CurrentCuts = Callable[[], Cuts]
+_NO_CELLS = CELLS.to_frame()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class CellSource:
         self._facts = facts
         self._cuts = cuts
         self._running = RunningSums()
+        self._elsewhere = Elsewhere(facts)
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
@@ -87,11 +89,32 @@ class CellSource:
 
     def _answer(self, spans: pl.DataFrame, as_of: Micros, *, extremes: bool) -> pl.DataFrame:
         """EXTREMES of ``spans``; smallest and largest values only right if asked for."""
+        if few(spans) and (found := self._looked_up(spans, as_of, extremes=extremes)) is not None:
+            return found
         parts = [EXTREMES.to_frame()]
         for (name,), own in spans.group_by("spec", maintain_order=True):
             view = self._view(SpecId(str(name)), as_of)
             parts.extend(self._parts(view, spans, own, extremes=extremes))
         return combined(pl.concat(part.select(list(EXTREMES)) for part in parts))
+
+    def _looked_up(
+        self, spans: pl.DataFrame, as_of: Micros, *, extremes: bool
+    ) -> pl.DataFrame | None:
+        """EXTREMES of spans of few subjects, all specs at once; null where a span cuts a cell."""
+        parts = []
+        for (name,), own in spans.group_by("spec"):
+            view, subjects = self._view(SpecId(str(name)), as_of), own["subject"].unique()
+            slices = [
+                part
+                for run in view.all_runs()
+                for part in looked_up(self._cells.frame(run), subjects)
+            ]
+            slices.append(self._rest(view, own))
+            parts.append(pl.concat(slices).with_columns(spec=pl.lit(name)))
+        if not parts:
+            return EXTREMES.to_frame()
+        met = meet_whole(pl.concat(parts), spans, extremes=extremes)
+        return None if met is None else combined(met.select(list(EXTREMES)))
 
     def _parts(
         self, view: View, spans: pl.DataFrame, own: pl.DataFrame, *, extremes: bool
@@ -156,11 +179,13 @@ class CellSource:
 
     def _rest(self, view: View, spans: pl.DataFrame) -> pl.DataFrame:
         """CELLS of what is in no run, at least of ``spans``, less what other logs take back."""
-        parts, cuts = [CELLS.to_frame()], self._cuts()
+        parts, cuts = [_NO_CELLS], self._cuts()
         for stretch in view.rest:
-            facts, taken, _ = stretch.facts(self._facts, spans)
-            parts.append(rolled(facts, taken=taken, cuts=cuts))
-        taken = taken_elsewhere(self._facts, view.spec, spans, as_of=view.as_of)
-        if taken.height:
-            parts.append(rolled(FACTS.to_frame(), taken=taken, cuts=cuts))
+            if stretch.anything(self._facts):
+                facts, taken, _ = stretch.facts(self._facts, spans)
+                parts.append(rolled(facts, taken=taken, cuts=cuts))
+        if self._elsewhere.anything():
+            taken = taken_elsewhere(self._facts, view.spec, spans, as_of=view.as_of)
+            if taken.height:
+                parts.append(rolled(FACTS.to_frame(), taken=taken, cuts=cuts))
         return pl.concat(parts)

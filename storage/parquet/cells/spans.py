@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import polars as pl
@@ -28,11 +29,36 @@ def near(cells: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     subjects = spans["subject"].unique()
     if subjects.null_count() or len(subjects) > SUBJECTS_PUSHED_MAX:
         return cells
+    return pl.concat([cells.clear(), *looked_up(cells, subjects)])
+
+
+def few(spans: pl.DataFrame) -> bool:
+    """Whether ``spans`` are of so few subjects that cells are better looked up than read."""
+    subjects = spans["subject"]
+    return subjects.null_count() == 0 and subjects.n_unique() <= SUBJECTS_PUSHED_MAX
+
+
+def looked_up(cells: pl.DataFrame, subjects: pl.Series) -> list[pl.DataFrame]:
+    """The slices of ``cells`` (sorted by subject) that are of ``subjects``; none are copied."""
     keys = cells["subject"]
-    lows = keys.search_sorted(subjects, side="left")
-    highs = keys.search_sorted(subjects, side="right")
-    bounds = zip(lows, highs, strict=True)
-    return pl.concat([cells.clear(), *(cells[low:high] for low, high in bounds if low < high)])
+    # Bytes of UTF-8 are in the order of code points, which is Python's.
+    bounds = ((bisect_left(keys, name), bisect_right(keys, name)) for name in subjects)
+    return [cells[low:high] for low, high in bounds if low < high]
+
+
+def meet_whole(cells: pl.DataFrame, spans: pl.DataFrame, *, extremes: bool) -> pl.DataFrame | None:
+    """CELLS with their ``spec`` inside spans of any specs, with ``span``; null if one is cut.
+
+    As :func:`meet`, for all specs at once; the subjects of ``spans`` are named.
+    """
+    asked = spans.rename({"start": "since", "end": "until"})
+    met = cells.join(asked, on=["spec", "subject"]).filter(
+        pl.col("start") < pl.col("until"), pl.col("end") > pl.col("since")
+    )
+    outside = (pl.col("start") < pl.col("since")) | (pl.col("end") > pl.col("until"))
+    if extremes:
+        outside |= pl.col("taken") > 0
+    return None if met.select(outside.any()).item() else met.select("span", *CELLS)
 
 
 def meet(cells: pl.DataFrame, spans: pl.DataFrame, spec: SpecId, *, extremes: bool) -> Met:

@@ -38,6 +38,16 @@ class Stretch:
     last: int
     as_of: Micros | None = None
 
+    def anything(self, source: ParquetFacts) -> bool:
+        """Whether there may be a fact or a compensation in it, by what files and tails there are.
+
+        An empty answer is found without reading anything.
+        """
+        if self.last < self.first:
+            return False
+        keys = (self.spec, VOIDS_KEY)
+        return any(source.any_held(key, self.node, first=self.first) for key in keys)
+
     def facts(
         self, source: ParquetFacts, spans: pl.DataFrame | None = None
     ) -> tuple[pl.DataFrame, pl.DataFrame, tuple[int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from catalog.clock import Micros, to_datetime
-from catalog.events import FACTS
+from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, SpecId
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 from storage.parquet.query import bounded
@@ -32,6 +32,10 @@ class Taken:
     ) -> Taken:
         """The compensations of a stretch ``(first, last)``, received up to ``as_of``."""
         first, last = stretch
+        if not facts.any_held(VOIDS_KEY, node, first=first):
+            nothing = VOIDS.to_frame()
+            seqs = nothing["target_seq"]
+            return cls(inside=seqs, earlier=seqs, received=nothing["received_at"])
         own = pl.col("target_node") == pl.col("node")
         voids = facts.rows(VOIDS_KEY, node, first=first, last=last).filter(own)
         if as_of is not None:
@@ -49,6 +53,31 @@ class Taken:
         if self.inside.is_empty():
             return rows
         return rows.filter(~pl.col("seq").is_in(self.inside.implode()))
+
+
+class Elsewhere:
+    """Whether any log takes back an event of another: asked of what is held, once a change."""
+
+    def __init__(self, facts: ParquetFacts) -> None:
+        self._facts = facts
+        self._seen: tuple[tuple[object, ...], bool] | None = None
+
+    def anything(self) -> bool:
+        """Whether :func:`taken_elsewhere` can find anything, as of any instant."""
+        states = [self._facts.state(VOIDS_KEY, node) for node in self._facts.nodes(VOIDS_KEY)]
+        held = tuple(part for state in states for part in (state.files, state.tail))
+        seen = self._seen
+        if seen is not None and _same(seen[0], held):
+            return seen[1]
+        elsewhere = pl.col("target_node") != pl.col("node")
+        found = self._facts.scan(VOIDS_KEY).select(elsewhere.any()).collect().item()
+        self._seen = held, bool(found)
+        return bool(found)
+
+
+def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Whether these are the very same objects (frames have no equality of their own)."""
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 def taken_elsewhere(

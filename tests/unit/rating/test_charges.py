@@ -25,7 +25,7 @@ from catalog.money import from_units
 from rating.book import make_book, units_max
 from rating.charges.base import UNITS, NotCovered
 from rating.charges.registry import COMPOSED, MODELS, model_name
-from rating.pricing import price_exactly, start_of
+from rating.exactly import price_exactly, start_of
 from rating.shares import Share
 from rating.steps import STEPS
 from rating.terms import Terms

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from catalog.ids import NodeId, Seq, SpecId
 from rating.cuts import Calendar, Cuts
 from rating.ports import SPANS
 from storage.memory.facts import MemoryFactSource
+from storage.parquet.cells import source
 from storage.parquet.cells.source import CellSource
 from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
@@ -36,6 +38,14 @@ MANY = settings(
     max_examples=60, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True, params=["looked up", "running sums"])
+def way(request, monkeypatch):
+    """Questions about few subjects look cells up; the same ones as if they were about many."""
+    if request.param == "running sums":
+        monkeypatch.setattr(source, "few", lambda _: False)
+
 
 hours = st.integers(0, 24 * 9)
 instants = st.one_of(
