@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,7 @@ def soak(
     batch: Annotated[int, typer.Option(help="Events in a batch, about.")] = 200,
     every_s: Annotated[float, typer.Option(help="From one kill to the next.")] = 45,
     calibrate_s: Annotated[int, typer.Option(help="Each try for the maximum.")] = 20,
+    keep: Annotated[Path | None, typer.Option(help="Where data goes if it fails.")] = None,
 ) -> None:
     """Soak; ends with 1 if anything was lost, grew, differed or did not come back."""
     neighbours = Neighbours()
@@ -86,7 +88,9 @@ def soak(
         ):
             run = load.run(report, pace=most.pace * SHARE, seconds=seconds, prepare=False)
         verified = _verify(service)
-    made = soak_report(run, memory, killer, verified, most)
+        made = soak_report(run, memory, killer, verified, most)
+        if keep is not None and not made.report.verdict.passed:
+            shutil.copytree(service.data, keep, ignore=shutil.ignore_patterns("run"))
     made.facts["neighbours"] = f"{neighbours.cores():.2f} cores kept busy by others, on average"
     page = write_report(report, made.report)
     print("\n".join(made.report.verdict.missed) or "passed")
