@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from bench.soak.faults import Killer
 from bench.soak.judging import soak_report
 from bench.soak.limits import LIMITS
 from bench.soak.memory import MemoryWatch
-from bench.soak.pace import Reached, pace_at_most
+from bench.soak.pace import Reached, pace_at_most, reached
 from bench.traffic.__main__ import Started, locust_command, locust_environment, own_service
 from bench.traffic.page import DATA, write_report
 
@@ -72,13 +72,14 @@ def soak(
     batch: Annotated[int, typer.Option(help="Events in a batch, about.")] = 200,
     every_s: Annotated[float, typer.Option(help="From one kill to the next.")] = 45,
     calibrate_s: Annotated[int, typer.Option(help="Each try for the maximum.")] = 20,
+    pace: Annotated[float, typer.Option(help="The maximum, if it is known; 0: measure.")] = 0,
     keep: Annotated[Path | None, typer.Option(help="Where data goes if it fails.")] = None,
 ) -> None:
     """Soak; ends with 1 if anything was lost, grew, differed or did not come back."""
     neighbours = Neighbours()
     with own_service("--gateways", str(gateways)) as service:
         load = Load(service=service, users=users, batch=batch)
-        most = _maximum(load, calibrate_s)
+        most = _maximum(load, calibrate_s) if not pace else _given(load, pace, calibrate_s)
         seconds = round(minutes * 60)
         print(f"soak: {seconds} s at pace {most.pace * SHARE:.2f}", flush=True)
         until_s = time.time() + seconds - CALM_S
@@ -106,6 +107,13 @@ def _maximum(load: Load, seconds: int) -> Reached:
 
         print("maximum: doubling the pace until it is not kept", flush=True)
         return pace_at_most(run_at)
+
+
+def _given(load: Load, pace: float, seconds: int) -> Reached:
+    """A maximum that was measured before; the run warms the service up all the same."""
+    with tempfile.TemporaryDirectory(prefix="tms-") as scratch:
+        found = reached(load.run(Path(scratch), pace=pace, seconds=seconds, prepare=True))
+    return replace(found, pace=pace)
 
 
 def _verify(service: Started) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def _facts(
     sizes = {p: [each.bytes / MIB for each in memory.seen if each.part == p] for p in parts}
     growth = memory.growth()
     facts = {
-        "maximum": f"{most.requests_per_s:,.0f} requests/s with {most.events_per_s:,.0f} events/s, "
-        f"readers level, pace {most.pace:.2f}",
+        "maximum, or as given": f"pace {most.pace:.2f}: {most.requests_per_s:,.0f} requests/s with "
+        f"{most.events_per_s:,.0f} events/s, readers level",
         "soaked at": f"pace {run['pace']:.2f}: {events / run['seconds']:,.0f} events/s",
         "readers level after": f"{run['settled_s']:.1f} s",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 KEPT_UP = 0.9
@@ -52,9 +52,4 @@ def pace_at_most(run_at: Try, *, begin: float = 1.0) -> Reached:
         if found.share < KEPT_UP:
             break
         pace *= 2
-    return Reached(
-        pace=found.pace * found.share,
-        share=found.share,
-        events_per_s=found.events_per_s,
-        requests_per_s=found.requests_per_s,
-    )
+    return replace(found, pace=found.pace * found.share)

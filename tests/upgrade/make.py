@@ -34,7 +34,7 @@ def make(commit: str, name: str) -> None:
             service.wait_ready(within_s=600)
             fill(service)
             told = answers(service)
-            assert service.stop() == 0
+            service.stop()  # in order or not: what it leaves must be opened
         finally:
             harness.end_service(service)
         _pack(data, HERE / f"{name}.tar.xz")

@@ -1,6 +1,6 @@
 """Data directories that earlier versions left behind, opened by today's code: every number stays.
 
-``NAME.tar.xz`` is the whole directory, stopped in order; ``NAME.json`` what that version answered.
+``NAME.tar.xz`` is the whole directory after a stop; ``NAME.json`` what that version answered.
 How they are made: ``tests/upgrade/make.py``.
 """
 
@@ -44,6 +44,7 @@ def opened(name: str, home: Path, *members: str) -> Service:
         chosen = [each for each in archive if not members or each.name.partition("/")[0] in members]
         archive.extractall(home, members=chosen, filter="data")
     service = start_service(home, *SERVE[:1], settings=SETTINGS)
+    service.client.timeout = 120
     try:
         service.wait_ready()
     except BaseException:
@@ -64,7 +65,7 @@ def money(told: dict[str, Any]) -> dict[str, Any]:
 
 def check(service: Service, kept: dict[str, Any]) -> None:
     """Totals as of then and now, usage, balances; and its own recount."""
-    (as_of,) = {month["as_of"] for month in kept["months"].values()}
+    as_of = max(month["as_of"] for month in kept["months"].values())
     for moment in (as_of, None):
         told = answers(service, as_of=moment)
         assert money(told) == money(kept)
