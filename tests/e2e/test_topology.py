@@ -58,7 +58,7 @@ def kill_engine(engines: Engines, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_each_process_is_killed_under_load(engines: Engines, home: Path) -> None:
     """Whatever is killed: all acknowledged counts once, no limit is passed, verify agrees."""
     service = start_service(home, *SANDBOX, "--gateways", "2", settings=engines.settings)
