@@ -4,6 +4,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY api api
 COPY storage storage
+COPY outbound outbound
 COPY invoicing invoicing
 COPY ingest ingest
 COPY rating rating

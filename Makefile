@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 
-.PHONY: help install dev demo serve test check format bench clean vectors
+.PHONY: help install dev demo serve test check format bench load soak clean vectors
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,13 @@ test: $(DEV) ## Run every test
 
 bench: $(BENCH) ## Side-by-side benchmarks: make bench [ROWS="ingest dedupe/redis"] [QUICK=1]
 	$(BIN)/python -m bench run $(ROWS) $(if $(QUICK),--quick)
+
+load: $(BENCH) ## The traffic of a business against a service of its own: make load [ARGS="-u 120 -t 5m --report DIR"]
+	$(BIN)/python -m bench.traffic $(ARGS)
+
+MINUTES ?= 20
+soak: $(BENCH) ## The same for long, with kills: make soak [MINUTES=20] [REPORT=soak-report]
+	$(BIN)/python -m bench.soak --minutes $(MINUTES) --report "$(or $(REPORT),soak-report)"
 
 vectors: $(DEV) ## Worked examples of prices: make vectors FILE=examples.jsonl
 	@$(BIN)/python -m tests.vectors.run "$(FILE)"

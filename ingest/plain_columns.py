@@ -22,7 +22,7 @@ from ingest.decode.diagnose import SPECVERSION
 from ingest.decode.rows import data_text
 from ingest.identity import addresses
 from ingest.kernels.event_columns import check
-from ingest.kernels.json_events import PADDING_BYTES, PADDING_QUOTES
+from ingest.kernels.json_events import PADDING_BYTES, PADDING_QUOTES, SCRATCH_CELLS
 from ingest.values import IngestRules, judge_values
 
 Keys = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -164,5 +164,6 @@ def _check(
             limits.event_bytes_max,
             np.empty(longest + PADDING_QUOTES, np.uint32),
             doubts,
+            np.empty(SCRATCH_CELLS, np.int64),
         )
     )

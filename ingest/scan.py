@@ -168,6 +168,7 @@ class BodyReader:
             found.times,
             found.given,
             found.doubts,
+            np.empty(json_events.SCRATCH_CELLS, np.int64),
         )
         if found.doubts[:rows].any():
             rows = self._settle_doubts(bodies, counts, rows, rules)

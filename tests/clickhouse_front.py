@@ -2,7 +2,7 @@
 
 A ClickHouse server cannot be installed here, so what goes over HTTP is tested against this. It
 runs as a process of its own (one process opens one chDB path):
-``python -m tests.clickhouse_front PATH`` prints its port. ``POST /misbehave?mode=…&count=n``
+``python -m tests.clickhouse_front PATH [PORT]`` prints its port. ``POST /misbehave?mode=…&count=n``
 makes the next n inserts (``down``: the next n requests) go wrong.
 """
 
@@ -236,7 +236,8 @@ def front(path: Path) -> Iterator[Front]:
 def main() -> None:
     """Serve until killed."""
     Handler.engine = Engine(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     print(server.server_port, flush=True)
     server.serve_forever()

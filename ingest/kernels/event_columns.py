@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.kernels.json_events import PADDING_QUOTES, SCRATCH_CELLS, data_end, prepared, survey
+from ingest.kernels.json_events import PADDING_QUOTES, data_end, prepared, survey
 from ingest.kernels.json_values import KEY_COUNT, NEXT_QUOTE, ODD, OPEN, QUOTES, TEXT, skip_spaces
 from ingest.kernels.memory import (
     compiled,
@@ -55,7 +55,7 @@ def _read_data(work, begin, end):
 
 
 @compiled
-def check(columns, text, offsets, words, word_ends, text_max, event_max, quotes, doubts):
+def check(columns, text, offsets, words, word_ends, text_max, event_max, quotes, doubts, scratch):
     """Whether all rows are fit: then only doubtful values are left to be judged.
 
     Args:
@@ -65,8 +65,8 @@ def check(columns, text, offsets, words, word_ends, text_max, event_max, quotes,
         text_max, event_max: the bytes of a text and of a whole event at most.
         quotes: uint32, room for the longest data and padding.
         doubts: uint8, a row each, set where a meter may refuse a value.
+        scratch: int64, SCRATCH_CELLS, the caller's (see ``json_events.scan``).
     """
-    scratch = np.empty(SCRATCH_CELLS, np.int64)
     work = prepared(scratch, text, quotes, words, word_ends)
     table = np.int64(columns.ctypes.data)
     marks = np.int64(doubts.ctypes.data)

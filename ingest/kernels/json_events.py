@@ -318,7 +318,21 @@ def prepared(scratch, text, quotes, words, word_ends):
 
 
 @compiled
-def scan(text, ends, lines, words, word_ends, limits, quotes, counts, spans, times, given, doubts):
+def scan(
+    text,
+    ends,
+    lines,
+    words,
+    word_ends,
+    limits,
+    quotes,
+    counts,
+    spans,
+    times,
+    given,
+    doubts,
+    scratch,
+):
     """Find the events of many bodies.
 
     Args:
@@ -335,11 +349,12 @@ def scan(text, ends, lines, words, word_ends, limits, quotes, counts, spans, tim
             absent (an empty span).
         times, given, doubts: int64, uint8, uint8, a row each: set to the time in microseconds, if
             one was given, whether it was, and whether a meter may refuse a value.
+        scratch: int64, SCRATCH_CELLS. The caller's: compiled code frees an array of its own after
+            the last use of its name, which is before the last use of an address in it.
 
     Returns:
         The rows that are filled. ``spans`` and the others have room for ``len(text) // 47``.
     """
-    scratch = np.empty(SCRATCH_CELLS, np.int64)
     work = prepared(scratch, text, quotes, words, word_ends)
     store_i64(work + _SPANS, np.int64(spans.ctypes.data))
     store_i64(work + _TIMES, np.int64(times.ctypes.data))
