@@ -16,6 +16,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,9 +53,13 @@ class Alone:
     settings: dict[str, str] = field(default_factory=dict)
     pid: int = 0
 
-    def prepare(self) -> None:
-        """Make the directory as ``tallyman serve`` does."""
-        settings = Settings(data=self.data, admin_key=KEY)
+    def prepare(self, sandbox_now: datetime | None = None) -> None:
+        """Make the directory as ``tallyman serve`` does, for a sandbox if its time is given."""
+        settings = Settings(
+            data=self.data, admin_key=KEY, sandbox=sandbox_now is not None, now=sandbox_now
+        )
+        if sandbox_now is not None:
+            self.settings["sandbox"] = "true"
         with ServiceLock(self.data):
             ensure_first_key(settings, prepare_data(settings, lambda _: None))
 
@@ -79,7 +84,7 @@ class Alone:
         told = {
             "data": str(self.data),
             "log_level": "warning",
-            "heartbeat_ms": "60000",
+            "heartbeat_ms": "1000",  # what notices that a log is broken, too
             "log__hot_bytes_max": "65536",
         }
         return {f"TALLYMAN_{k.upper()}": v for k, v in (told | self.settings).items()}
@@ -96,10 +101,10 @@ class Alone:
         )
         return self.pid
 
-    def start_sealer(self) -> int:
+    def start_sealer(self, *, stopped: bool = False) -> int:
         """Start a process that seals closed hot files as the worker does."""
         return self.zygote.fork(
-            "sealer", str(self.directory), NODE, environment={}, log=self.log
+            "sealer", str(self.directory), NODE, environment={}, log=self.log, stopped=stopped
         )
 
     def kill(self, pid: int | None = None) -> None:
@@ -172,11 +177,17 @@ class Place:
         self._listener = listener
         self._numbers = itertools.count()
 
-    def fresh(self, *, inside: Path | None = None, settings: Mapping[str, str] = NOTHING) -> Alone:
+    def fresh(
+        self,
+        *,
+        inside: Path | None = None,
+        settings: Mapping[str, str] = NOTHING,
+        sandbox_now: datetime | None = None,
+    ) -> Alone:
         """A prepared node in a fresh directory, inside a directory of one's own if one is given."""
         data = (inside or self.parent) / f"d{next(self._numbers)}"
         made = Alone(data, self._zygote, self._listener, dict(settings))
-        made.prepare()
+        made.prepare(sandbox_now)
         return made
 
     def at(self, data: Path) -> Alone:
