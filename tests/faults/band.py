@@ -99,8 +99,11 @@ class Band:
             process.wait(20)
 
     def get(self, path: str, **params: str | int | bool) -> Any:
-        """What GET ``path`` answers; anything but 200 fails."""
-        answer = self.client.get(path, params=params)
+        """What GET ``path`` answers, asked again while readers catch up; else all but 200 fails."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        while (answer := self.client.get(path, params=params)).status_code == 503:
+            assert time.monotonic() < deadline_s, answer.text
+            time.sleep(0.1)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
