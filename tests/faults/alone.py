@@ -25,9 +25,9 @@ import polars as pl
 from api.datadir import ServiceLock, prepare_data
 from api.service import ensure_first_key, listen
 from api.settings import Settings
-from storage.clock import SystemClock
 from catalog.events import RecordKind
 from catalog.ids import NodeId
+from storage.clock import SystemClock
 from storage.log.files import OsFiles
 from storage.log.frames import Damage, LogCorrupt
 from storage.log.home import LogLimits
@@ -169,12 +169,15 @@ def read_events(directory: Path) -> pl.DataFrame:
 
 
 class Place:
-    """Where nodes are made: one zygote and one listener for all of them."""
+    """Where nodes are made: one zygote, one port for them and another for their copies."""
 
-    def __init__(self, parent: Path, zygote: Zygote, listener: socket.socket) -> None:
+    def __init__(
+        self, parent: Path, zygote: Zygote, listener: socket.socket, spare: socket.socket
+    ) -> None:
         self.parent = parent
         self._zygote = zygote
         self._listener = listener
+        self._spare = spare
         self._numbers = itertools.count()
 
     def fresh(
@@ -191,8 +194,8 @@ class Place:
         return made
 
     def at(self, data: Path) -> Alone:
-        """The node whose data directory is already there."""
-        return Alone(data, self._zygote, self._listener)
+        """The node whose data directory is already there, on the other port."""
+        return Alone(data, self._zygote, self._spare)
 
 
 @contextlib.contextmanager
@@ -200,10 +203,11 @@ def place() -> Iterator[Place]:
     """A fresh place; everything in it is ended and removed at the end."""
     # Not pytest's tmp_path: its names are too long for unix sockets.
     parent = Path(tempfile.mkdtemp(prefix="tm-", dir="/tmp"))
-    listener = listen("127.0.0.1", 0)
+    listener, spare = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     try:
-        with Zygote(listener.fileno()) as zygote:
-            yield Place(parent, zygote, listener)
+        with Zygote(listener.fileno(), spare.fileno()) as zygote:
+            yield Place(parent, zygote, listener, spare)
     finally:
         listener.close()
+        spare.close()
         shutil.rmtree(parent, ignore_errors=True)

@@ -17,17 +17,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from api.datadir import ServiceLock, prepare_data
-from api.service import child_specs, ensure_first_key
+from api.datadir import ServiceLock
+from api.service import child_specs
 from api.settings import Settings, child_environment
 from tests.e2e.harness import wait_for
 from tests.e2e.test_kills import ALLOWANCE, CATALOG, Books, Load, check_books
-from tests.faults.alone import KEY, NODE, Alone, Place, place
+from tests.faults.alone import KEY, Alone, Place
 
 ROUND_KILLS = 25
 VICTIMS = ("gateway",) * 9 + ("valkey",) * 6 + ("worker",) * 3 + ("everything",) * 2
@@ -81,7 +80,11 @@ class Band:
             if name in {other, "everything"}:
                 with self._alone.log.open("ab") as log:
                     self._processes[other] = subprocess.Popen(
-                        argv, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                        argv,
+                        env=self._environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
                     )
 
     def kill(self, name: str) -> None:
@@ -141,13 +144,12 @@ def band(where: Place) -> Iterator[Band]:
             made.client.close()
 
 
-async def kill_anything(seed: int, *, more: Callable[[BandKills], bool]) -> BandKills:
+async def kill_anything(where: Place, seed: int, *, more: Callable[[BandKills], bool]) -> BandKills:
     """Rounds of kills of any process of a service, while ``more``; the books after each."""
     rng, seen = random.Random(seed), BandKills()
-    with place() as where:
-        while more(seen):
-            with band(where) as service:
-                await asyncio.to_thread(_round, service, rng, seen, more)
+    while more(seen):
+        with band(where) as service:
+            await asyncio.to_thread(_round, service, rng, seen, more)
     return seen
 
 

@@ -7,15 +7,16 @@ is started again where it ended, the client repeats what was not answered, and i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.log.layout import hot_name
-from tests.faults.alone import KEY, Alone, Place, place
+from tests.faults.alone import KEY, Alone, Place
 from tests.faults.sender import Books, Sender
 from tests.faults.tracer import Trace, traced
 
@@ -28,9 +29,9 @@ ANSWERED_S_MAX = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """``effect`` (as strace's ``inject=`` has it) at the ``nth`` of a thread's ``call`` on ``path``.
+    """``effect`` at the ``nth`` ``call`` of a thread on ``path``, relative to the log directory.
 
-    ``path`` is relative to the log directory.
+    ``effect`` is what strace's ``inject=`` takes.
     """
 
     call: str
@@ -39,7 +40,7 @@ class Fault:
     nth: int
 
 
-_SEGMENT = f"segment-{1:020d}-{SECOND_HOT - 1:020d}"
+SEGMENT = f"segment-{1:020d}-{SECOND_HOT - 1:020d}"
 GATEWAY_TARGETS = {
     hot_name(1): (WRITE, "fdatasync", "openat"),
     hot_name(SECOND_HOT): ("openat", WRITE, "fdatasync"),
@@ -48,9 +49,9 @@ GATEWAY_TARGETS = {
 }
 """What a gateway calls on the files of its log: opening it, two hot files, the marks."""
 SEALER_TARGETS = {
-    f"{_SEGMENT}.parquet.partial": ("openat", WRITE, "fdatasync", "rename"),
-    f"{_SEGMENT}.json.partial": ("openat", WRITE, "fdatasync", "rename"),
-    f"{_SEGMENT}.parquet": ("openat",),
+    f"{SEGMENT}.parquet.partial": ("openat", WRITE, "fdatasync", "rename"),
+    f"{SEGMENT}.json.partial": ("openat", WRITE, "fdatasync", "rename"),
+    f"{SEGMENT}.parquet": ("openat",),
     hot_name(1): ("openat", "unlink"),
     "": ("fsync",),
 }
@@ -64,6 +65,7 @@ class Outcome:
     hit: bool
     restarts: int
     books: Books
+    trace: str
 
 
 @dataclass
@@ -75,30 +77,30 @@ class Points:
     answers_lost: int = 0
     by_call: Counter[str] = field(default_factory=Counter)
 
+    def add(self, call: str, outcome: Outcome) -> None:
+        """Count one fault, if it hit."""
+        if outcome.hit:
+            self.hit += 1
+            self.restarts += outcome.restarts
+            self.answers_lost += outcome.books.answers_lost
+            self.by_call[call] += 1
+
 
 async def enumerate_points(
-    effect: str, *, nth_max: int, more: Callable[[], bool], only: Collection[str] = ()
+    where: Place, effect: str, *, nth_max: int, more: Callable[[], bool]
 ) -> Points:
-    """Every target's call 1, 2, … until the run passes without being hit, while ``more``.
-
-    ``only`` some calls.
-    """
-    points = Points()
-    with place() as where:
-        for run, targets in ((gateway_fault, GATEWAY_TARGETS), (sealer_fault, SEALER_TARGETS)):
-            calls = [(path, call) for path, named in targets.items() for call in named]
-            for path, call in calls:
-                for nth in range(1, nth_max + 1):
-                    if not more() or (only and call not in only):
-                        break
-                    fault = Fault(call=call, path=path, effect=effect, nth=nth)
-                    outcome = await run(where, fault)
-                    if not outcome.hit:
-                        break
-                    points.hit += 1
-                    points.restarts += outcome.restarts
-                    points.answers_lost += outcome.books.answers_lost
-                    points.by_call[call] += 1
+    """Every target's call 1, 2, … until the run passes without being hit, while ``more``."""
+    points, hit = Points(), True
+    for run, targets in ((gateway_fault, GATEWAY_TARGETS), (sealer_fault, SEALER_TARGETS)):
+        calls = [(path, call) for path, named in targets.items() for call in named]
+        for (path, call), nth in itertools.product(calls, range(1, nth_max + 1)):
+            if not more():
+                return points
+            if nth > 1 and not hit:
+                continue
+            outcome = await run(where, Fault(call=call, path=path, effect=effect, nth=nth))
+            hit = outcome.hit
+            points.add(call, outcome)
     return points
 
 
@@ -122,7 +124,7 @@ async def gateway_fault(where: Place, fault: Fault) -> Outcome:
     alone.kill()
     books.check(alone.events())
     assert len(books.acknowledged) == sum(BODIES)
-    return Outcome(trace.injected() > 0, restarts, books)
+    return Outcome(trace.injected() > 0, restarts, books, trace.text())
 
 
 async def sealer_fault(where: Place, fault: Fault) -> Outcome:
@@ -142,7 +144,7 @@ async def sealer_fault(where: Place, fault: Fault) -> Outcome:
         assert not await _sealed(alone, again), alone.said()
         alone.kill(again)
     books.check(alone.events())
-    return Outcome(trace.injected() > 0, int(died), books)
+    return Outcome(trace.injected() > 0, int(died), books, trace.text())
 
 
 async def _script(sender: Sender) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.alone import KEY, NODE, Place, is_torn, place, read_events
+from tests.faults.alone import KEY, NODE, Place, is_torn, read_events
 from tests.faults.kills import SENDERS
 from tests.faults.power import ORDERED, WRITEBACK, Powered, powered
 from tests.faults.sender import Books, Load, Sender
@@ -34,20 +34,18 @@ class Cuts:
     """Copies on which a gateway was started and given everything once more."""
 
 
-async def cut_power(seed: int, *, more: Callable[[Cuts], bool]) -> Cuts:
+async def cut_power(where: Place, seed: int, *, more: Callable[[Cuts], bool]) -> Cuts:
     """Rounds of cuts, each of a fresh directory under load, while ``more``."""
     rng = random.Random(seed)
     seen = Cuts()
-    with place() as where, place() as other:
-        while more(seen):
-            with powered((ORDERED, WRITEBACK)[seen.rounds % 2]) as disk:
-                await _round(where, other, disk, rng, seen, more)
+    while more(seen):
+        with powered((ORDERED, WRITEBACK)[seen.rounds % 2]) as disk:
+            await _round(where, disk, rng, seen, more)
     return seen
 
 
 async def _round(
     where: Place,
-    other: Place,
     disk: Powered,
     rng: random.Random,
     seen: Cuts,
@@ -68,7 +66,7 @@ async def _round(
                 data = found / alone.data.name
                 seen.torn += is_torn(data / "nodes" / NODE)
                 if seen.cuts % STARTED_EVERY == 0:
-                    await _start(other, data, promised, seen)
+                    await _start(where, data, promised, seen)
                 _look(data, books, promised, seen)
             if not more(seen):
                 break
@@ -87,9 +85,9 @@ def _look(data: Path, books: Books, promised: dict[str, str], seen: Cuts) -> Non
         assert sql.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def _start(other: Place, data: Path, promised: dict[str, str], seen: Cuts) -> None:
+async def _start(where: Place, data: Path, promised: dict[str, str], seen: Cuts) -> None:
     """A gateway on the copy knows everything that was acknowledged."""
-    again = other.at(data)
+    again = where.at(data)
     again.start()
     sender = Sender("again", again.address, KEY, Books())
     told = await asyncio.wait_for(sender.repeat(promised), 60)

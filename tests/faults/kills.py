@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from storage.log.files import OsFiles
 from storage.log.layout import read_layout
-from tests.faults.alone import KEY, Alone, Place, is_torn, place
+from tests.faults.alone import KEY, Alone, Place, is_torn
 from tests.faults.sender import Books, Load
 
 ROUND_KILLS = 25
@@ -44,13 +44,12 @@ class Kills:
         self.answers_lost += books.answers_lost
 
 
-async def kill_gateways(seed: int, *, more: Callable[[Kills], bool]) -> Kills:
+async def kill_gateways(where: Place, seed: int, *, more: Callable[[Kills], bool]) -> Kills:
     """Rounds of kills, each on a fresh directory, while ``more``; the books after each."""
     rng = random.Random(seed)
     seen = Kills()
-    with place() as where:
-        while more(seen):
-            await _round(where, rng, seen, more)
+    while more(seen):
+        await _round(where, rng, seen, more)
     return seen
 
 
@@ -78,9 +77,7 @@ async def _round(
     seen.add(books)
 
 
-async def _kill(
-    alone: Alone, load: Load, seen: Kills, *, again: bool, rng: random.Random
-) -> None:
+async def _kill(alone: Alone, load: Load, seen: Kills, *, again: bool, rng: random.Random) -> None:
     """Kill the gateway, and with ``again`` the next one while it opens its log."""
     _end(alone, seen)
     began_s = asyncio.get_running_loop().time()

@@ -120,7 +120,10 @@ def powered(options: str = ORDERED) -> Iterator[Powered]:
     """
     base = Path(tempfile.mkdtemp(prefix="tm-", dir="/tmp"))
     try:
-        with _mounted(base, "-t", "tmpfs", "-o", "size=400m", "tmpfs"), _images(base, options) as disk:
+        with (
+            _mounted(base, "-t", "tmpfs", "-o", "size=400m", "tmpfs"),
+            _images(base, options) as disk,
+        ):
             yield Powered(base, disk)
     finally:
         base.rmdir()

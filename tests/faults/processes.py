@@ -1,6 +1,6 @@
 """Layer 2 of ``make faults``: faults in real processes, at length, and a report of them.
 
-    python -m tests.faults.processes MINUTES OUT.md
+python -m tests.faults.processes MINUTES OUT.md
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import power, tracer
+from tests.faults.alone import Place, place
 from tests.faults.band import BandKills, kill_anything
 from tests.faults.crash_points import Points, enumerate_points
 from tests.faults.cuts import Cuts, cut_power
 from tests.faults.kills import Kills, kill_gateways
 
 SEED = 20_260_131
-SHARES = {"kills": 0.35, "band": 0.25, "cuts": 0.2, "points": 0.2}
 EFFECTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 """A full disk and a broken one answer any call with these."""
 
@@ -48,22 +48,17 @@ def run(minutes: float, out: Path, *, seed: int = SEED) -> str:
             never reached although there was time for it (:class:`NeverReached`).
     """
     parts = [f"## Real processes\n\nSeed {seed}, {minutes:g} minutes.\n"]
-    campaigns: dict[str, Callable[[Until, int], str]] = {
-        "kills": _kills,
-        "band": _band,
-        "cuts": _cuts,
-        "points": _points,
-    }
-    for name, campaign in campaigns.items():
-        until = Until(time.monotonic() + SHARES[name] * minutes * 60)
-        parts.append(campaign(until, seed))
-        print(parts[-1], flush=True)
-        out.write_text("\n".join(parts))
+    with place() as where:
+        for campaign, share in SHARES.items():
+            until = Until(time.monotonic() + share * minutes * 60)
+            parts.append(campaign(where, until, seed))
+            print(parts[-1], flush=True)
+            out.write_text("\n".join(parts))
     return "\n".join(parts)
 
 
-def _kills(until: Until, seed: int) -> str:
-    seen = asyncio.run(kill_gateways(seed, more=until))
+def _kills(where: Place, until: Until, seed: int) -> str:
+    seen = asyncio.run(kill_gateways(where, seed, more=until))
     if seen.kills > 100 and not (seen.answers_lost and seen.while_opening and seen.segments):
         raise NeverReached(str(seen))
     return kills_text(seen)
@@ -82,8 +77,8 @@ def kills_text(seen: Kills) -> str:
     )
 
 
-def _band(until: Until, seed: int) -> str:
-    seen = asyncio.run(kill_anything(seed, more=until))
+def _band(where: Place, until: Until, seed: int) -> str:
+    seen = asyncio.run(kill_anything(where, seed, more=until))
     return band_text(seen)
 
 
@@ -98,10 +93,10 @@ def band_text(seen: BandKills) -> str:
     )
 
 
-def _cuts(until: Until, seed: int) -> str:
+def _cuts(where: Place, until: Until, seed: int) -> str:
     if reason := power.why_not():
         return f"**Power cuts**: skipped ({reason}).\n"
-    seen = asyncio.run(cut_power(seed, more=until))
+    seen = asyncio.run(cut_power(where, seed, more=until))
     if seen.cuts > 150 and not (seen.torn and seen.beyond):
         raise NeverReached(str(seen))
     return cuts_text(seen)
@@ -118,13 +113,13 @@ def cuts_text(seen: Cuts) -> str:
     )
 
 
-def _points(until: Until, _seed: int) -> str:
+def _points(where: Place, until: Until, _seed: int) -> str:
     if reason := tracer.why_not():
         return f"**Faults at system calls**: skipped ({reason}).\n"
     lines = []
     for effect in EFFECTS:
         if until():
-            seen = asyncio.run(enumerate_points(effect, nth_max=8, more=until))
+            seen = asyncio.run(enumerate_points(where, effect, nth_max=8, more=until))
             lines.append(points_text(effect, seen))
     return "\n".join(lines)
 
@@ -137,6 +132,15 @@ def points_text(effect: str, seen: Points) -> str:
         f" {seen.restarts} ended the process, {seen.answers_lost} answers were lost, no event"
         " was lost or doubled.\n"
     )
+
+
+SHARES: dict[Callable[[Place, Until, int], str], float] = {
+    _kills: 0.35,
+    _band: 0.25,
+    _cuts: 0.2,
+    _points: 0.2,
+}
+"""The campaigns, and which part of the time each gets."""
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import polars as pl
 
@@ -49,10 +50,13 @@ class Books:
 
 def body_of(batch: Mapping[str, str]) -> bytes:
     """The events as a JSON array."""
-    return b"[%s]" % ",".join(
-        f'{{"id":"{identity}","source":"load","type":"used","subject":"c","data":{data}}}'
-        for identity, data in batch.items()
-    ).encode()
+    return (
+        b"[%s]"
+        % ",".join(
+            f'{{"id":"{identity}","source":"load","type":"used","subject":"c","data":{data}}}'
+            for identity, data in batch.items()
+        ).encode()
+    )
 
 
 class Sender:
@@ -164,7 +168,7 @@ class Load:
         self.senders = [Sender(f"{prefix}-{n}", address, key, books) for n in range(senders)]
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         for sender in self.senders:
             rng = random.Random(self._rng.random())
             self._tasks.append(asyncio.create_task(sender.run(rng, self._stop)))

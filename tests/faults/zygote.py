@@ -68,7 +68,6 @@ def _serve() -> None:
     import api.logs
     import api.opening
     import api.wiring.gateway  # noqa: F401  (so that forks need not)
-
     from ingest.warm import warm_up
 
     warm_up()  # loads compiled code, starts no thread that a fork would miss
@@ -100,7 +99,7 @@ def _become(order: Mapping[str, object]) -> None:
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)
-    except BaseException:  # noqa: BLE001  (its log is where one looks)
+    except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
