@@ -14,9 +14,7 @@ ROWS = re.findall(r"^\| (\d+) \|(.*)\|$", PAGE.read_text(), re.MULTILINE)
 def defined_in(path: Path) -> set[str]:
     """The tests a file defines, those of classes too."""
     found = ast.walk(ast.parse(path.read_text()))
-    return {
-        node.name for node in found if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
+    return {node.name for node in found if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def test_every_fault_has_a_row() -> None:
