@@ -9,6 +9,7 @@ import asyncio
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,17 +44,25 @@ class Until:
 def run(minutes: float, out: Path, *, seed: int = SEED) -> str:
     """Run every campaign for its share of ``minutes``; writes and answers a Markdown fragment.
 
+    A campaign that fails is in the fragment too, and keeps no other from its turn.
+
     Raises:
-        AssertionError: something was lost, doubled, invented or oversold; or a rare path was
-            never reached although there was time for it (:class:`NeverReached`).
+        AssertionError: something was lost, doubled, invented or oversold, or never answered; or a
+            rare path was never reached although there was time for it (:class:`NeverReached`).
     """
-    parts = [f"## Real processes\n\nSeed {seed}, {minutes:g} minutes.\n"]
+    parts, failed = [f"## Real processes\n\nSeed {seed}, {minutes:g} minutes.\n"], []
     with place() as where:
         for campaign, share in SHARES.items():
             until = Until(time.monotonic() + share * minutes * 60)
-            parts.append(campaign(where, until, seed))
+            try:
+                parts.append(campaign(where, until, seed))
+            except Exception as error:
+                failed.append(f"{campaign.__name__.strip('_')}: {type(error).__name__}: {error}")
+                parts.append(f"**FAILED** {failed[-1]}\n\n{traceback.format_exc(limit=-4)}\n")
             print(parts[-1], flush=True)
             out.write_text("\n".join(parts))
+    if failed:
+        raise AssertionError("; ".join(failed))
     return "\n".join(parts)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from storage.log.frames import LogCorrupt
 from storage.log.layout import hot_name
 from tests.faults import power, tracer
-from tests.faults.alone import KEY, Place, place
+from tests.faults.alone import KEY, NODE, Place, place, read_events
 from tests.faults.crash_points import (
     SEGMENT,
     WRITE,
@@ -77,6 +78,25 @@ def test_what_was_not_synced_is_gone_after_a_power_cut() -> None:
         with disk.after(disk.cut()) as found:
             assert (found / "kept").read_bytes() == b"x"
             assert not (found / "lost").exists() or not (found / "lost").read_bytes()
+
+
+@pytest.mark.usefixtures("strace")
+async def test_a_sync_that_only_says_so_is_found_out(where: Place) -> None:
+    """The machinery itself: with every sync answered 0 and not done, a cut loses events."""
+    if reason := power.why_not():
+        pytest.skip(reason)
+    with powered() as disk:
+        alone, books = where.fresh(inside=disk.disk), Books()
+        sender, rng = Sender("s", alone.address, KEY, books), random.Random(1)
+        pid, log = alone.start(stopped=True), where.parent / "lying.trace"
+        lie = "fdatasync,fsync:retval=0"
+        with traced(pid, calls="fdatasync,fsync", inject=lie, log=log):
+            await asyncio.wait_for(sender.post(50, rng), 30)
+            copy = disk.cut()
+        alone.kill()
+        sender.close()
+        with disk.after(copy) as found, pytest.raises((AssertionError, LogCorrupt)):
+            books.check(read_events(found / alone.data.name / "nodes" / NODE))
 
 
 @pytest.mark.usefixtures("strace")
