@@ -69,7 +69,7 @@ class Band:
         host, port = alone.address
         self.url = f"http://{host}:{port}"
         self.client = httpx.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60
+            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=300
         )
 
     def start(self, name: str) -> None:
