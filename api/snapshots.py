@@ -22,6 +22,7 @@ from entitlements.given import NO_GRANTS, GrantBook
 log = structlog.get_logger()
 
 UNKNOWN_KEY_REFRESH_S_MIN = 0.1
+LOOK_S_MAX = 5.0  # a look that takes longer is named, and still waited for
 
 
 class CatalogSource(Protocol):
@@ -97,11 +98,16 @@ class Snapshots:
             if self._looked_at_s > asked_at_s:
                 return  # a look that began after this call was asked for has just ended
             self._looked_at_s = time.monotonic()
+            late = asyncio.get_running_loop().call_later(
+                LOOK_S_MAX, self._fail, TimeoutError(f"no answer within {LOOK_S_MAX:g} s")
+            )
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001  (any driver's error means: SQL is away)
                 self._fail(error)
                 return
+            finally:
+                late.cancel()
             if self.failure is not None:
                 log.info("sql_read", revision=self.catalog.revision)
             self.failure = None

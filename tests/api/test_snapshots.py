@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -28,10 +29,13 @@ class Counted:
         self._store = store
         self.looks = 0
         self.away = False
+        self.answers = threading.Event()
+        self.answers.set()
 
     def revision(self) -> int:
         """Count the look."""
         self.looks += 1
+        assert self.answers.wait(10)
         if self.away:
             raise Unavailable("away")
         return self._store.revision()
@@ -116,6 +120,24 @@ async def test_the_last_snapshot_stays_while_sql_is_away(database: Database) -> 
     assert snapshots.keyring.find("d") is not None
     catalog.away = False
     await snapshots.refresh()
+    assert snapshots.failure is None
+
+
+async def test_sql_that_never_answers_is_named(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs is not ready, though no error ever came; an answer makes it ready."""
+    monkeypatch.setattr("api.snapshots.LOOK_S_MAX", 0.05)
+    snapshots, catalog, _ = snapshots_of(database)
+    await snapshots.refresh()
+    catalog.answers.clear()
+    looking = asyncio.create_task(snapshots.refresh())
+    await asyncio.sleep(0.2)
+    failure = snapshots.failure
+    catalog.answers.set()
+    await looking
+
+    assert failure == "TimeoutError"
     assert snapshots.failure is None
 
 

@@ -142,6 +142,20 @@ def test_what_cannot_be_reached_says_so(tmp_path: Path) -> None:
             open_database(url)
 
 
+def test_a_server_that_is_gone_without_a_word_is_noticed(tmp_path: Path) -> None:
+    """PostgreSQL: a lost machine ends a call and an idle connection, both within a minute."""
+    with fresh_url("postgresql", tmp_path) as url:
+        database = open_database(url)
+        with database.read() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            found = driver.info.get_parameters()
+        database.close()
+    assert int(found["tcp_user_timeout"]) <= 60_000
+    idle, interval, count = (int(found[f"keepalives_{n}"]) for n in ("idle", "interval", "count"))
+    assert idle + interval * count <= 60
+
+
 def test_other_engines_are_refused() -> None:
     """Only the two engines the tests run on are accepted."""
     with pytest.raises(ValueError, match="neither SQLite nor PostgreSQL"):
