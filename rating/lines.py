@@ -16,15 +16,13 @@ from catalog.ids import ContractId, is_id
 from catalog.money import round_quantity
 from catalog.periods import FOREVER
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
-from rating.plan import LinePlan
+from rating.plan import LinePlan, Part
 from rating.planned import once
 
 _SHOWN = {**LINES, **BILLING}
 _DAY = re.compile(r"[0-9]{8}")
 _DIGEST = re.compile(r"[0-9a-f]{20}")
-_FROM_PLAN = (
-    "customer",
-    "contract",
+_FROM_PART = (
     "product",
     "meter",
     "timing",
@@ -67,13 +65,25 @@ class _Ids(dict[tuple[int, str], str]):
 
 
 def _plan_rows(plans: Sequence[LinePlan]) -> pl.DataFrame:
-    distinct = {id(plan.terms): plan.terms for plan in plans}
-    versions = {key: terms.version for key, terms in distinct.items()}
-    return pl.DataFrame(
-        [(line, *_plan_row(plan, versions[id(plan.terms)])) for line, plan in enumerate(plans)],
-        schema={"line": pl.Int64, **{name: _SHOWN[name] for name in _FROM_PLAN}},
+    """What the plan of each line says, one row a line; what lines share is worked out once."""
+    parts = {id(plan.part): plan.part for plan in plans}
+    versions = {id(part.terms): part.terms for part in parts.values()}
+    named = {key: terms.version for key, terms in versions.items()}
+    facts = pl.DataFrame(
+        [(key, *_part_row(part, named[id(part.terms)])) for key, part in parts.items()],
+        schema={"part": pl.UInt64, **{name: _SHOWN[name] for name in _FROM_PART}},
         orient="row",
     )
+    lines = pl.DataFrame(
+        {
+            "line": range(len(plans)),
+            "part": [id(plan.part) for plan in plans],
+            "customer": [plan.customer for plan in plans],
+            "contract": [plan.contract for plan in plans],
+        },
+        schema={"line": pl.Int64, "part": pl.UInt64, "customer": pl.String, "contract": pl.String},
+    )
+    return lines.join(facts, on="part", how="left", maintain_order="left").drop("part")
 
 
 def named_in(line_id: str) -> tuple[ContractId, date]:
@@ -92,22 +102,20 @@ def named_in(line_id: str) -> tuple[ContractId, date]:
         raise NotFound(f"no line {line_id[:200]!r}") from None
 
 
-def _plan_row(plan: LinePlan, version: str) -> tuple[object, ...]:
-    terms, meter = plan.terms, plan.terms.metered
+def _part_row(part: Part, version: str) -> tuple[object, ...]:
+    terms, meter = part.terms, part.terms.metered
     return (
-        plan.customer,
-        plan.contract,
         terms.product,
         meter.id if meter else None,
         terms.invoicing.timing.value,
-        _moment(plan.start),
-        _moment(plan.end),
+        _moment(part.start),
+        _moment(part.end),
         terms.currency,
         terms.kind.value,
         version,
-        _moment(plan.period.start),
-        _moment(plan.period.end),
-        plan.accounting,
+        _moment(part.period.start),
+        _moment(part.period.end),
+        part.accounting,
     )
 
 

@@ -11,6 +11,9 @@ import sqlalchemy as sa
 BATCH_ROWS = 50_000
 """Rows a statement: each has the engine's time-out to itself, and memory for so many is enough."""
 
+SQLITE_CACHE_KIB = 65_536
+"""Pages of five indexes that grow at once: with the usual 2 MB they are written again and again."""
+
 
 def append_frame(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
     """Insert ``rows``, whose columns are those of ``table`` by name, inside the transaction.
@@ -19,11 +22,13 @@ def append_frame(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame)
         sqlalchemy.exc.IntegrityError: a constraint refuses a row; the transaction is lost.
     """
     copies = connection.dialect.name == "postgresql"
+    write = _copied if copies else _inserted
+    if not copies:
+        connection.exec_driver_sql(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
     for batch in rows.iter_slices(BATCH_ROWS):
-        if copies:
-            _copied(connection, table, batch)
-        else:
-            _inserted(connection, table, batch)
+        write(connection, table, batch)
+    if not copies:
+        connection.exec_driver_sql("PRAGMA cache_size=-2000")
 
 
 def texts(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[list[str]]:
