@@ -159,3 +159,17 @@ def check_closed(deployment: Deployment, body: dict[str, Any]) -> None:
     expect("sequence without gaps", seen=closed["sequence"].n_unique(), wanted=body["lines"])
     told = {name: f"{amount:.2f}" for name, amount in sums.iter_rows()}
     expect("amounts stored", seen=told, wanted=body["amounts"])
+
+
+def check_issued(deployment: Deployment, issued: Issued, body: dict[str, Any]) -> None:
+    """Fail unless the month's lines are on invoices, each numbered once.
+
+    Raises:
+        BenchFailed: they are not.
+    """
+    expect("amounts issued", seen=issued.amounts, wanted=body["amounts"])
+    documents = deployment.books.documents(as_of=Micros(2**62))
+    numbers = [f"INV-{n:06d}" for n in range(1, issued.issued + 1)]
+    expect("numbers without gaps", seen=documents["number"].to_list(), wanted=numbers)
+    closed = deployment.books.closed(as_of=Micros(2**62), since=PeriodSpec.parse(MONTH).first)
+    expect("lines on no invoice", seen=closed["invoice"].null_count(), wanted=0)

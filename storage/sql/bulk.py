@@ -56,7 +56,11 @@ def _copied(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> N
             copy.write(rows.write_csv(include_header=False, quote_style="necessary"))
     except connection.dialect.loaded_dbapi.Error as error:
         raise sa.exc.DBAPIError.instance(
-            statement, None, error, connection.dialect.loaded_dbapi.Error, dialect=connection.dialect
+            statement,
+            None,
+            error,
+            connection.dialect.loaded_dbapi.Error,
+            dialect=connection.dialect,
         ) from error
 
 
