@@ -1,4 +1,4 @@
-"""What finance gets wrong, over HTTP: each a problem that says what to do, and nothing half done."""
+"""What finance gets wrong, over HTTP: each a problem of its own, nothing half done."""
 
 from __future__ import annotations
 
