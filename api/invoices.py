@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -19,11 +20,11 @@ from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from invoicing.documents import Grouping, named_in_document
+from invoicing.documents import Grouping, issue_id, named_in_document
 from invoicing.drafts import InvoiceStatus
 from invoicing.placement import latest_day
 from invoicing.ports import DocumentKind
-from invoicing.preparing import Drafts, drafts_of, head_of, taxes_by_document, with_period_text
+from invoicing.preparing import Drafts, drafts_of, heads_of
 from invoicing.tax import TaxEngine
 from invoicing.view import BEGINNING, FAR_AHEAD, Scope
 from rating.frames import LINES
@@ -168,7 +169,16 @@ class Invoices:
         """How often each document of DRAFTS was issued before."""
         if heads.is_empty():
             return Counter()
-        rows = self._desk.books.documents(as_of=as_of, documents=heads["document"].to_list())
+        days = heads["accounting_date"]
+        first, last = days.min(), days.max()
+        assert isinstance(first, date)
+        assert isinstance(last, date)
+        rows = self._desk.books.documents(
+            as_of=as_of,
+            since=first,
+            until=last + timedelta(days=1),
+            documents=heads["document"].to_list(),
+        )
         return Counter(rows.filter(pl.col("kind") == DocumentKind.INVOICE.value)["document"])
 
     def _issued(self, wanted: Wanted, as_of: Micros, catalog: Catalog) -> list[Document]:
@@ -183,16 +193,17 @@ class Invoices:
         """Drafts as JSON, with their lines."""
         drafts, catalog = prepared.drafts, prepared.catalog
         issues = self.issues(drafts.heads, as_of)
-        taxes = taxes_by_document(drafts.taxed)
+        texts = heads_of(drafts.heads, drafts.taxed, catalog=catalog)
         lines = {
             str(document): part.select(list(LINES))
             for (document,), part in drafts.lines.group_by("document", maintain_order=True)
         }
         found = []
-        for draft in with_period_text(drafts.heads).iter_rows(named=True):
-            name, own = draft["document"], taxes.get(draft["document"], [])
-            head = head_of(draft, issue=issues[name] + 1, taxes=own, catalog=catalog)
-            more = {"status": InvoiceStatus.DRAFT.value, "waiting": draft["waiting"]}
+        told = drafts.heads.select("document", "waiting").iter_rows()
+        for text, (name, waiting) in zip(texts, told, strict=True):
+            identity = {"id": issue_id(name, issues[name] + 1), "kind": DocumentKind.INVOICE.value}
+            head = identity | {"number": None, "issued_at": None} | json.loads(text)
+            more = {"status": InvoiceStatus.DRAFT.value, "waiting": waiting}
             found.append(Document(head=head | more, document=name, lines=lines[name]))
         return found
 

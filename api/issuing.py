@@ -131,17 +131,17 @@ class Issuing:
         due = due_drafts(heads, now=self._desk.clock.now_us(), grace=self._grace)
         ready = due.filter(pl.col("waiting").is_null())
         waiting = due.filter(pl.col("waiting").is_not_null()).select("document", "waiting")
-        numbers: list[str] = []
+        numbers = pl.Series(dtype=pl.String)
         if ready.height:
-            numbers = self._write(prepared, ready, entry)["number"].to_list()
+            numbers = self._write(prepared, ready, entry)["number"]
         net = pl.col("amount") - pl.col("inclusive") + pl.col("tax")
         return Issued(
             issued=ready.height,
             not_due=heads.height - due.height,
             waiting=[{"id": name, "reason": why} for name, why in waiting.iter_rows()],
             amounts=amounts_of(ready.select("currency", amount=net)),
-            first_number=numbers[0] if numbers else None,
-            last_number=numbers[-1] if numbers else None,
+            first_number=numbers[0] if len(numbers) else None,
+            last_number=numbers[-1] if len(numbers) else None,
         )
 
     def _write(self, prepared: PreparedDrafts, ready: pl.DataFrame, entry: Entry) -> pl.DataFrame:
@@ -172,7 +172,7 @@ class Issuing:
             same = books.documents(as_of=EVER, documents=[row["document"]])
             issue = same.filter(pl.col("kind") == DocumentKind.INVOICE.value).height
             note = credit_note(row, issue=issue, reason=reason)
-            books.issue([note], STANDING.to_frame(), entry)
+            books.issue(note, STANDING.to_frame(), entry)
             found = self._invoices.find(id_)
             assert found is not None
         return found

@@ -7,14 +7,18 @@ from html import escape
 from typing import Any
 
 STYLE = """
-@page { size: A4; margin: 18mm 16mm }
+@page { size: A4; margin: 16mm 16mm 20mm;
+  @bottom-left { content: string(number); font: 8pt sans-serif; color: #545b64 }
+  @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif;
+    color: #545b64 } }
 * { box-sizing: border-box }
 body { font: 10pt/1.45 "Helvetica Neue", Helvetica, Arial, "Liberation Sans", sans-serif;
   color: #1a1d21; margin: 0 auto; max-width: 178mm; padding: 12mm 0 }
+@media print { body { padding: 0; max-width: none } }
 header { display: flex; justify-content: space-between; align-items: flex-start;
   border-bottom: 2px solid #1a1d21; padding-bottom: 5mm; margin-bottom: 7mm }
 h1 { font-size: 20pt; line-height: 1.1; margin: 0; font-weight: 600; letter-spacing: -0.01em }
-.number { font-size: 11pt; color: #545b64; margin-top: 1mm }
+.number { font-size: 11pt; color: #545b64; margin-top: 1mm; string-set: number content() }
 .stamp { border: 2px solid currentColor; border-radius: 3px; padding: 1mm 3mm; font-weight: 600;
   text-transform: uppercase; letter-spacing: .08em; font-size: 9pt }
 .stamp.draft { color: #8a6100 } .stamp.void { color: #a32020 } .stamp.issued { display: none }
@@ -30,6 +34,7 @@ tr { break-inside: avoid }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
   padding-left: 5mm }
 .note { color: #545b64; font-size: 8.5pt }
+tfoot { display: table-row-group; break-inside: avoid }  /* once, not at the foot of each page */
 tfoot td { border: 0; padding: 1.2mm 0 } tfoot tr:first-child td { padding-top: 4mm }
 tfoot .total td { border-top: 2px solid #1a1d21; font-weight: 700; font-size: 12pt }
 footer { margin-top: 12mm; color: #545b64; font-size: 8pt; overflow-wrap: anywhere }
@@ -115,7 +120,8 @@ def _described(line: Mapping[str, Any], invoice: Mapping[str, Any]) -> tuple[str
     product = line["product"] or f"contract {line['contract']}"
     kind = KINDS.get(line["kind"])
     what = product if kind is None else f"{kind}: {product}"
-    notes = [f"{name}: {value}" for name, value in line["dimensions"].items()]
+    group = " · ".join(f"{name}: {value}" for name, value in line["dimensions"].items())
+    notes = [group] if group else []
     if line["cause"]:
         notes.append(f"{CAUSES[line['cause']]} (of {line['adjusts']})")
     own = (line["period_start"], line["period_end"])

@@ -18,6 +18,7 @@ AREAS = {
     "readers": "bench.readers.rows",
     "ledger": "bench.ledger.rows",
     "rating": "bench.rating.rows",
+    "finance": "bench.finance.rows",
 }
 """Area → the module whose ``TITLE`` and ``ROWS`` it is."""
 

@@ -10,7 +10,7 @@ from catalog.money import minor_units
 from catalog.periods import PeriodSpec
 from invoicing.ports import NewMonth
 from invoicing.view import View
-from rating.frames import LINES, LineStatus, sorted_lines
+from rating.frames import LINES, LineStatus
 from rating.rendering import checksum
 
 
@@ -65,7 +65,7 @@ def month_to_close(
     if earlier:
         raise EarlierPeriodOpen(f"{earlier[0]:%Y-%m} has open lines: close it first")
     counted = pl.col("accounting_date").is_between(month.first, month.until, closed="left")
-    whole = sorted_lines(
+    whole = (
         view.lines.filter(counted)
         .select(list(LINES))
         .with_columns(status=pl.lit(LineStatus.CLOSED.value))

@@ -89,16 +89,9 @@ class Payers:
 
     def documented(self, lines: pl.DataFrame) -> pl.DataFrame:
         """``lines`` (LINES and BILLING) with ``document``, ``entity`` and ``payer``, row by row."""
-        whose = lines.select("contract", "customer").unique().rows()
-        found = [(*names, self.of(*names)) for names in whose]
-        payers = pl.DataFrame(
-            [(k, c, payer.owner, payer.customer, payer.entity) for k, c, payer in found],
-            schema=dict.fromkeys(("contract", "customer", "owner", "payer", "entity"), pl.String()),
-            orient="row",
+        keyed = self._owned(lines).with_columns(
+            billed_entity=pl.col("entity") if self._grouped else pl.lit("")
         )
-        keyed = lines.join(
-            payers, on=["contract", "customer"], how="left", maintain_order="left"
-        ).with_columns(billed_entity=pl.col("entity") if self._grouped else pl.lit(""))
         keys = keyed.select(DOCUMENT_KEY).unique()
         ids = pl.Series("document", _document_ids(keys, self._grouping), dtype=pl.String())
         named = keys.with_columns(ids)
@@ -106,6 +99,22 @@ class Payers:
             named, on=list(DOCUMENT_KEY), how="left", nulls_equal=True, maintain_order="left"
         )
         return joined.drop("owner", "billed_entity")
+
+    def paid(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """``lines`` with ``payer`` as it is now, row by row; the rest as it is in the books."""
+        found = self._owned(lines.select("contract", "customer"))
+        return lines.with_columns(found["payer"])
+
+    def _owned(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """``lines`` with ``owner``, ``payer`` and ``entity`` of their contracts, row by row."""
+        whose = lines.select("contract", "customer").unique().rows()
+        found = [(*names, self.of(*names)) for names in whose]
+        payers = pl.DataFrame(
+            [(k, c, payer.owner, payer.customer, payer.entity) for k, c, payer in found],
+            schema=dict.fromkeys(("contract", "customer", "owner", "payer", "entity"), pl.String()),
+            orient="row",
+        )
+        return lines.join(payers, on=["contract", "customer"], how="left", maintain_order="left")
 
     def _topmost(self, customer: str) -> str:
         seen = {customer}

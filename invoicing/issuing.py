@@ -13,12 +13,14 @@ import polars as pl
 from catalog.clock import Micros, to_datetime, to_rfc3339
 from catalog.errors import Conflict
 from catalog.snapshot import Catalog
-from invoicing.ports import DocumentKind, NewDocument
-from invoicing.preparing import Drafts, head_of, taxes_by_document, with_period_text
+from invoicing.ports import NEW_DOCUMENTS, DocumentKind
+from invoicing.preparing import Drafts, heads_of
 from rating.engine import ENGINE
 
 INVOICE_PREFIX = "INV-"
 CREDIT_PREFIX = "CN-"
+IDENTITY = ("id", "kind", "number", "issued_at")
+"""The members of a document's JSON that are given when it is issued."""
 
 
 class TaxRateMissing(Conflict):
@@ -59,39 +61,38 @@ def new_invoices(
     *,
     catalog: Catalog,
     as_of: Micros,
-) -> list[NewDocument]:
-    """The documents for some of the heads of ``drafts``, in their order.
+) -> pl.DataFrame:
+    """NEW_DOCUMENTS for some of the heads of ``drafts``, in their order.
 
     ``issues`` counts how often a document was issued before.
     """
-    taxes = taxes_by_document(drafts.taxed)
-    digests = _line_digests(drafts.lines)
-    found = []
-    for draft in with_period_text(heads).iter_rows(named=True):
-        document, issue = draft["document"], issues.get(draft["document"], 0) + 1
-        head = head_of(draft, issue=issue, taxes=taxes.get(document, []), catalog=catalog)
-        more = {"as_of": to_rfc3339(as_of), "engine": ENGINE, "lines": draft["lines"]}
-        found.append(
-            NewDocument(
-                id=head["id"],
-                kind=DocumentKind.INVOICE,
-                document=document,
-                issue=issue,
-                entity=draft["entity"],
-                prefix=number_prefix(draft["entity"], INVOICE_PREFIX),
-                customer=draft["customer"],
-                contract=draft["contract"],
-                accounting_date=draft["accounting_date"],
-                credits=None,
-                head=head | more,
-                lines_checksum=digests[document],
-            )
-        )
-    return found
+    more = [
+        pl.lit(to_rfc3339(as_of)).alias("as_of"),
+        pl.lit(ENGINE).alias("engine"),
+        pl.col("lines"),
+    ]
+    mine = drafts.taxed.join(heads.select("document"), on="document", how="semi")
+    before = [issues.get(document, 0) for document in heads["document"]]
+    told = heads.join(_line_digests(drafts.lines), on="document", how="left", maintain_order="left")
+    entity = pl.col("entity")
+    prefix = pl.when(entity == "").then(entity).otherwise(entity + "-") + INVOICE_PREFIX
+    return told.with_columns(
+        issue=pl.Series(before, dtype=pl.Int64) + 1,
+        kind=pl.lit(DocumentKind.INVOICE.value),
+        prefix=prefix,
+        credits=pl.lit(None, pl.String),
+        head=heads_of(heads, mine, catalog=catalog, more=more),
+    ).select(issued_as().alias("id"), *(name for name in NEW_DOCUMENTS if name != "id"))
 
 
-def credit_note(issued: Mapping[str, Any], *, issue: int, reason: str | None) -> NewDocument:
-    """The document that takes back ``issued`` (a row of DOCUMENTS), whole: every amount negated."""
+def issued_as() -> pl.Expr:
+    """The id of a ``document`` that is issued for the ``issue``-th time; see :func:`issue_id`."""
+    again = pl.concat_str("document", pl.col("issue").cast(pl.String), separator="~")
+    return pl.when(pl.col("issue") == 1).then("document").otherwise(again)
+
+
+def credit_note(issued: Mapping[str, Any], *, issue: int, reason: str | None) -> pl.DataFrame:
+    """NEW_DOCUMENTS of what takes back ``issued`` (a row of DOCUMENTS), whole: amounts negated."""
     head = json.loads(issued["head"])
     taxes = [
         tax | {"base": _negated(tax["base"]), "amount": _negated(tax["amount"])}
@@ -99,21 +100,23 @@ def credit_note(issued: Mapping[str, Any], *, issue: int, reason: str | None) ->
     ]
     amounts = {name: _negated(head[name]) for name in ("subtotal", "tax", "total")}
     id_ = f"cn~{issued['id'].removeprefix('inv~')}"
-    told = {"id": id_, "kind": "credit_note", "credits": issued["id"], "reason": reason}
-    return NewDocument(
-        id=id_,
-        kind=DocumentKind.CREDIT_NOTE,
-        document=issued["document"],
-        issue=issue,
-        entity=issued["entity"],
-        prefix=number_prefix(issued["entity"], CREDIT_PREFIX),
-        customer=issued["customer"],
-        contract=issued["contract"],
-        accounting_date=issued["accounting_date"],
-        credits=issued["id"],
-        head=head | amounts | told | {"taxes": taxes, "credited_number": head["number"]},
-        lines_checksum=issued["checksum"],
-    )
+    told = {"credits": issued["id"], "reason": reason, "credited_number": head["number"]}
+    own = {name: value for name, value in head.items() if name not in IDENTITY}
+    row = {
+        "id": id_,
+        "kind": DocumentKind.CREDIT_NOTE.value,
+        "document": issued["document"],
+        "issue": issue,
+        "entity": issued["entity"],
+        "prefix": number_prefix(issued["entity"], CREDIT_PREFIX),
+        "customer": issued["customer"],
+        "contract": issued["contract"],
+        "accounting_date": issued["accounting_date"],
+        "credits": issued["id"],
+        "head": json.dumps(own | amounts | {"taxes": taxes} | told),
+        "lines_checksum": issued["checksum"],
+    }
+    return pl.DataFrame([row], schema=NEW_DOCUMENTS)
 
 
 def number_prefix(entity: str, series: str) -> str:
@@ -126,11 +129,10 @@ def _negated(text: str) -> str:
     return text if zero else text[1:] if text.startswith("-") else f"-{text}"
 
 
-def _line_digests(lines: pl.DataFrame) -> dict[str, str]:
-    """One digest for the lines of each document, in their order."""
+def _line_digests(lines: pl.DataFrame) -> pl.DataFrame:
+    """One digest (``lines_checksum``) for the lines of each document, in their order."""
     told = lines.group_by("document", maintain_order=True).agg(
         pl.concat_str("line_id", pl.col("amount").cast(pl.String), separator="=").str.join("\n")
     )
-    return {
-        document: hashlib.sha256(text.encode()).hexdigest() for document, text in told.iter_rows()
-    }
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in told["line_id"]]
+    return told.select("document", lines_checksum=pl.Series(digests, dtype=pl.String))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -85,26 +85,27 @@ class NewMonth:
     checksum: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewDocument:
-    """A document as it is to be issued; its number is given while it is written.
+NEW_DOCUMENTS = pl.Schema(
+    {
+        "id": pl.String(),
+        "kind": pl.String(),
+        "document": pl.String(),
+        "issue": pl.Int64(),
+        "entity": pl.String(),
+        "prefix": pl.String(),
+        "customer": pl.String(),
+        "contract": pl.String(),
+        "accounting_date": pl.Date(),
+        "credits": pl.String(),
+        "head": pl.String(),
+        "lines_checksum": pl.String(),
+    }
+)
+"""One row a document as it is to be issued; its number is given while it is written.
 
-    ``head`` is its JSON but for ``number`` and ``issued_at``. ``issue`` is 1, and one more after
-    each time the document was voided. ``prefix`` and the ordinal make the number.
-    """
-
-    id: str
-    kind: DocumentKind
-    document: str
-    issue: int
-    entity: str
-    prefix: str
-    customer: str
-    contract: str | None
-    accounting_date: date
-    credits: str | None
-    head: Mapping[str, Any]
-    lines_checksum: str
+``head`` is its JSON, an object without ``id``, ``kind``, ``number`` and ``issued_at``. ``issue`` is
+1, and one more after each time the document was voided. ``prefix`` and the ordinal make the
+number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +201,8 @@ class Books(ClosedLines, Protocol):
         """
         ...
 
-    def issue(self, new: Sequence[NewDocument], lines: pl.DataFrame, entry: Entry) -> pl.DataFrame:
-        """Append ``lines`` and the documents, as one; answers the documents (DOCUMENTS).
+    def issue(self, new: pl.DataFrame, lines: pl.DataFrame, entry: Entry) -> pl.DataFrame:
+        """Append ``lines`` and the documents (NEW_DOCUMENTS), as one; answers them as DOCUMENTS.
 
         Raises:
             BooksChanged: something else was written since ``entry.mark``.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 import polars as pl
 
 from catalog.ids import CustomerId
 from catalog.money import minor_units
 from catalog.snapshot import Catalog
-from invoicing.documents import issue_id
 from invoicing.tax import Assessment, TaxEngine
 from rating.frames import AMOUNT
 from rating.rendering import instant_text
@@ -40,6 +37,16 @@ DRAFTS = pl.Schema(
 ``tax`` all tax. ``contract`` is null where several share it. ``closed``: its lines are. ``waiting``
 says why it cannot be taxed yet."""
 
+_TAX_MEMBERS = {
+    "line_id": pl.String,
+    "jurisdiction": pl.String,
+    "code": pl.String,
+    "rate": pl.String,
+    "inclusive": pl.Boolean,
+    "base": pl.String,
+    "amount": pl.String,
+}
+_TAXES = pl.List(pl.Struct(_TAX_MEMBERS))
 TAXABLE_COLUMNS = ("document", "line_id", "entity", "customer", "contract", "product", "kind")
 
 
@@ -101,67 +108,59 @@ def _taxes(assessment: Assessment) -> pl.DataFrame:
     )
 
 
-def head_of(
-    draft: Mapping[str, Any], *, issue: int, taxes: list[dict[str, Any]], catalog: Catalog
-) -> dict[str, Any]:
-    """A row of DRAFTS as the document's JSON, but for its lines and, until issued, its number."""
-    decimals = minor_units(draft["currency"])
-    subtotal = draft["amount"] - draft["inclusive"]
-    return {
-        "id": issue_id(draft["document"], issue),
-        "kind": "invoice",
-        "number": None,
-        "credits": None,
-        "entity": draft["entity"],
-        "customer": draft["customer"],
-        "customer_name": _name(catalog, draft["customer"]),
-        "contract": draft["contract"],
-        "timing": draft["timing"],
-        "period_start": draft["period_start"],
-        "period_end": draft["period_end"],
-        "accounting_date": draft["accounting_date"].isoformat(),
-        "currency": draft["currency"],
-        "subtotal": money_text(subtotal, decimals),
-        "tax": money_text(draft["tax"], decimals),
-        "total": money_text(subtotal + draft["tax"], decimals),
-        "taxes": taxes,
-        "issued_at": None,
-    }
+def heads_of(
+    drafts: pl.DataFrame, taxed: pl.DataFrame, *, catalog: Catalog, more: Sequence[pl.Expr] = ()
+) -> pl.Series:
+    """Each of DRAFTS as the document's JSON text, without its identity and its lines.
+
+    What identifies it (id, kind, number, issued_at) is added by whoever numbers it. ``more`` are
+    further members. Thousands of documents cost what their text costs: no object is made of one.
+    """
+    currencies = sorted(drafts["currency"].unique())
+    net = pl.col("amount") - pl.col("inclusive")
+    told = drafts.join(_taxes_told(taxed), on="document", how="left", maintain_order="left")
+    members = [
+        pl.lit(None, pl.String).alias("credits"),
+        "entity",
+        "customer",
+        _names(drafts["customer"], catalog),
+        "contract",
+        "timing",
+        instant_text("billing_start").alias("period_start"),
+        instant_text("billing_end").alias("period_end"),
+        pl.col("accounting_date").dt.strftime("%Y-%m-%d"),
+        "currency",
+        _money(net, currencies).alias("subtotal"),
+        _money(pl.col("tax"), currencies).alias("tax"),
+        _money(net + pl.col("tax"), currencies).alias("total"),
+        pl.col("taxes").fill_null(pl.lit([], dtype=_TAXES)),
+        *more,
+    ]
+    return told.select(pl.struct(members).struct.json_encode().alias("head"))["head"]
 
 
-def money_text(amount: Decimal, decimals: int) -> str:
-    """An amount with exactly its currency's digits, never a negative zero."""
-    return f"{amount + 0:.{decimals}f}"
+def _money(amount: pl.Expr, currencies: Sequence[str]) -> pl.Expr:
+    """An amount with exactly its currency's digits."""
+    text = pl.lit(None, dtype=pl.String)
+    for currency in currencies:
+        digits = pl.Decimal(38, minor_units(currency))
+        own = amount.cast(digits).cast(pl.String)
+        text = pl.when(pl.col("currency") == currency).then(own).otherwise(text)
+    return text
 
 
-def with_period_text(drafts: pl.DataFrame) -> pl.DataFrame:
-    """DRAFTS with the billing period as text, ``period_start`` and ``period_end``."""
-    return drafts.with_columns(
-        drafts.select(
-            instant_text("billing_start").alias("period_start"),
-            instant_text("billing_end").alias("period_end"),
-        )
-    )
+def _names(customers: pl.Series, catalog: Catalog) -> pl.Series:
+    chains = (catalog.customers.get(CustomerId(customer)) for customer in customers)
+    named = [
+        chain.last.name if chain and chain.versions else customer
+        for customer, chain in zip(customers, chains, strict=True)
+    ]
+    return pl.Series("customer_name", named, dtype=pl.String)
 
 
-def taxes_by_document(taxed: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """TAXED as JSON, by document, decimals as text."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in taxed.iter_rows(named=True):
-        told = {
-            name: _plain(value) if isinstance(value, Decimal) else value
-            for name, value in row.items()
-            if name != "document"
-        }
-        found.setdefault(row["document"], []).append(told)
-    return found
-
-
-def _plain(number: Decimal) -> str:
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _name(catalog: Catalog, customer: str) -> str:
-    chain = catalog.customers.get(CustomerId(customer))
-    return chain.last.name if chain and chain.versions else customer
+def _taxes_told(taxed: pl.DataFrame) -> pl.DataFrame:
+    """TAXED as it is told, a list a document, decimals as text."""
+    numbers = (pl.col(name).cast(pl.String) for name in ("rate", "base", "amount"))
+    plain = (text.str.strip_chars_end("0").str.strip_chars_end(".") for text in numbers)
+    told = taxed.with_columns(plain).select("document", taxes=pl.struct(*_TAX_MEMBERS))
+    return told.group_by("document", maintain_order=True).agg("taxes")

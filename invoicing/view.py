@@ -172,9 +172,7 @@ class BooksView:
             until=scope.period.until,
             contracts=look.contracts,
         )
-        named = look.payers.documented(closed.drop("document", "entity"))
-        kept = named.with_columns(closed["document"], closed["entity"])
-        return kept.select(list(STANDING))
+        return look.payers.paid(closed).select(list(STANDING))
 
     def _open(self, look: Look) -> tuple[list[pl.DataFrame], frozenset[str]]:
         """What is rated and not closed, and the adjustments that count in the period."""

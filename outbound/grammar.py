@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from catalog.errors import DomainError
@@ -19,7 +19,7 @@ from catalog.grammar.nodes import (
     need,
     shape,
 )
-from catalog.grammar.scalars import TEXT, choice, integer, text
+from catalog.grammar.scalars import CURRENCY, TEXT, choice, integer, text
 from catalog.ids import is_id
 from outbound.adapters import DOCUMENTS, FORMATS
 from outbound.addresses import Network, read_url
@@ -36,6 +36,7 @@ from outbound.destinations import (
 )
 from outbound.documents.base import Document
 from outbound.webhooks import SECRETS_MAX, is_secret
+from rating.frames import LineKind
 
 BATCH_MAX = 100_000
 MINUTES_MAX = 7 * 24 * 60
@@ -137,7 +138,7 @@ def _check_adapters(found: Destination, fields: Fields) -> None:
             fields.refuse("columns", f"{column.name!r} is there twice")
 
 
-def _adapter(known: Mapping[str, object]) -> Codec[str]:
+def _one_of(known: Collection[str]) -> Codec[str]:
     def read(node: Node) -> str:
         if not isinstance(node.value, str) or node.value not in known:
             raise node.refuse(f"must be one of {', '.join(known)}, not {shape(node.value)}")
@@ -146,18 +147,28 @@ def _adapter(known: Mapping[str, object]) -> Codec[str]:
     return Codec(read, str)
 
 
-def _read_choice(node: Node) -> Choice:
-    fields = Fields(node)
-    key = fields.one_of("in", "not_in")
-    values = fields.need(key, listed(TEXT, least=1))
-    fields.settle()
-    return Choice(values=values, excluded=key == "not_in")
+def _chosen(item: Codec[str]) -> Codec[Choice]:
+    """A choice among values of a kind: one that no line can have is a mistake, not a filter."""
+
+    def read(node: Node) -> Choice:
+        fields = Fields(node)
+        key = fields.one_of("in", "not_in")
+        values = fields.need(key, listed(item, least=1))
+        fields.settle()
+        return Choice(values=values, excluded=key == "not_in")
+
+    return Codec(
+        read, lambda held: {"not_in" if held.excluded else "in": [str(v) for v in held.values]}
+    )
 
 
-_CHOICE = Codec(_read_choice, lambda held: {"not_in" if held.excluded else "in": list(held.values)})
 _FILTER = Record(
     Filter,
-    *(may(name, _CHOICE) for name in ("products", "entities", "currencies", "kinds", "customers")),
+    may("products", _chosen(TEXT)),
+    may("entities", _chosen(TEXT)),
+    may("currencies", _chosen(CURRENCY)),
+    may("kinds", _chosen(_one_of([kind.value for kind in LineKind]))),
+    may("customers", _chosen(TEXT)),
 )
 _COLUMN_NAME = text(bytes_max=128)
 
@@ -210,8 +221,8 @@ def _read_options(node: Node) -> tuple[tuple[str, object], ...]:
 _DESTINATION = Record(
     Destination,
     need("kind", choice(Transport)),
-    may("document", _adapter(DOCUMENTS)),
-    need("format", _adapter(FORMATS)),
+    may("document", _one_of(DOCUMENTS)),
+    need("format", _one_of(FORMATS)),
     may("filter", _FILTER.codec),
     may("columns", listed(Codec(_read_column, _write_column), least=1, most=COLUMNS_MAX)),
     may("options", Codec(_read_options, dict)),

@@ -1,4 +1,4 @@
-"""LINES as text and files: the one form finance sees, and the checksum over it.
+"""LINES as text: the one form finance sees, and the checksum over it.
 
 The CSV form is canonical: amounts with the currency's minor digits, quantities without trailing
 zeros, instants in RFC 3339 UTC. Text cells cannot start a spreadsheet formula: every id starts with
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from catalog.money import minor_units
 
 QUANTITY_ZEROS = "0"
+PIECE_ROWS = 16_384
+"""Lines of a piece: some 5 MB of text."""
 
 
 def instant_text(name: str) -> pl.Expr:
@@ -49,29 +50,27 @@ def as_text(lines: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(pl.all().cast(pl.String))
 
 
-def as_csv(lines: pl.DataFrame) -> bytes:
-    """LINES as CSV with a header line, LF line ends and null as an empty cell."""
+def csv_chunks(lines: pl.DataFrame) -> Iterator[bytes]:
+    """LINES as CSV, in pieces: a header line, LF line ends and null as an empty cell."""
+    yield _csv(lines.clear(), header=True)
+    for part in lines.iter_slices(PIECE_ROWS):
+        yield _csv(part, header=False)
+
+
+def _csv(lines: pl.DataFrame, *, header: bool) -> bytes:
     buffer = io.BytesIO()
-    as_text(lines).write_csv(buffer)
+    as_text(lines).write_csv(buffer, include_header=header)
     return buffer.getvalue()
 
 
+def as_csv(lines: pl.DataFrame) -> bytes:
+    """All of :func:`csv_chunks`, for a handful of lines."""
+    return b"".join(csv_chunks(lines))
+
+
 def checksum(lines: pl.DataFrame) -> str:
-    """SHA-256 (hex) of :func:`as_csv`: equal totals have equal checksums, in every format."""
-    return hashlib.sha256(as_csv(lines)).hexdigest()
-
-
-def as_arrow(lines: pl.DataFrame) -> bytes:
-    """LINES as an Arrow IPC stream, typed (decimals and timestamps stay what they are)."""
-    table = lines.to_arrow()
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def as_parquet(lines: pl.DataFrame) -> bytes:
-    """LINES as one zstd Parquet file, typed."""
-    sink = io.BytesIO()
-    pq.write_table(lines.to_arrow(), sink, compression="zstd")
-    return sink.getvalue()
+    """SHA-256 (hex) of LINES as CSV: equal totals have equal checksums, in every format."""
+    digest = hashlib.sha256()
+    for part in csv_chunks(lines):
+        digest.update(part)
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ from decimal import Decimal
 import polars as pl
 
 from catalog.clock import Micros
-from invoicing.ports import DocumentKind, Entry, Mark, NewDocument, NewMonth
+from invoicing.ports import NEW_DOCUMENTS, DocumentKind, Entry, Mark, NewMonth
 from invoicing.view import STANDING
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,21 +71,22 @@ def document(
     *,
     kind: DocumentKind = DocumentKind.INVOICE,
     taken_back: str | None = None,
-) -> NewDocument:
-    """A document to issue: the first one of its name."""
+) -> pl.DataFrame:
+    """NEW_DOCUMENTS of one to issue: the first one of its name."""
     id_ = f"inv~k~20260131~{name * 20}"
     series = "INV-" if kind is DocumentKind.INVOICE else "CN-"
-    return NewDocument(
-        id=id_ if taken_back is None else f"cn~{name}",
-        kind=kind,
-        document=id_,
-        issue=1,
-        entity=entity,
-        prefix=f"{entity}-" if entity else series,
-        customer="c",
-        contract="k",
-        accounting_date=date(2026, 1, 31),
-        credits=taken_back,
-        head={"id": id_},
-        lines_checksum="x",
-    )
+    row = {
+        "id": id_ if taken_back is None else f"cn~{name}",
+        "kind": kind.value,
+        "document": id_,
+        "issue": 1,
+        "entity": entity,
+        "prefix": f"{entity}-" if entity else series,
+        "customer": "c",
+        "contract": "k",
+        "accounting_date": date(2026, 1, 31),
+        "credits": taken_back,
+        "head": '{"customer":"c"}',
+        "lines_checksum": "x",
+    }
+    return pl.DataFrame([row], schema=NEW_DOCUMENTS)

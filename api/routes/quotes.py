@@ -17,7 +17,7 @@ from api.routes.bodies import read_json
 from api.routes.invoices import as_json, billed_of
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
-from api.routes.totals import items_of
+from api.routes.totals import line_items
 from api.totals import Totals
 from catalog.clock import to_rfc3339
 from catalog.keys import Scope
@@ -35,7 +35,7 @@ def quote_as_json(quoted: Quoted) -> dict[str, object]:
         as_of=settled.as_of,
         watermark=settled.watermark,
     )
-    rows = zip(items_of(lines), billed_of(lines), strict=True)
+    rows = zip(line_items(lines.lines), billed_of(lines), strict=True)
     invoices = list(draft_invoices(rows))
     total = sum((invoice.total for invoice in invoices), Decimal(0))
     return {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,7 +13,7 @@ from typing import Annotated, Any
 import orjson
 import polars as pl
 from fastapi import APIRouter, Depends, Header, Query
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from api.models.instants import Instant
 from api.models.page import Cursor, Limit
@@ -23,14 +26,16 @@ from catalog.errors import InvalidRequest
 from catalog.ids import ContractId, CustomerId
 from catalog.keys import Scope
 from catalog.periods import PeriodSpec
+from rating.chunks import arrow_chunks, csv_chunks, ndjson_chunks, parquet_chunks
 from rating.engine import ENGINE
-from rating.rendering import as_arrow, as_csv, as_parquet, as_text, checksum, instant_text
+from rating.rendering import as_text, checksum, instant_text
 
 
 class Format(StrEnum):
     """The forms an answer comes in."""
 
     JSON = "json"
+    NDJSON = "ndjson"
     CSV = "csv"
     ARROW = "arrow"
     PARQUET = "parquet"
@@ -38,15 +43,18 @@ class Format(StrEnum):
 
 MEDIA_TYPES = {
     Format.JSON: "application/json",
+    Format.NDJSON: "application/x-ndjson",
     Format.CSV: "text/csv; charset=utf-8",
     Format.ARROW: "application/vnd.apache.arrow.stream",
     Format.PARQUET: "application/vnd.apache.parquet",
 }
-RENDERERS: dict[Format, Callable[..., bytes]] = {
-    Format.CSV: as_csv,
-    Format.ARROW: as_arrow,
-    Format.PARQUET: as_parquet,
+RENDERERS: dict[Format, Callable[[pl.DataFrame], Iterator[bytes]]] = {
+    Format.NDJSON: ndjson_chunks,
+    Format.CSV: csv_chunks,
+    Format.ARROW: arrow_chunks,
+    Format.PARQUET: parquet_chunks,
 }
+CHECKSUMS_KEPT_MAX = 256
 
 Period = Annotated[
     str, Query(description="YYYY, YYYY-Qn, YYYY-MM or YYYY-MM-DD", examples=["2026-01"])
@@ -84,11 +92,6 @@ def chosen_format(format_: Format | None, accept: str) -> Format:
     raise NotAcceptable(f"offered: {', '.join(MEDIA_TYPES.values())}")
 
 
-def items_of(totals: Totals) -> list[dict[str, Any]]:
-    """The lines of ``totals`` as JSON objects."""
-    return line_items(totals.lines)
-
-
 def line_items(lines: pl.DataFrame) -> list[dict[str, Any]]:
     """LINES as JSON objects: decimals are strings, dimensions an object, counts numbers."""
     rows = as_text(lines).to_dicts()
@@ -112,20 +115,30 @@ def event_items(facts: pl.DataFrame) -> list[dict[str, Any]]:
     return [row | {"dimensions": orjson.loads(row["dimensions"])} for row in text.to_dicts()]
 
 
-def _metadata(period: str, totals: Totals) -> dict[str, str]:
-    return {
-        "period": period,
-        "as_of": to_rfc3339(totals.as_of),
-        "watermark": to_rfc3339(totals.watermark),
-        "engine": ENGINE,
-        "checksum": checksum(totals.lines),
-    }
+class _Checksums:
+    """Checksums of the last answers.
+
+    An answer as of an instant never changes, so every page of a list, and every format of it, has
+    the one that was computed for the first.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Question, str] = OrderedDict()
+
+    def of(self, question: Question, totals: Totals) -> str:
+        """The checksum of ``totals``, the answer to ``question``. Call it in a thread."""
+        key = replace(question, as_of=totals.as_of)
+        found = self._known.get(key) or checksum(totals.lines)
+        self._known[key] = found
+        if len(self._known) > CHECKSUMS_KEPT_MAX:
+            self._known.popitem(last=False)
+        return found
 
 
 def _file(form: Format, metadata: dict[str, str], totals: Totals) -> Response:
     headers = {f"Tallyman-{name.replace('_', '-')}": value for name, value in metadata.items()}
     body = RENDERERS[form](totals.lines)
-    return Response(body, media_type=MEDIA_TYPES[form], headers=headers)
+    return StreamingResponse(body, media_type=MEDIA_TYPES[form], headers=headers)
 
 
 class TotalsRoutes:
@@ -133,6 +146,7 @@ class TotalsRoutes:
 
     def __init__(self, totals: RatedTotals) -> None:
         self._totals = totals
+        self._checksums = _Checksums()
 
     async def get_totals(
         self,
@@ -146,7 +160,7 @@ class TotalsRoutes:
         cursor: Cursor = None,
         accept: Annotated[str, Header()] = "*/*",
     ) -> Response:
-        """Lines of a period, in JSON page by page; CSV, Arrow and Parquet come whole."""
+        """Lines of a period, in JSON page by page; the other formats come whole, as a stream."""
         form = chosen_format(format_, accept)
         start, settled = decode_place(cursor)
         question = Question(
@@ -157,12 +171,19 @@ class TotalsRoutes:
             zeros=zeros,
         )
         answer = await self._totals.ask(question)
-        metadata = _metadata(period, answer)
+        metadata = {
+            "period": period,
+            "as_of": to_rfc3339(answer.as_of),
+            "watermark": to_rfc3339(answer.watermark),
+            "engine": ENGINE,
+            "checksum": await asyncio.to_thread(self._checksums.of, question, answer),
+        }
         if form is not Format.JSON:
             return _file(form, metadata, answer)
-        items, end = items_of(answer), start + limit
-        more = encode_place(answer.as_of, end) if end < len(items) else None
-        return _json(metadata | {"items": items[start:end], "next_cursor": more})
+        end = start + limit
+        more = encode_place(answer.as_of, end) if end < answer.lines.height else None
+        items = line_items(answer.lines[start:end])
+        return _json(metadata | {"items": items, "next_cursor": more})
 
     async def explain_line(self, line_id: str, as_of: AsOf = None) -> Response:
         """Price version and origin, tier by tier, each step before and after."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -40,24 +41,31 @@ class Month:
 
     context: Context
     events: int
+    customers: int = CUSTOMERS
+    start: str = "2026-01-01"
     as_of: Micros = field(default=AFTER)
 
     @cached_property
     def known(self) -> Catalog:
         """The catalog; building it is not timed."""
-        return catalog(CUSTOMERS)
+        return catalog(self.customers, self.start)
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are kept."""
+        size = "" if self.customers == CUSTOMERS else f"-{self.customers}"
+        return self.context.cache / f"rating-{self.events}{size}"
 
     @cached_property
     def facts(self) -> ParquetFacts:
         """Files of facts, made once and kept in the cache."""
-        directory = self.context.cache / f"rating-{self.events}"
-        return fill(directory, Size(self.events, CUSTOMERS), self.known)
+        return fill(self.directory, Size(self.events, self.customers), self.known)
 
     @cached_property
     def source(self) -> CellSource:
         """Cells of all of them."""
-        directory = self.context.cache / f"rating-{self.events}" / "cells"
-        cells, cuts = ParquetCells(directory, self.facts), cuts_of(self.known)
+        cells = ParquetCells(self.directory / "cells", self.facts)
+        cuts = cuts_of(self.known)
         for spec in self.specs.values():
             while (file := cells.due(spec, NODE)) is not None:
                 cells.extend(spec, file, cuts)
@@ -103,7 +111,7 @@ class Month:
     def grouped(self, name: str) -> pl.DataFrame:
         """What DuckDB makes of one meter: quantity and events by subject and dimensions."""
         quantity = {"calls": "count(*)", "storage": "max(value)"}.get(name, "sum(value)")
-        files = self.context.cache / f"rating-{self.events}" / "facts" / self.specs[name]
+        files = self.directory / "facts" / self.specs[name]
         with duckdb.connect(config={"threads": 2}) as connection:
             return connection.sql(
                 f"SELECT subject, dimensions, {quantity} AS quantity, count(*) AS events "
@@ -124,7 +132,7 @@ class Month:
         ]
         expect("checksum from cells", seen=checksum(lines[1]), wanted=checksum(lines[0]))
         for name in METERS:
-            subjects = [f"s-c{n:05d}" for n in range(CUSTOMERS)]
+            subjects = [f"s-c{n:05d}" for n in range(self.customers)]
             spans = pl.DataFrame(
                 [(n, self.specs[name], s, SINCE, UNTIL) for n, s in enumerate(subjects)],
                 schema=SPANS,
@@ -158,7 +166,7 @@ class Month:
                 {
                     "node": pl.repeat(NODE, len(own), eager=True), "seq": seqs,
                     "spec": pl.repeat(spec, len(own), eager=True),
-                    "subject": "s-c" + (own * 31 % CUSTOMERS).cast(pl.String).str.zfill(5),
+                    "subject": "s-c" + (own * 31 % self.customers).cast(pl.String).str.zfill(5),
                     "time": (to_micros(SINCE) + own * 2_617_001 % LENGTH).cast(FACTS["time"]),
                     "received_at": received.gather(own - number * 7919).cast(FACTS["time"]),
                     "value": pl.repeat(1, len(own), eager=True).cast(FACTS["value"]),

@@ -30,6 +30,7 @@ NODE = NodeId("n1")
 MONTH = "2026-10"
 SINCE, UNTIL = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 SEGMENT_EVENTS = 1_000_000
+DOCUMENT_CUSTOMERS = 49_000
 SHARES = {"calls": 0.4, "tokens": 0.3, "egress": 0.2, "storage": 0.1}
 
 METERS = {
@@ -82,9 +83,9 @@ def _prices(book: int) -> list[dict[str, Any]]:
     ]
 
 
-def tree(customers: int) -> dict[str, Any]:
-    """The catalog as a document."""
-    names = [f"c{n:05d}" for n in range(customers)]
+def tree(customers: range, start: str = "2026-01-01") -> dict[str, Any]:
+    """These customers and what they buy as a document; every contract begins on ``start``."""
+    names = {n: f"c{n:05d}" for n in customers}
     return {
         "meters": METERS,
         "products": {name: {"name": name, "meter": name} for name in METERS}
@@ -96,26 +97,32 @@ def tree(customers: int) -> dict[str, Any]:
             }
             for b in range(4)
         },
-        "customers": {c: {"name": c, "subjects": [f"s-{c}"]} for c in names},
+        "customers": {c: {"name": c, "subjects": [f"s-{c}"]} for c in names.values()},
         "contracts": {
-            f"k-{c}": {"customer": c, "pricebook": f"b{n % 4}", "start": "2026-01-01"}
+            f"k-{c}": {"customer": c, "pricebook": f"b{n % 4}", "start": start}
             | ({"timezone": "America/New_York"} if n % 4 == 3 else {})
-            for n, c in enumerate(names)
+            for n, c in names.items()
         },
     }  # fmt: skip
 
 
-def catalog(customers: int) -> Catalog:
-    """The same as rating reads it."""
-    made = plan(Catalog(), parse_document(tree(customers)), prune=False, unsupported=lambda _: [])
-    statements = [
-        Statement(
-            revision=n, kind=new.kind, id=new.id, recorded_at=Micros(n), retired=new.retired,
-            whole_chain=new.whole_chain, versions=new.versions,
-        )
-        for n, new in enumerate(made.statements, start=1)
-    ]  # fmt: skip
-    return build_catalog(statements, timezone=ZoneInfo("UTC"))
+def catalog(customers: int, start: str = "2026-01-01") -> Catalog:
+    """The same as rating reads it, stated in documents as large as they may be."""
+    statements: list[Statement] = []
+    known = Catalog()
+    for first in range(0, customers, DOCUMENT_CUSTOMERS):
+        own = range(first, min(customers, first + DOCUMENT_CUSTOMERS))
+        document = parse_document(tree(own, start))
+        made = plan(known, document, prune=False, unsupported=lambda _: []).statements
+        statements += [
+            Statement(
+                revision=n, kind=new.kind, id=new.id, recorded_at=Micros(n), retired=new.retired,
+                whole_chain=new.whole_chain, versions=new.versions,
+            )
+            for n, new in enumerate(made, start=len(statements) + 1)
+        ]  # fmt: skip
+        known = build_catalog(statements, timezone=ZoneInfo("UTC"))
+    return known
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Any
 
@@ -15,15 +15,14 @@ from invoicing.ports import (
     BooksChanged,
     BooksState,
     ClosedMonth,
-    DocumentKind,
     Entry,
     Mark,
-    NewDocument,
     NewMonth,
 )
-from storage.sql.books_rows import closed_row_dicts, document_row, month_of, month_row
+from storage.sql.books_rows import closed_rows, document_rows, month_of, month_row
+from storage.sql.bulk import append_frame
 from storage.sql.closed_lines import SqlClosedLines, selected_lines
-from storage.sql.closed_rows import closed_frame, documents_frame
+from storage.sql.closed_rows import documents_frame, typed_documents
 from storage.sql.database import Database
 from storage.sql.schema import CLOSED_LINES, INVOICES, PERIODS
 
@@ -82,7 +81,7 @@ class SqlBooks(SqlClosedLines):
         few = contracts is not None and len(contracts) <= NAMES_MAX
         if contracts is not None and few:
             query = query.where(table.contract.in_(sorted(contracts)))
-        found = closed_frame(self._rows(query.order_by(table.sequence)))
+        found = self._lines(query.order_by(table.sequence))
         if contracts is None or few:
             return found
         return found.filter(_among("contract", contracts))
@@ -139,21 +138,16 @@ class SqlBooks(SqlClosedLines):
             connection.execute(sa.insert(PERIODS).values(row))
             return month_of(row)
 
-    def issue(self, new: Sequence[NewDocument], lines: pl.DataFrame, entry: Entry) -> pl.DataFrame:
-        """Append ``lines`` and the documents, as one; answers the documents."""
+    def issue(self, new: pl.DataFrame, lines: pl.DataFrame, entry: Entry) -> pl.DataFrame:
+        """Append ``lines`` and the documents (NEW_DOCUMENTS), as one; answers DOCUMENTS."""
         with self._database.write() as connection:
             mark = _unchanged(connection, entry)
             recorded_at = self._instant(connection, entry)
             _append(connection, lines, mark, entry, recorded_at)
             last = _ordinals(connection)
-            rows = []
-            for position, document in enumerate(new, start=mark.position + 1):
-                series = (document.entity, document.kind)
-                last[series] = last.get(series, 0) + 1
-                rows.append(document_row(document, entry, position, last[series], recorded_at))
-            if rows:
-                connection.execute(sa.insert(INVOICES), rows)
-        return documents_frame([[row[name] for name in DOCUMENTS] for row in rows])
+            rows = document_rows(new, last, entry, after=mark.position, recorded_at=recorded_at)
+            append_frame(connection, INVOICES, rows)
+        return typed_documents(rows)
 
     def _instant(self, connection: sa.Connection, entry: Entry) -> Micros:
         """Now, but later than all that was recorded or answered before."""
@@ -199,18 +193,18 @@ def _append(
     connection: sa.Connection, lines: pl.DataFrame, mark: Mark, entry: Entry, recorded_at: Micros
 ) -> int:
     """Append ``lines``; answers the last sequence."""
-    rows = closed_row_dicts(lines, entry, after=mark.sequence, recorded_at=recorded_at)
-    if rows:
-        connection.execute(sa.insert(CLOSED_LINES), rows)
-    return mark.sequence + len(rows)
+    rows = closed_rows(lines, entry, after=mark.sequence, recorded_at=recorded_at)
+    append_frame(connection, CLOSED_LINES, rows)
+    return mark.sequence + rows.height
 
 
-def _ordinals(connection: sa.Connection) -> dict[tuple[str, DocumentKind], int]:
+def _ordinals(connection: sa.Connection) -> pl.DataFrame:
     """The last number given, by entity and kind."""
     columns = (INVOICES.c.entity, INVOICES.c.kind)
     query = sa.select(*columns, sa.func.max(INVOICES.c.ordinal)).group_by(*columns)
-    found = connection.execute(query).all()
-    return {(entity, DocumentKind(kind)): int(last) for entity, kind, last in found}
+    found = [tuple(row) for row in connection.execute(query)]
+    schema = {"entity": pl.String, "kind": pl.String, "last": pl.Int64}
+    return pl.DataFrame(found, schema=schema, orient="row")
 
 
 def _dated(

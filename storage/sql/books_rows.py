@@ -10,7 +10,7 @@ import polars as pl
 from sqlalchemy import RowMapping
 
 from catalog.clock import Micros, to_rfc3339
-from invoicing.ports import ClosedMonth, Entry, NewDocument, NewMonth
+from invoicing.ports import ClosedMonth, Entry, NewMonth
 from rating.frames import LINES, LineStatus
 from rating.rendering import as_csv
 
@@ -31,11 +31,13 @@ def row_checksum(row: str) -> str:
     return hashlib.sha256(row.encode()).hexdigest()
 
 
-def closed_row_dicts(
+def closed_rows(
     lines: pl.DataFrame, entry: Entry, *, after: int, recorded_at: Micros
-) -> list[dict[str, Any]]:
+) -> pl.DataFrame:
     """Rows of CLOSED_LINES, numbered from ``after`` + 1 in the order of ``lines``."""
-    beside = lines.select(
+    rows = csv_rows(lines)
+    closed_by = pl.col("document") if entry.closed_by is None else pl.lit(entry.closed_by)
+    return lines.select(
         "line_id",
         "customer",
         "contract",
@@ -45,21 +47,14 @@ def closed_row_dicts(
         pl.col("billing_end").dt.epoch("us"),
         pl.col("accounting_date").dt.strftime("%Y-%m-%d"),
         "adjusts",
+        closed_by=closed_by,
+        recorded_at=pl.lit(recorded_at, pl.Int64),
+        as_of=pl.lit(entry.as_of, pl.Int64),
+        engine=pl.lit(entry.engine),
+        sequence=pl.int_range(after + 1, after + 1 + pl.len(), dtype=pl.Int64),
+        row=pl.Series(rows, dtype=pl.String),
+        checksum=pl.Series([row_checksum(row) for row in rows], dtype=pl.String),
     )
-    shared = {"recorded_at": recorded_at, "as_of": entry.as_of, "engine": entry.engine}
-    return [
-        named
-        | shared
-        | {
-            "sequence": sequence,
-            "row": row,
-            "checksum": row_checksum(row),
-            "closed_by": entry.closed_by or named["document"],
-        }
-        for sequence, (named, row) in enumerate(
-            zip(beside.iter_rows(named=True), csv_rows(lines), strict=True), start=after + 1
-        )
-    ]
 
 
 def month_row(new: NewMonth, entry: Entry, *, recorded_at: Micros, sequence: int) -> dict[str, Any]:
@@ -94,28 +89,53 @@ def month_of(row: RowMapping | dict[str, Any]) -> ClosedMonth:
     )
 
 
-def document_row(
-    new: NewDocument, entry: Entry, position: int, ordinal: int, recorded_at: Micros
-) -> dict[str, Any]:
-    """A row of INVOICES, with its number."""
-    number = f"{new.prefix}{ordinal:0{NUMBER_DIGITS}d}"
-    head = json.dumps({**new.head, "number": number, "issued_at": to_rfc3339(recorded_at)})
-    return {
-        "position": position,
-        "id": new.id,
-        "kind": new.kind.value,
-        "number": number,
-        "document": new.document,
-        "issue": new.issue,
-        "entity": new.entity,
-        "ordinal": ordinal,
-        "credits": new.credits,
-        "customer": new.customer,
-        "contract": new.contract,
-        "accounting_date": new.accounting_date.isoformat(),
-        "recorded_at": recorded_at,
-        "as_of": entry.as_of,
-        "head": head,
-        "checksum": hashlib.sha256(head.encode() + new.lines_checksum.encode()).hexdigest(),
-        "actor": entry.actor,
-    }
+def document_rows(
+    new: pl.DataFrame, last: pl.DataFrame, entry: Entry, *, after: int, recorded_at: Micros
+) -> pl.DataFrame:
+    """Rows of INVOICES for NEW_DOCUMENTS, in their order, each series numbered without gaps.
+
+    Args:
+        new: the documents.
+        last: the last ordinal given (``entity``, ``kind``, ``last``), one row a series.
+        entry: the writing.
+        after: the last position.
+        recorded_at: when they are issued.
+    """
+    place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)
+    series = ["entity", "kind"]
+    numbered = (
+        new.join(last, on=series, how="left", maintain_order="left")
+        .with_columns(ordinal=pl.col("last").fill_null(0) + place.over(series))
+        .with_columns(number=_number())
+        .with_columns(head=_head(to_rfc3339(recorded_at)))
+    )
+    told = zip(numbered["head"], numbered["lines_checksum"], strict=True)
+    checksums = [hashlib.sha256(head.encode() + lines.encode()).hexdigest() for head, lines in told]
+    return numbered.select(
+        *("id", "kind", "number", "document", "issue", "entity", "ordinal", "credits"),
+        *("customer", "contract", "head"),
+        pl.col("accounting_date").dt.strftime("%Y-%m-%d"),
+        position=after + place,
+        recorded_at=pl.lit(recorded_at, pl.Int64),
+        as_of=pl.lit(entry.as_of, pl.Int64),
+        checksum=pl.Series(checksums, dtype=pl.String),
+        actor=pl.lit(entry.actor, pl.String),
+    )
+
+
+def _number() -> pl.Expr:
+    return pl.col("prefix") + pl.col("ordinal").cast(pl.String).str.zfill(NUMBER_DIGITS)
+
+
+def _head(issued_at: str) -> pl.Expr:
+    """The JSON of a document, number and all. Ids and numbers hold nothing to be escaped."""
+    return pl.concat_str(
+        pl.lit('{"id":"'),
+        "id",
+        pl.lit('","kind":"'),
+        "kind",
+        pl.lit('","number":"'),
+        "number",
+        pl.lit(f'","issued_at":"{issued_at}",'),
+        pl.col("head").str.slice(1),
+    )

@@ -12,7 +12,6 @@ import polars as pl
 from invoicing.closed import CLOSED, DOCUMENTS
 from rating.frames import LINES
 
-_TEXT = dict.fromkeys(LINES, pl.String())
 _MOMENTS = ("period_start", "period_end")
 _FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
 BESIDE = (
@@ -30,41 +29,48 @@ BESIDE = (
     "invoice",
     "invoice_number",
 )
-"""Columns of CLOSED that are kept beside the row, in its order."""
+"""Columns of CLOSED that are kept beside the row. None holds what CSV would quote."""
 
 
-def parsed_rows(rows: Sequence[str]) -> pl.DataFrame:
-    """LINES of their CSV rows (each with its line end), exactly as they were written."""
+def closed_frame(rows: Sequence[str]) -> pl.DataFrame:
+    """CLOSED of CSV rows: the columns of BESIDE, then the row as it was closed."""
     if not rows:
-        return pl.DataFrame(schema=LINES)
+        return CLOSED.to_frame()
     text = pl.read_csv(
         io.BytesIO("".join(rows).encode()),
         has_header=False,
-        new_columns=list(LINES),
-        schema_overrides=list(_TEXT.values()),
+        new_columns=[*BESIDE, *LINES],
+        schema_overrides=[_read(name) for name in (*BESIDE, *LINES)],
     )
-    moments = [pl.col(name).str.to_datetime(_FORMAT, time_unit="us") for name in _MOMENTS]
-    typed = text.with_columns(m.dt.replace_time_zone("UTC") for m in moments)
-    return typed.select(pl.col(name).cast(dtype) for name, dtype in LINES.items())
+    return text.select(_parsed(name, dtype) for name, dtype in CLOSED.items())
 
 
-def closed_frame(rows: Sequence[Any]) -> pl.DataFrame:
-    """CLOSED of rows (row, *BESIDE) as they come from SQL."""
-    lines = parsed_rows([row[0] for row in rows])
-    beside = pl.DataFrame(
-        [tuple(row)[1:] for row in rows],
-        schema={name: _stored(CLOSED[name]) for name in BESIDE},
-        orient="row",
-    )
-    frame = pl.concat([lines, beside], how="horizontal")
-    return frame.select(_typed(name, dtype) for name, dtype in CLOSED.items())
+def _read(name: str) -> pl.DataType:
+    return pl.String() if name in LINES else _stored(CLOSED[name])
+
+
+def _parsed(name: str, dtype: pl.DataType) -> pl.Expr:
+    if name in _MOMENTS:
+        moment = pl.col(name).str.to_datetime(_FORMAT, time_unit="us")
+        return moment.dt.replace_time_zone("UTC")
+    if name == "entity":  # null and the only one look alike in CSV, and it is never null
+        return pl.col(name).fill_null("")
+    return _typed(name, dtype)
 
 
 def documents_frame(rows: Sequence[Any]) -> pl.DataFrame:
     """DOCUMENTS of rows with its columns as they come from SQL."""
-    stored = {name: _stored(dtype) for name, dtype in DOCUMENTS.items()}
-    frame = pl.DataFrame([tuple(row) for row in rows], schema=stored, orient="row")
-    return frame.select(_typed(name, dtype) for name, dtype in DOCUMENTS.items())
+    columns = zip(*rows, strict=True) if rows else ((),) * len(DOCUMENTS)
+    stored = [
+        pl.Series(name, values, dtype=_stored(dtype))
+        for (name, dtype), values in zip(DOCUMENTS.items(), columns, strict=True)
+    ]
+    return typed_documents(pl.DataFrame(stored))
+
+
+def typed_documents(rows: pl.DataFrame) -> pl.DataFrame:
+    """DOCUMENTS of its columns as they are kept in SQL."""
+    return rows.select(_typed(name, dtype) for name, dtype in DOCUMENTS.items())
 
 
 def _stored(dtype: pl.DataType) -> pl.DataType:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
@@ -50,7 +51,7 @@ for attempt in range(200):
     if books.documents(as_of=2**62, ids=["inv~k~20260131~" + "a" * 20]).height:
         break
     try:
-        books.issue([document()], open_lines(0), entry(mark))
+        books.issue(document(), open_lines(0), entry(mark))
     except BooksChanged:
         continue
 print(books.month("2026-01").body)
@@ -78,6 +79,11 @@ def database(url: str) -> Iterator[Database]:
 def books(database: Database) -> SqlBooks:
     """Empty books, at instant 1,000."""
     return SqlBooks(database, FixedClock(1_000))
+
+
+def named(documents: pl.DataFrame) -> str:
+    """The document there is."""
+    return str(documents["document"].item())
 
 
 def test_what_is_closed_is_read_back_as_it_was(books: SqlBooks) -> None:
@@ -113,16 +119,16 @@ def test_what_was_decided_on_other_books_is_not_kept(books: SqlBooks) -> None:
     with pytest.raises(BooksChanged):
         books.close_month(month("2026-02"), open_lines(1), entry(before, "2026-02"))
     with pytest.raises(BooksChanged):
-        books.issue([document()], open_lines(0), entry(before))
+        books.issue(document(), open_lines(0), entry(before))
     assert books.mark() == Mark(sequence=2, position=0, months=1)
 
 
 def test_numbers_are_per_entity_and_kind(books: SqlBooks) -> None:
     """Each series counts from one without gaps."""
-    new = [document("a", "E1"), document("b", "E2"), document("c", "E1")]
+    new = pl.concat([document("a", "E1"), document("b", "E2"), document("c", "E1")])
     found = books.issue(new, open_lines(0), entry(books.mark()))
     assert found["number"].to_list() == ["E1-000001", "E2-000001", "E1-000002"]
-    more = books.issue([document("d", "E1")], open_lines(0), entry(books.mark()))
+    more = books.issue(document("d", "E1"), open_lines(0), entry(books.mark()))
     assert more["number"].to_list() == ["E1-000003"]
     assert books.issued_after(1, limit=9)["position"].to_list() == [2, 3, 4]
 
@@ -130,29 +136,29 @@ def test_numbers_are_per_entity_and_kind(books: SqlBooks) -> None:
 def test_a_document_stands_until_it_is_taken_back(books: SqlBooks) -> None:
     """Its closed lines name the invoice, then none; as of before, still."""
     first = document("a")
-    lines = open_lines(2, named=first.document)
-    books.issue([first], lines, entry(books.mark()))
-    assert books.lines_of(first.document)["invoice"].to_list() == [first.id] * 2
+    lines = open_lines(2, named=named(first))
+    books.issue(first, lines, entry(books.mark()))
+    assert books.lines_of(named(first))["invoice"].to_list() == [named(first)] * 2
     (at,) = books.issued_after(0, limit=1)["recorded_at"]
-    note = document("a", kind=DocumentKind.CREDIT_NOTE, taken_back=first.id)
-    books.issue([note], open_lines(0), entry(books.mark()))
-    assert books.lines_of(first.document)["invoice"].to_list() == [None, None]
+    note = document("a", kind=DocumentKind.CREDIT_NOTE, taken_back=named(first))
+    books.issue(note, open_lines(0), entry(books.mark()))
+    assert books.lines_of(named(first))["invoice"].to_list() == [None, None]
     before = books.closed(as_of=to_micros(at))
-    assert before["invoice"].to_list() == [first.id] * 2
+    assert before["invoice"].to_list() == [named(first)] * 2
 
 
 @pytest.mark.parametrize("what", ["document", "line", "credit"])
 def test_constraints_hold_for_whoever_does_not_ask(books: SqlBooks, what: str) -> None:
     """Even with the right mark nothing is issued, closed or credited twice."""
     first = document("a")
-    books.issue([first], open_lines(1, named=first.document), entry(books.mark()))
-    note = document("a", kind=DocumentKind.CREDIT_NOTE, taken_back=first.id)
-    books.issue([note], open_lines(0), entry(books.mark()))
+    books.issue(first, open_lines(1, named=named(first)), entry(books.mark()))
+    note = document("a", kind=DocumentKind.CREDIT_NOTE, taken_back=named(first))
+    books.issue(note, open_lines(0), entry(books.mark()))
     tried: dict[str, Any] = {
-        "document": ([first], open_lines(0)),
-        "line": ([], open_lines(1)),
+        "document": (first, open_lines(0)),
+        "line": (first.clear(), open_lines(1)),
         "credit": (
-            [document("b", kind=DocumentKind.CREDIT_NOTE, taken_back=first.id)],
+            document("b", kind=DocumentKind.CREDIT_NOTE, taken_back=named(first)),
             open_lines(0),
         ),
     }
@@ -164,7 +170,7 @@ def test_constraints_hold_for_whoever_does_not_ask(books: SqlBooks, what: str) -
 def test_nothing_is_changed_or_removed(books: SqlBooks, table: sa.Table) -> None:
     """The tables themselves refuse."""
     books.close_month(month("2026-01"), open_lines(1), entry(books.mark(), "2026-01"))
-    books.issue([document()], open_lines(0), entry(books.mark()))
+    books.issue(document(), open_lines(0), entry(books.mark()))
     for statement in (sa.update(table).values(as_of=1), sa.delete(table)):
         with pytest.raises(sa.exc.IntegrityError), books._database.write() as connection:
             connection.execute(statement)

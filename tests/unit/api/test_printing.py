@@ -1,0 +1,116 @@
+"""The page of an invoice, printed: looked at as text and as pixels, page by page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.printing import printed
+
+try:
+    import pypdfium2
+    import weasyprint
+except (ImportError, OSError) as missing:  # WeasyPrint draws with Pango, a library of the system
+    pytest.skip(f"nothing here prints HTML: {missing}", allow_module_level=True)
+
+MONTH = {"period_start": "2026-01-01T00:00:00Z", "period_end": "2026-02-01T00:00:00Z"}
+
+
+def line(number: int, **given: Any) -> dict[str, Any]:
+    """One line as JSON."""
+    usual = {
+        "product": "tokens",
+        "contract": "globex-2026",
+        "kind": "usage",
+        "dimensions": {"model": f"m{number}", "region": "eu"},
+        "cause": None,
+        "adjusts": None,
+        "quantity": "1234567.123456789",
+        "amount": "11234.50",
+    }
+    return usual | MONTH | given
+
+
+def invoice(lines: int, **given: Any) -> dict[str, Any]:
+    """A document of so many lines as JSON."""
+    usual = {
+        "id": "inv~globex-2026~20260131~0123456789abcdef0123",
+        "kind": "invoice",
+        "number": "EU-INV-000042",
+        "status": "issued",
+        "customer": "globex",
+        "customer_name": "Globex Søftware & <b>Sons</b> GmbH",
+        "issued_at": "2026-02-01T08:00:00.000001Z",
+        "contract": "globex-2026",
+        "entity": "EU",
+        "credits": None,
+        "currency": "EUR",
+        "subtotal": "12345.67",
+        "tax": "2345.68",
+        "total": "14691.35",
+        "checksum": "ab" * 32,
+        "taxes": [{"jurisdiction": "DE", "code": "standard", "rate": "0.19"}],
+        "lines": [line(n) for n in range(lines)],
+    }
+    return usual | MONTH | given
+
+
+def pages(document: dict[str, Any]) -> tuple[list[str], list[Any]]:
+    """The text and the pixels (greys) of each printed page."""
+    made = weasyprint.HTML(string=printed(document)).write_pdf()
+    pdf = pypdfium2.PdfDocument(made)
+    texts, images = [], []
+    for page in pdf:
+        text = page.get_textpage()
+        texts.append(text.get_text_bounded())
+        images.append(page.render(scale=1, grayscale=True).to_numpy())
+        text.close()
+        page.close()
+    pdf.close()
+    return texts, images
+
+
+@pytest.fixture(scope="module")
+def long() -> tuple[list[str], list[Any]]:
+    """An invoice of several pages."""
+    return pages(invoice(60))
+
+
+def test_what_it_comes_to_is_said_once(long: tuple[list[str], list[Any]]) -> None:
+    """At the end: a total at the foot of every page would be read as that page's."""
+    texts, _ = long
+    assert len(texts) > 2
+    assert [text.count("14\u202f691.35") for text in texts] == [0] * (len(texts) - 1) + [1]
+
+
+def test_every_page_says_whose_it_is(long: tuple[list[str], list[Any]]) -> None:
+    """The number of the document, the number of the page, the headings of the columns."""
+    texts, _ = long
+    for number, text in enumerate(texts, start=1):
+        assert f"{number} / {len(texts)}" in text
+        assert "EU-INV-000042" in text
+        assert "QUANTITY" in text.upper()
+
+
+def test_names_are_text(long: tuple[list[str], list[Any]]) -> None:
+    """As they were written, whatever they look like."""
+    assert "Globex Søftware & <b>Sons</b> GmbH" in long[0][0]
+
+
+def test_nothing_is_cut_off_at_the_edges(long: tuple[list[str], list[Any]]) -> None:
+    """Every page has ink, and none of it in the margins."""
+    for image in long[1]:
+        pixels = image.reshape(image.shape[0], image.shape[1])
+        assert (pixels < 128).any()
+        assert (pixels[:, :40] > 200).all()
+        assert (pixels[:, -40:] > 200).all()
+        assert (pixels[:30] > 200).all()
+
+
+@pytest.mark.parametrize("status", ["draft", "void", "issued"])
+def test_what_is_not_owed_is_stamped(status: str) -> None:
+    """A draft and a void one can be told from one that was issued and stands."""
+    texts, _ = pages(invoice(3, status=status))
+    found = [stamp for stamp in ("DRAFT", "VOID") if stamp in texts[0].upper()]
+    assert found == [each.upper() for each in (status,) if each != "issued"]
