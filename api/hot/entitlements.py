@@ -26,6 +26,7 @@ from api.hot.decision_bodies import (
 )
 from api.hot.dispatch import respond_json
 from api.paging import slice_page
+from api.reach import check_customers
 from catalog.clock import Clock, to_rfc3339
 from catalog.ids import CustomerId, FeatureId
 from catalog.periods import FOREVER
@@ -125,6 +126,7 @@ class CheckEntitlements:
             (CustomerId(one.customer), items_of(one.items, at=f"/checks/{index}/items"))
             for index, one in enumerate(body.checks)
         ]
+        check_customers(scope, (one.customer for one in body.checks))
         decided = await self._decisions.check_all(asked)
         results = [
             {"customer": customer, **shown_decision(decision)}

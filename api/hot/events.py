@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.hot.body import Budget, headers_of, read_body, read_flags
 from api.hot.dispatch import respond_json
+from api.reach import check_sources, is_limited_to_sources
 from api.voiding import Voiding
 from catalog.errors import FieldError, InvalidRequest
 from ingest.batch import (
@@ -73,7 +74,7 @@ class IngestEvents:
         headers = headers_of(scope)
         with route.budget.share() as share:
             content = await read_body(receive, headers, limits=route.limits, share=share)
-            body = await self._body(content, headers)
+            body = await self._body(content, headers, scope)
             outcome = await route.ingestor.submit(
                 body, atomic="atomic" in flags, dry_run="dry_run" in flags
             )
@@ -84,7 +85,12 @@ class IngestEvents:
         }
         await respond_json(send, answer)
 
-    async def _body(self, content: bytes, headers: dict[str, str]) -> Checked | Plain:
+    async def _body(self, content: bytes, headers: dict[str, str], scope: Scope) -> Checked | Plain:
+        if is_limited_to_sources(scope):
+            # Before its group: whose events they are is known only once they are read.
+            checked = await asyncio.to_thread(self._read, content, headers)
+            check_sources(scope, checked.records.column("source").unique().to_pylist())
+            return checked
         if len(content) > INLINE_BYTES_MAX or "content-encoding" in headers:
             return await asyncio.to_thread(self._read, content, headers)
         body = Body(content=content, content_type=headers.get("content-type", ""), headers=headers)
@@ -135,7 +141,9 @@ class VoidEvents:
             if media != "application/json":
                 raise UnsupportedMediaType("voids are read from application/json")
             content = inflate(content, headers.get("content-encoding", ""), route.limits)
-            outcome = await self._voiding(read_voids(content, route.limits))
+            items = read_voids(content, route.limits)
+            check_sources(scope, (item.source for item in items))
+            outcome = await self._voiding(items)
         await respond_json(send, outcome.as_json())
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 
+from api.checks.audit import check_audit
 from api.checks.copies import check_copies
 from api.checks.report import Check, Report, Status
 from api.conflicts import Conflicts
@@ -26,7 +27,7 @@ from api.readers.sealing import Sealer
 from api.readers.tails import follow, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
-from api.routes import admin, catalog, events, keys, operations, quotes, simulations, usage
+from api.routes import admin, audit, catalog, events, keys, operations, quotes, simulations, usage
 from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
@@ -59,6 +60,7 @@ from storage.parquet.cells.source import CellSource
 from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
+from storage.sql.audit import AuditLog
 from storage.sql.books import SqlBooks
 from storage.sql.database import Database, open_database
 from storage.sql.grants import GrantStore
@@ -143,7 +145,11 @@ def build_worker(settings: Settings) -> Worker:
     handing_over = build_exports(settings, database, stores.clickhouse.clickhouse, clock)
 
     def verified() -> Report:
-        return verify(verification(logs, stores, specs, more=(finance.checks,)))
+        return verify(
+            verification(
+                logs, stores, specs, more=(finance.checks, lambda: check_audit(AuditLog(database)))
+            )
+        )
 
     return Worker(
         socket=worker_socket(settings.data),
@@ -199,8 +205,11 @@ def _stating_routers(
     return [
         keys.build_router(keys=KeyStore(database, clock), clock=clock),
         admin.build_router(
-            clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
+            clock=clock if isinstance(clock, FileClock) else None,
+            heartbeat=heartbeats,
+            audit=AuditLog(database),
         ),
+        audit.build_router(audit=AuditLog(database)),
         _catalog_router(statements, clock, logs),
         grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
     ]

@@ -21,7 +21,15 @@ from invoicing.ports import (
     NewDocument,
     NewMonth,
 )
-from storage.sql.books_rows import closed_row_dicts, document_row, month_of, month_row
+from storage.sql.audit import record_changes
+from storage.sql.books_rows import (
+    closed_row_dicts,
+    document_change,
+    document_row,
+    month_change,
+    month_of,
+    month_row,
+)
 from storage.sql.closed_lines import SqlClosedLines, selected_lines
 from storage.sql.closed_rows import closed_frame, documents_frame
 from storage.sql.database import Database
@@ -137,6 +145,7 @@ class SqlBooks(SqlClosedLines):
             sequence = _append(connection, lines, mark, entry, recorded_at)
             row = month_row(new, entry, recorded_at=recorded_at, sequence=sequence)
             connection.execute(sa.insert(PERIODS).values(row))
+            record_changes(connection, [month_change(row)], actor=entry.actor, at=recorded_at)
             return month_of(row)
 
     def issue(self, new: Sequence[NewDocument], lines: pl.DataFrame, entry: Entry) -> pl.DataFrame:
@@ -153,6 +162,8 @@ class SqlBooks(SqlClosedLines):
                 rows.append(document_row(document, entry, position, last[series], recorded_at))
             if rows:
                 connection.execute(sa.insert(INVOICES), rows)
+                changes = map(document_change, rows)
+                record_changes(connection, changes, actor=entry.actor, at=recorded_at)
         return documents_frame([[row[name] for name in DOCUMENTS] for row in rows])
 
     def _instant(self, connection: sa.Connection, entry: Entry) -> Micros:
