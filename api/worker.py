@@ -24,9 +24,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.hot.documentation import SECURITY_SCHEMES
 from api.hot.metrics import own_metrics
 from api.openapi import hoist_definitions
+from api.openapi.overlay import lay_over
 from api.problems import INTERNAL, problem_response, problem_with_code
 from api.serving import make_server, new_runner, serve_until, stop_on_signals
 from api.settings import Settings, read_settings
@@ -249,8 +249,7 @@ def _document_hot_paths(app: FastAPI, hot_paths: Mapping[str, Any]) -> None:
         hoist_definitions(schema)
         for path, item in hot_paths.items():
             schema["paths"].setdefault(path, {}).update(item)
-        schema.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
-        schema["security"] = [{"key": []}]
+        lay_over(schema)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -33,3 +33,11 @@ def keys(service: Service) -> Iterator[KeyChain]:
     chain = KeyChain(service)
     yield chain
     chain.close()
+
+
+@pytest.fixture(scope="package")
+def fresh() -> Iterator[Service]:
+    """A sandbox without anything in it, for the OpenAPI document's examples and then fuzzing."""
+    with running_service("--sandbox", "--now", NOW) as made:
+        yield made
+        assert "request_failed" not in made.logs()

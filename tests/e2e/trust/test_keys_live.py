@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from http.client import HTTPConnection
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from catalog.keys import KeyId
@@ -23,10 +23,12 @@ MARK = "zx81-secret-payload"
 def answers(service: Service, key: str) -> list[int]:
     """The status of the same request on many fresh connections: both gateways take some."""
     found = []
+    host = service.url.removeprefix("http://")
     for _ in range(CONNECTIONS):
-        with httpx.Client(base_url=service.url) as client:
-            asked = client.get("/v1/meters", headers={"authorization": f"Bearer {key}"})
-            found.append(asked.status_code)
+        connection = HTTPConnection(host, timeout=10)
+        connection.request("GET", "/v1/meters", headers={"authorization": f"Bearer {key}"})
+        found.append(connection.getresponse().status)
+        connection.close()
     return found
 
 
