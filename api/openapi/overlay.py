@@ -40,6 +40,10 @@ _CATALOG = {
     "retire": "It ends now and its versions stay. 409 `in_use` names what still needs it.",
     "versions": "The whole chain; `as_of` shows it as it was recorded then.",
 }
+_CATALOG_CODES = {
+    "put": ("invalid_document", "inconsistent_catalog", "unsupported_terms", "revision_changed"),
+    "delete": ("in_use", "revision_changed"),
+}
 
 SCHEMAS: dict[str, Any] = {
     "Problem": {
@@ -74,11 +78,11 @@ SCHEMAS: dict[str, Any] = {
             "type": {"type": "string", "minLength": 1, "maxLength": 256},
             "subject": {"type": "string", "minLength": 1, "maxLength": 256},
             "time": {
-                "type": "string",
+                "type": ["string", "null"],
                 "format": "date-time",
                 "description": "With its offset; default: when it is received.",
             },
-            "data": {"type": "object", "description": "What meters read."},
+            "data": {"type": ["object", "null"], "description": "What meters read."},
         },
     },
     "Items": {
@@ -133,14 +137,13 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     )
     _give_examples(operation, said)
     _name_media(operation, said)
-    _name_problems(operation, said, path)
+    _name_problems(operation, said, method=method, path=path)
 
 
 def _lift_definitions(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Move what a body's own schema defines to where OpenAPI finds it."""
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        for name, schema in content["schema"].pop("$defs", {}).items():
-            schemas[name] = schema
+        schemas.update(content["schema"].pop("$defs", {}))
         content["schema"] = _referring(content["schema"])
 
 
@@ -194,16 +197,21 @@ def _name_media(operation: dict[str, Any], said: dict[str, Any]) -> None:
         content.update({kind: {"schema": {"type": "string"}} for kind in media})
 
 
-def _name_problems(operation: dict[str, Any], said: dict[str, Any], path: str) -> None:
+def _name_problems(
+    operation: dict[str, Any], said: dict[str, Any], *, method: str, path: str
+) -> None:
     """Every status an operation may refuse with, and the codes it does so with."""
     codes = ["unavailable"]
     if path not in _OPEN:
         codes += ["unauthenticated", "forbidden", "invalid_request", "unknown_parameter"]
-        codes += ["worker_unavailable", "overloaded"]
+        codes += ["headers_too_large", "worker_unavailable", "overloaded"]
     if "{" in path:
         codes.append("not_found")
+    if path.split("/")[2:3] and path.split("/")[2] in _PLURAL and method in _CATALOG_CODES:
+        codes += _CATALOG_CODES[method]
     if "requestBody" in operation:
         codes += ["invalid_body", "empty_body", "body_too_large", "unsupported_media_type"]
+        codes.append("request_timeout")
     codes += said.get("problems", ())
     responses = operation["responses"]
     for made in [status for status in responses if status[0] in "45"]:
