@@ -13,6 +13,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags, read_page
+from api.hot.counts import counts
 from api.hot.decision_bodies import (
     ItemBody,
     body_of,
@@ -106,6 +107,7 @@ class ConsumeEntitlements:
                 data=body.data,
             )
         )
+        counts.decided("consume", decision)
         await respond_json(send, shown_decision(decision))
 
 
@@ -128,6 +130,8 @@ class CheckEntitlements:
         ]
         check_customers(scope, (one.customer for one in body.checks))
         decided = await self._decisions.check_all(asked)
+        for decision in decided:
+            counts.decided("check", decision)
         results = [
             {"customer": customer, **shown_decision(decision)}
             for (customer, _), decision in zip(asked, decided, strict=True)

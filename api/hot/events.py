@@ -11,6 +11,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import Budget, headers_of, read_body, read_flags
+from api.hot.counts import counts
 from api.hot.dispatch import respond_json
 from api.reach import check_sources, is_limited_to_sources
 from api.voiding import Voiding
@@ -78,6 +79,8 @@ class IngestEvents:
             outcome = await route.ingestor.submit(
                 body, atomic="atomic" in flags, dry_run="dry_run" in flags
             )
+        if "dry_run" not in flags:
+            counts.took(outcome)
         answer = {
             "accepted": outcome.accepted,
             "duplicates": outcome.duplicates,

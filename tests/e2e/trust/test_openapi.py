@@ -8,8 +8,10 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from api.openapi.overlay import operations
+from tests.docs.metrics_page import described
 from tests.e2e.harness import Service
 
 WORDS_MIN = 4
@@ -87,6 +89,31 @@ def test_every_example_succeeds(fresh: Service, document: dict[str, Any]) -> Non
         if answer.status_code not in expected:
             wrong.append(f"{name}: {answer.status_code}, not {expected}: {answer.text[:300]}")
     assert wrong == []
+
+
+def test_every_metric_is_served(fresh: Service) -> None:
+    """What docs/metrics.md lists is what a scrape finds, and the examples were counted."""
+    values: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(fresh.client.get("/metrics").text):
+        for sample in family.samples:
+            labels = {k: v for k, v in sample.labels.items() if k not in {"process", "le"}}
+            mine = values.setdefault(sample.name, {})
+            key = tuple(labels.values())
+            mine[key] = mine.get(key, 0) + sample.value
+    for each in described():
+        name = each.name + ("_count" if each.type == "histogram" else "")
+        assert name in values or each.name in NOT_YET, name
+    assert values["tallyman_events_total"]["accepted",] == 2
+    assert values["tallyman_decisions_total"]["consume", "allowed"] == 1
+    assert values["tallyman_log_fsync_seconds_count"][()] > 0
+
+
+NOT_YET = {
+    "tallyman_decision_denials_total",
+    "tallyman_events_rejected_total",
+    "tallyman_reader_failures_total",
+}
+"""What has no sample before something went wrong."""
 
 
 def given(operation: dict[str, Any], place: str) -> dict[str, Any]:
