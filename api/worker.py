@@ -24,9 +24,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.documenting.overlay import lay_over
 from api.hot.metrics import own_metrics
 from api.openapi import hoist_definitions
-from api.openapi.overlay import lay_over
 from api.problems import INTERNAL, problem_response, problem_with_code
 from api.serving import make_server, new_runner, serve_until, stop_on_signals
 from api.settings import Settings, read_settings

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.openapi.overlay import operations
+from api.documenting.overlay import operations
 from tests.docs.metrics_page import described
 from tests.e2e.harness import Service
 

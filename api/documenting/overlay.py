@@ -123,7 +123,6 @@ def lay_over(document: dict[str, Any]) -> None:
         for method, operation in item.items():
             if method in _METHODS:
                 _complete(operation, method, path)
-                _lift_definitions(operation, components["schemas"])
 
 
 def _complete(operation: dict[str, Any], method: str, path: str) -> None:
@@ -138,27 +137,6 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     _give_examples(operation, said)
     _name_media(operation, said)
     _name_problems(operation, said, method=method, path=path)
-
-
-def _lift_definitions(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Move what a body's own schema defines to where OpenAPI finds it."""
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        schemas.update(content["schema"].pop("$defs", {}))
-        content["schema"] = _referring(content["schema"])
-
-
-def _referring(schema: Any) -> Any:
-    """``schema`` with its references to lifted definitions set right."""
-    if isinstance(schema, list):
-        return [_referring(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        name: value.replace("#/$defs/", "#/components/schemas/")
-        if name == "$ref"
-        else _referring(value)
-        for name, value in schema.items()
-    }
 
 
 def _of_catalog(method: str, path: str) -> str:
