@@ -38,7 +38,7 @@ from api.verify import MoreChecks, Verification, verify
 from api.wiring.exports import build_exports
 from api.wiring.finance import BuiltFinance, Finance, build_finance
 from api.wiring.logs import Logs, build_logs
-from api.worker import Worker
+from api.worker import Service, Worker
 from catalog.clock import Clock
 from catalog.errors import Unavailable
 from catalog.ids import NodeId
@@ -85,6 +85,17 @@ class Stores:
     copies_reader: CopiesReader
     sealer: Sealer
     close: Callable[[], None]
+
+    def services(self) -> tuple[Service, ...]:
+        """The readers and the sealer, in the order they start."""
+        return (
+            self.copies_reader,
+            self.facts_reader,
+            self.cells_reader,
+            self.clickhouse_reader,
+            self.ledger_reader,
+            self.sealer,
+        )
 
     def rebuildable(self) -> Mapping[str, Rebuildable]:
         """What ``tallyman rebuild`` can name."""
@@ -144,12 +155,10 @@ def build_worker(settings: Settings) -> Worker:
     routers, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
     handing_over = build_exports(settings, database, stores.clickhouse.clickhouse, clock)
 
+    more = (finance.checks, lambda: check_audit(AuditLog(database)))
+
     def verified() -> Report:
-        return verify(
-            verification(
-                logs, stores, specs, more=(finance.checks, lambda: check_audit(AuditLog(database)))
-            )
-        )
+        return verify(verification(logs, stores, specs, more=more))
 
     return Worker(
         socket=worker_socket(settings.data),
@@ -160,15 +169,7 @@ def build_worker(settings: Settings) -> Worker:
             handing_over.router,
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
-        services=(
-            stores.copies_reader,
-            stores.facts_reader,
-            stores.cells_reader,
-            stores.clickhouse_reader,
-            stores.ledger_reader,
-            stores.sealer,
-            *handing_over.services,
-        ),
+        services=(*stores.services(), *handing_over.services),
         checks=_checks(statements, stores),
         closers=(database.close, stores.close),
         hot_paths=hot_paths(),
