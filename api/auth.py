@@ -24,7 +24,7 @@ class Unauthenticated(DomainError):
 
 
 class Forbidden(DomainError):
-    """The key is fine and lacks the scope."""
+    """The key is fine, and lacks the scope or is limited to something else."""
 
     code = "forbidden"
 
