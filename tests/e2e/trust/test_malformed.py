@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.harness import Service
 
-BODIES = int(os.environ.get("MALFORMED_BODIES", "2000"))
+BODIES = int(os.environ.get("MALFORMED_BODIES", "1000"))
 THREADS = 4
 GROWTH_BYTES_MAX = 96 * 1024**2
 EVENT = (
