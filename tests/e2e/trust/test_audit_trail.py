@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -80,11 +80,12 @@ CHANGES: dict[str, tuple[Do, tuple[str, str, str] | None]] = {
 
 
 @pytest.fixture(scope="module")
-def editor(service: Service, keys: KeyChain) -> tuple[httpx.Client, str]:
+def editor(service: Service, keys: KeyChain) -> Iterator[tuple[httpx.Client, str]]:
     """Somebody else than the first admin, and the id of their key."""
     text = keys.make(scopes=["admin"])
     headers = {"authorization": f"Bearer {text}"}
-    return httpx.Client(base_url=service.url, headers=headers, timeout=60), text.split("_")[1]
+    with httpx.Client(base_url=service.url, headers=headers, timeout=60) as client:
+        yield client, text.split("_")[1]
 
 
 def last(service: Service) -> dict[str, Any]:
