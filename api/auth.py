@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from catalog.clock import Clock
 from catalog.errors import DomainError
-from catalog.keys import KeyRecord, Scope, allows, key_digest
+from catalog.keys import PREFIX, KeyRecord, Scope, allows, key_digest, key_id
 
 KEY_CHARS_MAX = 512
 _BEARER = re.compile(rb"(?i:bearer) +([\x21-\x7e]+) *")
@@ -24,17 +24,24 @@ class Unauthenticated(DomainError):
 
 
 class Forbidden(DomainError):
-    """The key is fine and lacks the scope."""
+    """The key is fine, and lacks the scope or is limited to something else."""
 
     code = "forbidden"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The key a request came with."""
+    """The key a request came with. ``customers`` and ``sources``: null is all of them."""
 
     key_id: str
     scopes: frozenset[str]
+    customers: frozenset[str] | None = None
+    sources: frozenset[str] | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether it reaches some customers or sources only (:mod:`api.reach`)."""
+        return self.customers is not None or self.sources is not None
 
     def may(self, any_of: frozenset[Scope]) -> bool:
         """Whether one of its scopes is enough."""
@@ -54,9 +61,7 @@ class Keyring:
 
     def __init__(self, keys: Iterable[KeyRecord], *, clock: Clock) -> None:
         self._clock = clock
-        self._keys: Mapping[bytes, Held] = {
-            key.digest: Held(key, Principal(key_id=key.id, scopes=key.scopes)) for key in keys
-        }
+        self._keys: Mapping[bytes, Held] = {key.digest: Held(key, _principal(key)) for key in keys}
 
     def find(self, key: str) -> Principal | None:
         """The holder of ``key`` if it is live now, else None."""
@@ -70,6 +75,15 @@ class Keyring:
     def is_live(self, held: Held) -> bool:
         """Whether one of this keyring's keys opens anything now."""
         return held.record.is_live(self._clock.now_us())
+
+
+def _principal(key: KeyRecord) -> Principal:
+    return Principal(key_id=key.id, scopes=key.scopes, customers=key.customers, sources=key.sources)
+
+
+def is_damaged(key: str) -> bool:
+    """Whether ``key`` looks like one of ours and cannot be: mistyped, or cut off."""
+    return key.startswith(f"{PREFIX}_") and key_id(key) is None
 
 
 def bearer_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -128,17 +142,17 @@ _RULES: tuple[tuple[frozenset[str], re.Pattern[str], frozenset[Scope]], ...] = t
         (_GET, r"/v1/customers/[^/]+/grants(/.*)?", _ENTITLED_READ | _CATALOG),
         (_ANY, r"/v1/customers/[^/]+/grants(/.*)?", _GRANTS),
         (_GET, r"/v1/customers/[^/]+/current", _FINANCE_READ),
-        (_GET, r"/v1/(totals|periods|invoices|exports|journals)(/.*)?", _FINANCE_READ),
+        (_GET, r"/v1/(totals|periods|invoices|exports|journals|reports)(/.*)?", _FINANCE_READ),
         (_ANY, r"/v1/(periods|invoices|exports|journals)(/.*)?", _FINANCE),
         (_ANY, r"/v1/(quotes|simulations)", _PREVIEW),
         (
             _GET,
-            r"/v1/(meters|features|products|pricebooks|customers|contracts|catalog)(/.*)?",
+            r"/v1/(meters|features|products|pricebooks|customers|contracts|taxes)(/.*)?",
             _CATALOG_READ,
         ),
         (
             _ANY,
-            r"/v1/(meters|features|products|pricebooks|customers|contracts|catalog|apply)(/.*)?",
+            r"/v1/(meters|features|products|pricebooks|customers|contracts|taxes|catalog)(/.*)?",
             _CATALOG,
         ),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp
 
 from api.datadir import instance_of
+from api.hot.counts import counts
 from api.hot.entitlements import PATHS, CheckEntitlements, ConsumeEntitlements, ReadEntitlements
 from api.hot.events import IngestEvents, IngestRoute, VoidEvents
 from api.hot.reservations import PATHS as RESERVATION_PATHS
@@ -120,7 +121,9 @@ def _make(context: NodeContext, log: NodeLog, index: DiskIdentityIndex) -> OpenN
         bodies=body_reader(),
         limits=limits,
         between=log.roll_if_due,
+        synced=counts.synced,
     )
+    counts.queue = ingestor.waiting
 
     async def close() -> None:
         await ingestor.close()

@@ -29,7 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request is not valid HTTP"),
     # 401, 403: who asks
     "unauthenticated": (401, "A valid API key is needed"),
-    "forbidden": (403, "The key lacks the scope for this"),
+    "forbidden": (403, "The key does not allow this"),
     # 404 to 431: HTTP itself
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "The method is not allowed here"),

@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.hot.documentation import SECURITY_SCHEMES
+from api.documenting.overlay import lay_over
 from api.hot.metrics import own_metrics
 from api.openapi import hoist_definitions
 from api.problems import INTERNAL, problem_response, problem_with_code
@@ -252,8 +252,7 @@ def _document_hot_paths(app: FastAPI, hot_paths: Mapping[str, Any]) -> None:
         hoist_definitions(schema)
         for path, item in hot_paths.items():
             schema["paths"].setdefault(path, {}).update(item)
-        schema.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
-        schema["security"] = [{"key": []}]
+        lay_over(schema)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -39,7 +39,11 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """What is kept of a key. It works in ``[created_at, expires_at)`` until ``revoked_at``."""
+    """What is kept of a key. It works in ``[created_at, expires_at)`` until ``revoked_at``.
+
+    ``customers`` or ``sources`` (never both) limit what it reaches; null: everything its scopes
+    allow.
+    """
 
     id: KeyId
     digest: bytes
@@ -48,6 +52,8 @@ class KeyRecord:
     created_at: Micros
     expires_at: Micros | None = None
     revoked_at: Micros | None = None
+    customers: frozenset[str] | None = None
+    sources: frozenset[str] | None = None
 
     def is_live(self, now: int) -> bool:
         """Whether the key opens anything at ``now``. A revoked key never does again."""

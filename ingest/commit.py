@@ -9,6 +9,7 @@ for ``sync``.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,10 +88,11 @@ class Ingestor:
     """The way into one node's log. Every answer it gives is durable.
 
     Used from one event loop; a caller that goes away leaves its events in the queue. ``between`` is
-    called between two groups, when nobody uses the log (it may roll it).
+    called between two groups, when nobody uses the log (it may roll it). ``synced`` is told, in the
+    thread of the fsync, how many seconds each took.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is one port)
         self,
         *,
         log: RecordLog,
@@ -99,6 +101,7 @@ class Ingestor:
         bodies: BodyReader | None = None,
         limits: IngestLimits | None = None,
         between: Callable[[], object] | None = None,
+        synced: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._index = index
@@ -106,6 +109,7 @@ class Ingestor:
         self._bodies = bodies
         self._limits = limits or IngestLimits()
         self._between = between
+        self._synced = synced
         self._queue: deque[_Waiting] = deque()
         self._events = 0
         self._size_bytes = 0
@@ -114,6 +118,10 @@ class Ingestor:
         self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fsync")
+
+    def waiting(self) -> tuple[int, int]:
+        """How many events wait to be written, and their bytes."""
+        return self._events, self._size_bytes
 
     def check_room(self) -> None:
         """Refuse early, before a body is read.
@@ -289,7 +297,7 @@ class Ingestor:
             if records.num_rows:
                 appended = self._log.append(records)
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, self._log.sync)
+                await loop.run_in_executor(self._thread, self._sync)
                 group.settle(appended)
             if self._between is not None:
                 self._between()
@@ -298,6 +306,11 @@ class Ingestor:
         except Exception as error:
             self._failure = f"the log stopped: {type(error).__name__}: {error}"
             raise LogUnavailable(self._failure) from error
+
+    def _sync(self) -> None:
+        began_s = time.perf_counter()
+        self._log.sync()
+        self._synced(time.perf_counter() - began_s)
 
 
 def _answer(waiting: Sequence[_Waiting]) -> None:

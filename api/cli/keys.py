@@ -30,11 +30,23 @@ def create_command(
     expires_at: Annotated[
         str | None, typer.Option("--expires-at", help="It works until then (RFC 3339).")
     ] = None,
+    customer: Annotated[
+        list[str] | None, typer.Option(help="Limit it to this customer; repeat it for more.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Limit it to events of this source; repeat it.")
+    ] = None,
     data: Data = None,
     format_: Format = Output.TABLE,
 ) -> None:
     """Make a key. Its text is printed now and never again."""
-    new = {"name": name, "scopes": sorted({str(each) for each in scope}), "expires_at": expires_at}
+    new = {
+        "name": name,
+        "scopes": sorted({str(each) for each in scope}),
+        "expires_at": expires_at,
+        "customers": customer or None,
+        "sources": source or None,
+    }
     with errors_shown():
         if data is None:
             with ApiClient.from_environment() as client:
@@ -61,8 +73,10 @@ def list_command(data: Data = None, format_: Format = Output.TABLE) -> None:
     if format_ is Output.JSON:
         write_json(found, None)
         return
-    columns = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at")
-    rows = [[escape(_text(key[column])) for column in columns] for key in found]
+    columns = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at", "limited to")
+    rows = [
+        [escape(_text(key[column])) for column in columns[:-1]] + [_limits(key)] for key in found
+    ]
     console().print(table("", columns, rows))
 
 
@@ -83,6 +97,10 @@ def revoke_command(
 
 def _text(value: Any) -> str:
     return " ".join(value) if isinstance(value, list) else str(value or "")
+
+
+def _limits(key: dict[str, Any]) -> str:
+    return escape(_text(key["customers"] or key["sources"]))
 
 
 def _create_offline(data: Path, new: dict[str, Any]) -> Any:

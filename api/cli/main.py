@@ -20,6 +20,7 @@ COMMANDS = {
         ("issue", "api.cli.closing", "issue_command", "Issue invoices that are due."),
         ("verify", "api.cli.operations", "verify_command", "Compare every store with the log."),
         ("rebuild", "api.cli.operations", "rebuild_command", "Replay the log into a store."),
+        ("audit", "api.cli.audit", "audit_command", "Who changed what, and when."),
         ("demo", "api.cli.demo.command", "demo_command", "From a month of usage to a bill."),
         ("node", "api.cli.node", "app", "The nodes of this deployment."),
         ("keys", "api.cli.keys", "app", "API keys."),

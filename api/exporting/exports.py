@@ -115,7 +115,7 @@ class Exports:
             raise ExportUndelivered(f"{export}: {failed[0].error}", runs=shown)
         return {"runs": shown, "position": self._store.get(export).position, "more": ran.more}
 
-    def replay(self, export: str, number: int) -> dict[str, Any]:
+    def replay(self, export: str, number: int, *, actor: str | None = None) -> dict[str, Any]:
         """Deliver a run again, the same bytes under the same id.
 
         Raises:
@@ -124,7 +124,7 @@ class Exports:
         """
         self._store.get(export)
         with self._turns[export]:
-            run = self._deliveries.attempt(self._store.again(export, number))
+            run = self._deliveries.attempt(self._store.again(export, number, actor=actor))
         shown = run_view(run)
         if run.status in {RunStatus.PENDING, RunStatus.DEAD}:
             raise ExportUndelivered(f"{export}: {run.error}", runs=[shown])

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import auth
 from api.auth import Keyring, Principal
 from api.problems import INTERNAL, problem_of, send_problem
+from api.reach import check_reach
 from api.relay import ClientGone
 from catalog.errors import DomainError, NotFound
 
@@ -189,10 +190,12 @@ class Dispatcher:
         # Both forms of the path, so that an encoded slash cannot hide which route is meant.
         for form in (path, scope["raw_path"].decode("latin-1")):
             auth.require(principal, auth.scopes_for(scope["method"], form))
+        if principal.limited:
+            check_reach(principal, scope)
 
     async def _principal(self, key: str) -> Principal:
         found = self._keyring().find(key)
-        if found is None:
+        if found is None and not auth.is_damaged(key):
             await self._look_again()
             found = self._keyring().find(key)
         if found is None:

@@ -14,6 +14,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags, read_page
+from api.hot.counts import counts
 from api.hot.decision_bodies import (
     BODY_BYTES_MAX,
     ItemBody,
@@ -29,6 +30,7 @@ from api.hot.decision_bodies import (
 from api.hot.dispatch import respond, respond_json
 from api.hot.express import Call
 from api.paging import slice_page
+from api.reach import check_customers
 from catalog.clock import Clock, to_rfc3339
 from catalog.ids import CustomerId, FeatureId
 from catalog.periods import FOREVER
@@ -100,7 +102,7 @@ class ConsumeEntitlements:
         if scope["query_string"]:
             read_flags(scope, ())
         asked = _consume_of(scope["path_params"], await body_of(receive))
-        await respond_json(send, shown_decision(await self._decisions.consume(asked)))
+        await respond_json(send, shown_decision(await self._consumed(asked)))
 
     def take(self, call: Call) -> bool:
         """Take a request: see :mod:`api.hot.express`.
@@ -110,11 +112,16 @@ class ConsumeEntitlements:
         """
         if len(call.body) > BODY_BYTES_MAX:
             return False
-        call.run(self._consumed(_consume_of(call.parameters, call.body)))
+        call.run(self._answer(_consume_of(call.parameters, call.body)))
         return True
 
-    async def _consumed(self, asked: Consume) -> bytes:
-        return orjson.dumps(shown_decision(await self._decisions.consume(asked)))
+    async def _answer(self, asked: Consume) -> bytes:
+        return orjson.dumps(shown_decision(await self._consumed(asked)))
+
+    async def _consumed(self, asked: Consume) -> Decision:
+        decision = await self._decisions.consume(asked)
+        counts.decided("consume", decision)
+        return decision
 
 
 class CheckEntitlements:
@@ -130,6 +137,7 @@ class CheckEntitlements:
         if scope["query_string"]:
             read_flags(scope, ())
         asked = _checks_of(await body_of(receive))
+        check_customers(scope, (customer for customer, _ in asked))
         decided = await self._decisions.check_all(asked)
         await respond(send, _shown_checks(asked, decided), content_type=b"application/json")
 
@@ -203,6 +211,9 @@ def _checks_of(content: bytes) -> list[Asked]:
 
 
 def _shown_checks(asked: Sequence[Asked], decided: Sequence[Decision | None]) -> bytes:
+    for decision in decided:
+        if decision is not None:
+            counts.decided("check", decision)
     results = [
         {"customer": customer, **shown_decision(decision)}
         for (customer, _), decision in zip(asked, decided, strict=True)

@@ -13,8 +13,10 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import Budget, headers_of, read_body, read_flags
+from api.hot.counts import counts
 from api.hot.dispatch import respond, respond_json
 from api.hot.express import Call
+from api.reach import check_sources, is_limited_to_sources
 from api.voiding import Voiding
 from catalog.errors import FieldError, InvalidRequest
 from ingest.batch import (
@@ -77,10 +79,12 @@ class IngestEvents:
         headers = headers_of(scope)
         with route.budget.share() as share:
             content = await read_body(receive, headers, limits=route.limits, share=share)
-            body = await self._body(content, headers)
+            body = await self._body(content, headers, scope)
             outcome = await route.ingestor.submit(
                 body, atomic="atomic" in flags, dry_run="dry_run" in flags
             )
+        if "dry_run" not in flags:
+            counts.took(outcome)
         await respond(send, _shown(outcome), content_type=b"application/json")
 
     def take(self, call: Call) -> bool:
@@ -105,7 +109,12 @@ class IngestEvents:
             raise
         return True
 
-    async def _body(self, content: bytes, headers: dict[str, str]) -> Checked | Plain:
+    async def _body(self, content: bytes, headers: dict[str, str], scope: Scope) -> Checked | Plain:
+        if is_limited_to_sources(scope):
+            # Before its group: whose events they are is known only once they are read.
+            checked = await asyncio.to_thread(self._read, content, headers)
+            check_sources(scope, checked.records.column("source").unique().to_pylist())
+            return checked
         if len(content) > INLINE_BYTES_MAX or "content-encoding" in headers:
             return await asyncio.to_thread(self._read, content, headers)
         body = Body(content=content, content_type=headers.get("content-type", ""), headers=headers)
@@ -144,6 +153,7 @@ class _Waiter:
 
     def set_result(self, outcome: Outcome) -> None:
         self.let_go()
+        counts.took(outcome)
         self._call.answer(_shown(outcome))
 
     def set_exception(self, error: BaseException) -> None:
@@ -196,7 +206,9 @@ class VoidEvents:
             if media != "application/json":
                 raise UnsupportedMediaType("voids are read from application/json")
             content = inflate(content, headers.get("content-encoding", ""), route.limits)
-            outcome = await self._voiding(read_voids(content, route.limits))
+            items = read_voids(content, route.limits)
+            check_sources(scope, (item.source for item in items))
+            outcome = await self._voiding(items)
         await respond_json(send, outcome.as_json())
 
 

@@ -255,9 +255,13 @@ async def _finish(call: Call, work: Coroutine[object, object, bytes]) -> None:
 
 
 def _admitted(line: Line, holder: _Holder) -> bool:
+    """Limited keys take the other way, where what they reach is looked at: :mod:`api.reach`."""
     if line.scopes in holder.may:
         return True
-    if not holder.key.principal.may(line.scopes):
+    principal = holder.key.principal
+    if principal.customers is not None or principal.sources is not None:
+        return False
+    if not principal.may(line.scopes):
         return False
     holder.may.add(line.scopes)
     return True

@@ -8,6 +8,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api.hot.body import read_flags
+from api.hot.counts import counts
 from api.hot.decision_bodies import (
     ItemBody,
     body_of,
@@ -95,6 +96,7 @@ class ReserveEntitlements:
                 subject=body.subject,
             )
         )
+        counts.decided("reserve", reserved.decision)
         shown = shown_decision(reserved.decision)
         await respond_json(send, {"reservation": reserved.reservation, **shown})
 

@@ -91,8 +91,8 @@ def _add_runs(router: APIRouter, exports: Exports) -> None:
     @router.post(
         "/{export}/runs/{number}/replay", summary="Deliver a run again: the same bytes, the same id"
     )
-    def replay_run(export: ExportId, number: Number, _: Writer) -> Response:
-        return _json(exports.replay(export, number))
+    def replay_run(export: ExportId, number: Number, writer: Writer) -> Response:
+        return _json(exports.replay(export, number, actor=writer.key_id or None))
 
 
 def _before(cursor: str | None) -> int | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.auth import Principal
 from api.models.instants import Instant
 from api.models.page import Cursor, Limit, Page, paginate
 from api.paging import LIMIT_DEFAULT
+from api.reach import LIMITED_BY_CUSTOMER, LIMITED_BY_SOURCE
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from catalog.clock import Clock, to_micros, to_rfc3339
@@ -19,6 +21,9 @@ from catalog.errors import Conflict, FieldError, InvalidRequest, NotFound
 from catalog.keys import RANDOM_BYTES, KeyId, KeyRecord, Scope, key_digest, make_key
 
 NAME_CHARACTERS_MAX = 200
+LIMITED_TO_MAX = 1_000
+LimitText = Annotated[str, Field(min_length=1, max_length=256)]
+Admin = Annotated[Principal, Depends(require(Scope.ADMIN))]
 
 
 class LastAdminKey(Conflict):
@@ -30,11 +35,11 @@ class LastAdminKey(Conflict):
 class Keys(Protocol):
     """Where keys are kept (:class:`storage.sql.keys.KeyStore`)."""
 
-    def add(self, key: KeyRecord) -> None:
+    def add(self, key: KeyRecord, *, actor: str | None = None) -> None:
         """Store a new key."""
         ...
 
-    def revoke(self, key: KeyId) -> None:
+    def revoke(self, key: KeyId, *, actor: str | None = None) -> None:
         """Close a key for good."""
         ...
 
@@ -43,14 +48,37 @@ class Keys(Protocol):
         ...
 
 
+Limited = Annotated[frozenset[LimitText], Field(min_length=1, max_length=LIMITED_TO_MAX)]
+
+
 class NewKey(BaseModel):
-    """What a key is to be called and to do."""
+    """What a key is to be called and to do.
+
+    ``customers`` limits a key to what names one of these customers (scopes read, entitlements,
+    finance); ``sources`` to sending, voiding and looking up events of these sources (scopes
+    ingest, read).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f]+$")
     scopes: frozenset[Scope] = Field(min_length=1)
     expires_at: Instant | None = None
+    customers: Limited | None = None
+    sources: Limited | None = None
+
+    @model_validator(mode="after")
+    def _limits_mean_something(self) -> Self:
+        if self.customers is not None and self.sources is not None:
+            raise ValueError("a key is limited to customers or to sources, not to both")
+        for limit, possible in (
+            (self.customers, LIMITED_BY_CUSTOMER),
+            (self.sources, LIMITED_BY_SOURCE),
+        ):
+            if limit is not None and not self.scopes <= possible:
+                allowed = ", ".join(sorted(possible))
+                raise ValueError(f"a key limited like this can have the scopes {allowed} only")
+        return self
 
 
 class KeyView(BaseModel):
@@ -62,6 +90,8 @@ class KeyView(BaseModel):
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    customers: list[str] | None
+    sources: list[str] | None
 
     @classmethod
     def of(cls, record: KeyRecord, **more: str) -> Self:
@@ -73,6 +103,8 @@ class KeyView(BaseModel):
             created_at=to_rfc3339(record.created_at),
             expires_at=None if record.expires_at is None else to_rfc3339(record.expires_at),
             revoked_at=None if record.revoked_at is None else to_rfc3339(record.revoked_at),
+            customers=None if record.customers is None else sorted(record.customers),
+            sources=None if record.sources is None else sorted(record.sources),
             **more,
         )
 
@@ -95,8 +127,9 @@ def build_router(
     )
 
     @router.post("", status_code=201, summary="Make a key; its text is in this answer only")
-    def make(new: NewKey) -> MadeKey:
-        return create_key(new, keys=keys, clock=clock, randomness=randomness)
+    def make(new: NewKey, admin: Admin) -> MadeKey:
+        actor = admin.key_id or None
+        return create_key(new, keys=keys, clock=clock, randomness=randomness, actor=actor)
 
     @router.get("", summary="Every key, oldest first, revoked ones too")
     def listing(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Page[KeyView]:
@@ -107,8 +140,8 @@ def build_router(
         return KeyView.of(_find(keys.all(), key_id))
 
     @router.delete("/{key_id}", status_code=204, summary="Revoke a key, for good")
-    def revoke(key_id: str) -> None:
-        revoke_key(key_id, keys=keys, clock=clock)
+    def revoke(key_id: str, admin: Admin) -> None:
+        revoke_key(key_id, keys=keys, clock=clock, actor=admin.key_id or None)
 
     return router
 
@@ -119,6 +152,7 @@ def create_key(
     keys: Keys,
     clock: Clock,
     randomness: Callable[[int], bytes] = secrets.token_bytes,
+    actor: str | None = None,
 ) -> MadeKey:
     """Make and store a key.
 
@@ -126,11 +160,11 @@ def create_key(
         InvalidRequest: it would never work.
     """
     record, text = _new_record(new, clock=clock, randomness=randomness)
-    keys.add(record)
+    keys.add(record, actor=actor)
     return MadeKey.of(record, key=text)
 
 
-def revoke_key(key_id: str, *, keys: Keys, clock: Clock) -> None:
+def revoke_key(key_id: str, *, keys: Keys, clock: Clock, actor: str | None = None) -> None:
     """Close a key for good.
 
     Raises:
@@ -140,7 +174,7 @@ def revoke_key(key_id: str, *, keys: Keys, clock: Clock) -> None:
     known = keys.all()
     key = _find(known, key_id)
     _keep_one_admin(known, key, now=clock.now_us())
-    keys.revoke(key.id)
+    keys.revoke(key.id, actor=actor)
 
 
 def _new_record(
@@ -159,6 +193,8 @@ def _new_record(
         scopes=new.scopes,
         created_at=now,
         expires_at=expires_at,
+        customers=new.customers,
+        sources=new.sources,
     )
     return record, text
 

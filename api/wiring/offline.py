@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.checks.audit import check_audit
 from api.checks.books import check_books
 from api.checks.coverage import check_coverage
 from api.checks.report import Check, Report
@@ -24,6 +25,7 @@ from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules
 from storage.clock import open_clock
+from storage.sql.audit import AuditLog
 from storage.sql.books import SqlBooks
 from storage.sql.database import open_database
 from storage.sql.grants import GrantStore
@@ -42,6 +44,7 @@ class Offline:
     stores: Stores
     specs: SpecsEver
     books: SqlBooks
+    audit: AuditLog
     ledger_kept: bool
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> Report:
@@ -55,7 +58,7 @@ class Offline:
             self.stores,
             self.specs,
             balances=self.ledger_kept,
-            more=(lambda: check_books(self.books),),
+            more=(lambda: check_books(self.books), lambda: check_audit(self.audit)),
         )
         report = verify(subject, progress=progress)
         return Report(checks=[*report.checks, *self._coverage()])
@@ -115,6 +118,7 @@ def offline(data: Path) -> Iterator[Offline]:
                     stores=stores,
                     specs=specs,
                     books=SqlBooks(database, clock),
+                    audit=AuditLog(database),
                     ledger_kept=settings.redis_url is not None,
                 )
             finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 
+from api.checks.audit import check_audit
 from api.checks.copies import check_copies
 from api.checks.report import Check, Report, Status
 from api.conflicts import Conflicts
@@ -27,7 +28,7 @@ from api.readers.shared import SharedPages
 from api.readers.tails import follow, nodes_on_disk
 from api.rebuild import Rebuildable
 from api.recent import Recent
-from api.routes import admin, catalog, events, keys, operations, quotes, simulations, usage
+from api.routes import admin, audit, catalog, events, keys, operations, quotes, simulations, usage
 from api.routes import grants as grant_routes
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings
@@ -38,7 +39,7 @@ from api.verify import MoreChecks, Verification, verify
 from api.wiring.exports import build_exports
 from api.wiring.finance import BuiltFinance, Finance, build_finance
 from api.wiring.logs import Logs, build_logs
-from api.worker import Worker
+from api.worker import Service, Worker
 from catalog.clock import Clock
 from catalog.errors import Unavailable
 from catalog.ids import NodeId
@@ -60,6 +61,7 @@ from storage.parquet.cells.source import CellSource
 from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
 from storage.redis.writer import RedisLedgerWriter
+from storage.sql.audit import AuditLog
 from storage.sql.books import SqlBooks
 from storage.sql.database import Database, open_database
 from storage.sql.grants import GrantStore
@@ -87,6 +89,17 @@ class Stores:
     copies_reader: CopiesReader
     sealer: Sealer
     close: Callable[[], None]
+
+    def services(self) -> tuple[Service, ...]:
+        """The readers and the sealer, in the order they start."""
+        return (
+            self.copies_reader,
+            self.facts_reader,
+            self.cells_reader,
+            self.clickhouse_reader,
+            self.ledger_reader,
+            self.sealer,
+        )
 
     def rebuildable(self) -> Mapping[str, Rebuildable]:
         """What ``tallyman rebuild`` can name."""
@@ -146,8 +159,10 @@ def build_worker(settings: Settings) -> Worker:
     routers, finance = _reading_routers(settings, logs, stores, heartbeats, parts)
     handing_over = build_exports(settings, database, stores.clickhouse.clickhouse, clock)
 
+    more = (finance.checks, lambda: check_audit(AuditLog(database)))
+
     def verified() -> Report:
-        return verify(verification(logs, stores, specs, more=(finance.checks,)))
+        return verify(verification(logs, stores, specs, more=more))
 
     return Worker(
         socket=worker_socket(settings.data),
@@ -158,15 +173,7 @@ def build_worker(settings: Settings) -> Worker:
             handing_over.router,
             operations.build_router(verify=verified, stores=stores.rebuildable()),
         ),
-        services=(
-            stores.copies_reader,
-            stores.facts_reader,
-            stores.cells_reader,
-            stores.clickhouse_reader,
-            stores.ledger_reader,
-            stores.sealer,
-            *handing_over.services,
-        ),
+        services=(*stores.services(), *handing_over.services),
         checks=_checks(statements, stores),
         closers=(database.close, stores.close),
         hot_paths=hot_paths(),
@@ -203,8 +210,11 @@ def _stating_routers(
     return [
         keys.build_router(keys=KeyStore(database, clock), clock=clock),
         admin.build_router(
-            clock=clock if isinstance(clock, FileClock) else None, heartbeat=heartbeats
+            clock=clock if isinstance(clock, FileClock) else None,
+            heartbeat=heartbeats,
+            audit=AuditLog(database),
         ),
+        audit.build_router(audit=AuditLog(database)),
         _catalog_router(statements, clock, logs),
         grant_routes.build_router(grants=grants, catalog=statements.current, clock=clock),
     ]

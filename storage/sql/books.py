@@ -19,7 +19,15 @@ from invoicing.ports import (
     Mark,
     NewMonth,
 )
-from storage.sql.books_rows import closed_rows, document_rows, month_of, month_row
+from storage.sql.audit import record_changes
+from storage.sql.books_rows import (
+    closed_rows,
+    document_change,
+    document_rows,
+    month_change,
+    month_of,
+    month_row,
+)
 from storage.sql.bulk import append_frame
 from storage.sql.closed_lines import SqlClosedLines, selected_lines
 from storage.sql.closed_rows import documents_frame, typed_documents
@@ -136,6 +144,7 @@ class SqlBooks(SqlClosedLines):
             sequence = _append(connection, lines, mark, entry, recorded_at)
             row = month_row(new, entry, recorded_at=recorded_at, sequence=sequence)
             connection.execute(sa.insert(PERIODS).values(row))
+            record_changes(connection, [month_change(row)], actor=entry.actor, at=recorded_at)
             return month_of(row)
 
     def issue(self, new: pl.DataFrame, lines: pl.DataFrame, entry: Entry) -> pl.DataFrame:
@@ -147,6 +156,8 @@ class SqlBooks(SqlClosedLines):
             last = _ordinals(connection)
             rows = document_rows(new, last, entry, after=mark.position, recorded_at=recorded_at)
             append_frame(connection, INVOICES, rows)
+            changes = map(document_change, rows.iter_rows(named=True))
+            record_changes(connection, changes, actor=entry.actor, at=recorded_at)
         return typed_documents(rows)
 
     def _instant(self, connection: sa.Connection, entry: Entry) -> Micros:

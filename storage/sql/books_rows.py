@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from catalog.clock import Micros, to_rfc3339
 from invoicing.ports import ClosedMonth, Entry, NewMonth
 from rating.frames import LINES, LineStatus
 from rating.rendering import as_csv
+from storage.sql.audit import Change
 
 NUMBER_DIGITS = 6
 
@@ -139,3 +141,18 @@ def _head(issued_at: str) -> pl.Expr:
         pl.lit(f'","issued_at":"{issued_at}",'),
         pl.col("head").str.slice(1),
     )
+
+
+def month_change(row: Mapping[str, Any]) -> Change:
+    """A row of PERIODS as the audit log names it."""
+    summary = {"lines": row["lines"], "as_of": to_rfc3339(row["as_of"])}
+    return Change("periods", row["month"], "close", summary, row["checksum"])
+
+
+def document_change(row: Mapping[str, Any]) -> Change:
+    """A row of INVOICES as the audit log names it: an invoice issued, or one taken back."""
+    summary = {"number": row["number"], "customer": row["customer"], "contract": row["contract"]}
+    if row["credits"] is None:
+        return Change("invoices", row["id"], "issue", summary, row["checksum"])
+    voided = summary | {"credit_note": row["id"]}
+    return Change("invoices", row["credits"], "void", voided, row["checksum"])

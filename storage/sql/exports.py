@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping
 
 from catalog.clock import Clock, Micros
 from catalog.errors import Conflict, NotFound
+from storage.sql.audit import Change, digest_of, record_changes
 from storage.sql.database import Database
 from storage.sql.schema import CLOSED_LINES, EXPORT_RUNS, EXPORTS, INVOICES, PERIODS
 
@@ -121,6 +122,9 @@ class ExportStore:
                     "actor": actor,
                 }
                 connection.execute(sa.insert(EXPORTS).values(row))
+                summary = {"revision": row["revision"], "stream": stream}
+                change = Change("exports", export, "declare", summary, digest_of(text))
+                record_changes(connection, [change], actor=actor, at=self._clock.now_us())
             return _declared(connection, export), new
 
     def retire(self, export: str, *, actor: str | None = None) -> None:
@@ -142,6 +146,8 @@ class ExportStore:
                 "actor": actor,
             }
             connection.execute(sa.insert(EXPORTS).values(dict(held) | change))
+            ended = Change("exports", export, "retire", {"revision": change["revision"]})
+            record_changes(connection, [ended], actor=actor, at=self._clock.now_us())
 
     def get(self, export: str, *, revision: int | None = None) -> Declared:
         """A destination in force; with ``revision`` as it was then, in force or not.
@@ -166,7 +172,7 @@ class ExportStore:
     def plan(
         self, export: str, *, after: int, upto: int, revision: int, actor: str | None = None
     ) -> Run:
-        """Record the next run, to be tried now.
+        """Record the next run, to be tried now; one that a schedule made has no actor.
 
         Raises:
             StretchTaken: the destination is not at ``after`` any more.
@@ -199,30 +205,33 @@ class ExportStore:
                 actor=actor,
             )
             connection.execute(sa.insert(EXPORT_RUNS).values(_row(run)))
+            if actor is not None:
+                summary = {"run": run.number, "after": after, "upto": upto}
+                asked = Change("exports", export, "run", summary)
+                record_changes(connection, [asked], actor=actor, at=now)
             return run
 
     def record(self, run: Run) -> Run:
         """Keep what became of a run. Returns it."""
-        mine = (EXPORT_RUNS.c.export == run.export) & (EXPORT_RUNS.c.number == run.number)
         with self._database.write() as connection:
-            connection.execute(sa.update(EXPORT_RUNS).where(mine).values(_row(run)))
+            _keep(connection, run)
         return run
 
-    def again(self, export: str, number: int) -> Run:
+    def again(self, export: str, number: int, *, actor: str | None = None) -> Run:
         """Set a run to be tried now, whatever became of it before.
 
         Raises:
             NotFound: there is no such run.
         """
-        run = self.run(export, number)
-        return self.record(
-            replace(
-                run,
-                status=RunStatus.PENDING,
-                attempts=0,
-                next_attempt_at=self._clock.now_us(),
-            )
+        now = self._clock.now_us()
+        run = replace(
+            self.run(export, number), status=RunStatus.PENDING, attempts=0, next_attempt_at=now
         )
+        with self._database.write() as connection:
+            _keep(connection, run)
+            change = Change("exports", export, "replay", {"run": number})
+            record_changes(connection, [change], actor=actor, at=now)
+        return run
 
     def run(self, export: str, number: int) -> Run:
         """One run.
@@ -280,6 +289,11 @@ class ExportStore:
         """The last position of a stream, 0 for none."""
         with self._database.read() as connection:
             return _head(connection, stream)
+
+
+def _keep(connection: Connection, run: Run) -> None:
+    mine = (EXPORT_RUNS.c.export == run.export) & (EXPORT_RUNS.c.number == run.number)
+    connection.execute(sa.update(EXPORT_RUNS).where(mine).values(_row(run)))
 
 
 def _head(connection: Connection, stream: str) -> int:

@@ -15,6 +15,7 @@ from catalog.periods import FOREVER
 from catalog.pricebooks import Anchor
 from entitlements.amounts import parse_amount, to_text
 from entitlements.given import GivenGrant, GrantBook, GrantId
+from storage.sql.audit import Change, record_changes
 from storage.sql.database import Database
 from storage.sql.schema import GRANTS
 
@@ -93,6 +94,9 @@ class GrantStore:
         )
         row = _row(stated) | {"recorded_at": now, "revoked": revoked, "actor": actor}
         connection.execute(sa.insert(GRANTS).values(row))
+        summary = {"customer": grant.customer, "feature": grant.feature, "amount": row["amount"]}
+        change = Change("grants", grant.id, "revoke" if revoked else "grant", summary)
+        record_changes(connection, [change], actor=actor, at=now)
         return stated
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from catalog.clock import Clock, Micros
 from catalog.errors import Conflict, NotFound
 from catalog.ids import NodeId
+from storage.sql.audit import Change, record_changes
 from storage.sql.database import Database
 from storage.sql.schema import NODES
 
@@ -76,7 +77,10 @@ class NodeRegistry:
                 raise NotFound(f"no node {node}")
             if held.retired_at is None:
                 change = sa.update(NODES).where(NODES.c.node == node)
-                connection.execute(change.values(retired_at=self._clock.now_us()))
+                now = self._clock.now_us()
+                connection.execute(change.values(retired_at=now))
+                retired = Change("nodes", node, "retire", {"instance": held.instance})
+                record_changes(connection, [retired], actor=None, at=now)
 
     def nodes(self, *, retired: bool = False) -> tuple[RegisteredNode, ...]:
         """The nodes that count, by name; with ``retired`` also those that no longer do."""

@@ -45,6 +45,9 @@ API_KEYS = sa.Table(
     sa.Column("revoked_at", sa.BigInteger, nullable=True),
     # The revision of the key set that last touched this row; pollers compare the largest.
     sa.Column("change", sa.BigInteger, nullable=False, unique=True),
+    # JSON lists of what the key is limited to; null: everything.
+    sa.Column("customers", sa.Text, nullable=True),
+    sa.Column("sources", sa.Text, nullable=True),
 )
 
 GRANTS = sa.Table(
@@ -195,6 +198,28 @@ EXPORT_RUNS = sa.Table(
     sa.PrimaryKeyConstraint("export", "number"),
     sa.UniqueConstraint("export", "after", name="export_runs_once_a_stretch"),
     sa.Index("export_runs_due", "next_attempt_at"),
+)
+
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    # 1, 2, 3, … without gaps, in the order of commit. Triggers refuse updates and deletes.
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    # A key's id; "cli" for a command that works on the data directory itself.
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    # A small JSON object; never a secret, never event data.
+    sa.Column("summary", sa.Text, nullable=False),
+    # SHA-256 of what the subject is from now on; null where it has no content, or ends.
+    sa.Column("digest", sa.Text, nullable=True),
+    # SHA-256 over this row and the chain of the one before.
+    sa.Column("chain", sa.Text, nullable=False),
+    sa.Index("audit_by_subject", "kind", "subject", "position"),
+    sa.Index("audit_by_actor", "actor", "position"),
+    sa.Index("audit_by_time", "recorded_at"),
 )
 
 META = sa.Table(

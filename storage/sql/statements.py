@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from catalog.clock import Clock, Micros
 from catalog.errors import Conflict
 from catalog.history import Kind, NewStatement, Statement, extend_catalog
 from catalog.snapshot import Catalog
+from storage.sql.audit import Change, digest_of, record_changes
 from storage.sql.database import Database
 from storage.sql.encoding import from_row, to_row
 from storage.sql.schema import STATEMENTS
@@ -99,6 +100,7 @@ class StatementStore:
             ]
             if rows:
                 connection.execute(sa.insert(STATEMENTS), rows)
+                record_changes(connection, map(_change, rows), actor=actor, at=instant)
             return revision + len(rows)
 
     def statements(self, kind: Kind, id: str) -> tuple[Statement, ...]:  # noqa: A002
@@ -149,6 +151,18 @@ class StatementStore:
         query = sa.select(STATEMENTS).where(wanted).order_by(STATEMENTS.c.revision)
         with self._database.read() as connection:
             return [from_row(row) for row in connection.execute(query).mappings()]
+
+
+def _change(row: Mapping[str, object]) -> Change:
+    """A row of STATEMENTS as the audit log names it."""
+    retired = bool(row["retired"])
+    return Change(
+        str(row["kind"]),
+        str(row["id"]),
+        "retire" if retired else "state",
+        {"revision": row["revision"]},
+        None if retired else digest_of(str(row["versions"])),
+    )
 
 
 def _last(connection: sa.Connection) -> tuple[int, Micros]:

@@ -79,6 +79,8 @@ async def test_a_key_is_shown_once_and_works(
         "created_at": "2026-01-01T12:00:00Z",
         "expires_at": "2026-01-01T12:00:10Z",
         "revoked_at": None,
+        "customers": None,
+        "sources": None,
     }
     assert (await api.get(f"/v1/keys/{made['id']}")).json() == made
     listed = await api.get("/v1/keys")
@@ -89,6 +91,19 @@ async def test_a_key_is_shown_once_and_works(
     assert (holder.key_id, holder.scopes) == (made["id"], {"read", "ingest"})
     clock.set(NOON + 10 * SECOND_US)
     assert Keyring(keys.all(), clock=clock).find(text.encode()) is None
+
+
+async def test_a_key_may_be_limited(
+    api: httpx.AsyncClient, keys: KeyStore, clock: FixedClock
+) -> None:
+    """To customers or to sources; kept with it, shown with it."""
+    made = (await make(api, customers=["b", "a"])).json()
+    assert (made["customers"], made["sources"]) == (["a", "b"], None)
+    holder = Keyring(keys.all(), clock=clock).find(made["key"].encode())
+    assert holder is not None
+    assert (holder.customers, holder.sources, holder.limited) == ({"a", "b"}, None, True)
+    made = (await make(api, scopes=["ingest"], sources=["s"])).json()
+    assert (await api.get(f"/v1/keys/{made['id']}")).json()["sources"] == ["s"]
 
 
 async def test_the_secret_is_not_kept(api: httpx.AsyncClient, tmp_path: Path) -> None:
@@ -133,6 +148,10 @@ async def test_the_last_admin_key_stays(api: httpx.AsyncClient) -> None:
         ({"expires_at": "2026-01-01T12:00:00Z"}, "/expires_at"),
         ({"expires_at": "2026-01-02T12:00:00"}, "/expires_at"),
         ({"colour": "red"}, "/colour"),
+        ({"customers": []}, "/customers"),
+        ({"customers": ["a"], "sources": ["b"]}, ""),
+        ({"scopes": ["admin"], "customers": ["a"]}, ""),
+        ({"scopes": ["catalog"], "sources": ["a"]}, ""),
     ],
 )
 async def test_mistakes_are_pointed_at(

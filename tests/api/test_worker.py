@@ -19,6 +19,8 @@ from api.worker import Worker, create_app
 from catalog.clock import FixedClock
 from catalog.errors import NotFound
 from storage.clock import FileClock
+from storage.sql.audit import AuditLog
+from storage.sql.database import open_database
 
 ADMIN = {"x-tallyman-key-id": "k", "x-tallyman-scopes": "admin", "x-request-id": "r-9"}
 
@@ -242,7 +244,8 @@ async def test_the_sandbox_clock_moves_then_beats(tmp_path: Path) -> None:
     """The heartbeats come after the move, so that the watermark follows; none without a move."""
     clock = FileClock.create(tmp_path / "clock", 1_767_225_600_000_000)
     beats = Beats(clock)
-    router = admin.build_router(clock=clock, heartbeat=beats)
+    database = open_database(f"sqlite:///{tmp_path}/catalog.sqlite")
+    router = admin.build_router(clock=clock, heartbeat=beats, audit=AuditLog(database))
     app = create_app(Worker(socket=Path("unused"), routers=(router,)), version="1")
     async with client_of(app) as client:
         shown = await client.get("/v1/admin/clock")
@@ -250,6 +253,7 @@ async def test_the_sandbox_clock_moves_then_beats(tmp_path: Path) -> None:
         back = await client.post("/v1/admin/clock", json={"now": "2026-01-01T00:00:00Z"})
         beyond = await client.post("/v1/admin/clock", json={"now": "2100-01-01T00:00:00Z"})
         denied = await client.get("/v1/admin/clock", headers={"x-tallyman-scopes": "read"})
+    database.close()
 
     assert shown.json()["now"] == "2026-01-01T00:00:00Z"
     assert moved.json()["now"] == "2026-01-01T00:00:00.500000Z"
@@ -258,15 +262,17 @@ async def test_the_sandbox_clock_moves_then_beats(tmp_path: Path) -> None:
     assert beats.seen == [1_767_225_600_500_000]
 
 
-async def test_only_a_sandbox_has_a_clock_to_move() -> None:
+async def test_only_a_sandbox_has_a_clock_to_move(tmp_path: Path) -> None:
     """Asking or moving is refused, and says why."""
     beats = Beats(FixedClock(0))
-    router = admin.build_router(clock=None, heartbeat=beats)
+    database = open_database(f"sqlite:///{tmp_path}/catalog.sqlite")
+    router = admin.build_router(clock=None, heartbeat=beats, audit=AuditLog(database))
     app = create_app(Worker(socket=Path("unused"), routers=(router,)), version="1")
     async with client_of(app) as client:
         answers = [
             await client.get("/v1/admin/clock"),
             await client.post("/v1/admin/clock", json={"now": "2026-01-01T00:00:00Z"}),
         ]
+    database.close()
 
     assert [(a.status_code, a.json()["code"]) for a in answers] == [(409, "not_sandbox")] * 2

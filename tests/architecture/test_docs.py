@@ -16,6 +16,7 @@ from api.problems import PROBLEMS
 from catalog.errors import DomainError
 from catalog.events import RejectCode, UnmatchedReason
 from catalog.keys import Scope
+from tests.docs.metrics_page import metrics_page
 from tests.docs.settings_page import settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +88,11 @@ def test_the_codes_of_events_are_documented() -> None:
 def test_the_settings_page_is_generated() -> None:
     """docs/settings.md has exactly what api/settings.py says: defaults, bounds, meanings."""
     assert page("settings.md") == settings_page(), "run python -m tests.docs.settings_page"
+
+
+def test_the_metrics_page_is_generated() -> None:
+    """docs/metrics.md has every metric that a gateway or worker registers."""
+    assert page("metrics.md") == metrics_page(), "run python -m tests.docs.metrics_page"
 
 
 def test_every_command_is_on_a_page() -> None:

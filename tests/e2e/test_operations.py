@@ -157,7 +157,7 @@ def test_verify_asks_the_service(serving: Service) -> None:
     report = json.loads(told.out)
     assert report["ok"]
     assert {check["store"] for check in report["checks"]} == {
-        *("log", "facts", "cells", "clickhouse", "compensations", "ledger", "books")
+        *("log", "facts", "cells", "clickhouse", "compensations", "ledger", "books", "audit")
     }
 
 
@@ -250,7 +250,7 @@ def test_a_stopped_service_verifies_offline(data: Path) -> None:
         *(("clickhouse", "events"), ("clickhouse", "voids"), ("clickhouse", "facts")),
         *(("books", "closed_lines"), ("books", "periods")),
         *(("books", "numbers"), ("books", "invoices")),
-        *(("cells", "cells"), ("compensations", "copies")),
+        *(("cells", "cells"), ("compensations", "copies"), ("audit", "chain")),
     }
 
 

@@ -1,0 +1,1 @@
+"""The OpenAPI document beyond what the routes say themselves: words, examples, problems."""
