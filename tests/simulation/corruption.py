@@ -7,7 +7,6 @@ from random import Random
 
 from storage.log.follower import LogFollower
 from storage.log.frames import LogCorrupt, LogTooNew
-from storage.log.home import Home, LogLimits
 from storage.log.layout import MARK_NAME, hot_name, read_layout
 from storage.log.mark import MarkReader
 from storage.log.node_log import NodeLog
@@ -15,8 +14,6 @@ from storage.log.verify import verify_segments
 from tests.simulation.files import Disk, ProcessFiles, Rates
 from tests.simulation.gateway import Gateway
 from tests.simulation.oracle import require
-
-__all__ = ["Home", "LogLimits", "flip_and_find"]
 
 
 def flip_and_find(disk: Disk, gateway: Gateway, chance: Random, seen: Counter[str]) -> None:

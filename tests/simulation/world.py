@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from catalog.clock import DAY_US, SECOND_US, FixedClock, Micros
-from catalog.ids import NodeId
+from api.readers.base import Pace
+from catalog.clock import DAY_US, SECOND_US, FixedClock
 from ingest.commit import Backpressure
 from ingest.group import AtomicRejected, Outcome
 from ingest.ports import LogUnavailable
@@ -76,7 +76,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         chance = self.chance
-        self.steps = chance.choice([40, 80, 120])
+        self.steps = chance.choice([30, 60, 100])
         self.window_us = chance.choice([1, 3]) * DAY_US
         self.rates = Rates(
             changing=chance.choice([0, 0, 0.003, 0.02]), reading=chance.choice([0, 0, 0.003])
@@ -88,7 +88,7 @@ class World:
         settings = limits(
             self.window_us // DAY_US,
             chance.choice([4, 8, 16]),
-            chance.choice([3_000, 6_000, 20_000]),
+            chance.choice([1_500, 2_500, 8_000]),
             HOME,
         )
         names = ["n1", "n2"][: chance.choice([1, 1, 2])]
@@ -102,6 +102,14 @@ class World:
         self.home: dict[Identity, str] = {}
         self.worker: Worker | None = None
         self.auditors: dict[str, LogFollower] = {}
+
+    def describe(self) -> str:
+        """How this seed's world is set up."""
+        nodes = ", ".join(gateway.name for gateway in self.gateways)
+        return (
+            f"{self.steps} steps, nodes {nodes}, window {self.window_us // DAY_US} d, "
+            f"{self.rates}, {self.gateways[0].settings}"
+        )
 
     # -- the run ---------------------------------------------------------------------------
 
@@ -117,17 +125,31 @@ class World:
         return self.seen
 
     def _run(self) -> None:
-        names, weights = list(self.weights), list(self.weights.values())
         for gateway in self.gateways:
             self._start(gateway)
         for _ in range(self.steps):
-            name = self.chance.choices(names, weights)[0]
+            possible = self._possible()
+            name = self.chance.choices(list(possible), list(possible.values()))[0]
             self.trace.append(name)
             getattr(self, f"_do_{name}")()
             self._after()
         self._heal()
         self._converge()
         self._final_checks()
+
+    def _possible(self) -> dict[str, float]:
+        """The steps that would do something now, and how likely each is."""
+        calls = [call for g in self.gateways if g.running for call in g.calls()]
+        idle = {
+            "sync": all(call.made for call in calls),
+            "answer": not any(call.made for call in calls),
+            "start": all(gateway.running for gateway in self.gateways),
+            "free_disk": not self.disk.full,
+            "land": not self.store.running,
+            "kill_worker": self.worker is None,
+            "send_again": not any(a.state == "unknown" for a in self.oracle.attempts),
+        }
+        return {name: w for name, w in self.weights.items() if not idle.get(name)}
 
     def _after(self) -> None:
         """Bury who died, read what is new, hand out answers, compare."""
@@ -273,8 +295,14 @@ class World:
     def _do_maintain(self) -> None:
         gateway = self._up()
         if gateway is not None:
+            runs = gateway.index._older.runs.runs
             with suppress(OSError, PowerCut):
                 gateway.index.maintain()
+            gone = set(runs) - set(gateway.index._older.runs.runs)
+            new = set(gateway.index._older.runs.runs) - set(runs)
+            self.seen["run of identities written"] += bool(new)
+            self.seen["runs merged"] += any(run.count > r.count for run in new for r in gone)
+            self.seen["run expired"] += bool(gone) and not new
 
     def _do_start(self) -> None:
         down = [gateway for gateway in self.gateways if not gateway.running]
@@ -392,6 +420,7 @@ class World:
 
     def _do_kill_worker_soon(self) -> None:
         self._working().files.calls_left = self.chance.randint(1, 20)
+        self._do_seal()
 
     def _do_store_fault(self) -> None:
         self.store.faults.append(self.chance.choice(FAULTS))
@@ -452,6 +481,7 @@ class World:
                     self._drain(gateway)
             gateway.index.maintain()
         self._do_meter()
+        self._working().reader.pace = Pace(rows_max=self.chance.choice([7, 1_000]))
         for _ in range(SETTLING_STEPS):
             if not (self._working().seal() | self._working().read()):
                 break
@@ -466,10 +496,10 @@ class World:
             self.oracle.positioned(gateway.name, len(view.records), self.specs)
             difference = verify_segments(gateway.directory, node=gateway.name, files=self.disk)
             require(difference is None, f"{difference}")
-            for _ in range(2):  # as it runs, and as it is opened again
-                self._ask_for_all(gateway)
+            if self.chance.random() < 0.5:  # as it is opened again, or as it runs
                 gateway.died()
                 self._start(gateway)
+            self._ask_for_all(gateway)
         self._check_sums()
 
     def _ask_for_all(self, gateway: Gateway) -> None:
@@ -506,6 +536,3 @@ def simulate(seed: int) -> Counter[str]:
             f"again: python -m tests.simulation --seed {seed}"
         )
         raise
-
-
-__all__ = ["Micros", "NodeId", "World", "simulate"]
