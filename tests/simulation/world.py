@@ -48,17 +48,17 @@ WEIGHTS = {
     "send_again": 4,
     "void": 5,
     "heartbeat": 2,
-    "maintain": 5,
-    "tick": 6,
+    "maintain": 8,
+    "tick": 7,
     "start": 10,
     "kill": 1,
     "kill_soon": 1.5,
     "power": 1,
-    "power_soon": 1.5,
+    "power_soon": 2,
     "kill_worker": 0.7,
     "kill_worker_soon": 1,
     "seal": 6,
-    "read": 14,
+    "read": 10,
     "store_fault": 3,
     "land": 3,
     "fill_disk": 0.7,
@@ -87,7 +87,7 @@ class World:
         self.loop = SteppedLoop()
         settings = limits(
             self.window_us // DAY_US,
-            chance.choice([4, 8, 16]),
+            chance.choice([2, 4, 12]),
             chance.choice([1_500, 2_500, 8_000]),
             HOME,
         )
@@ -344,6 +344,7 @@ class World:
 
     def _do_power_soon(self) -> None:
         self.disk.calls_left = self.chance.randint(1, 20)
+        self.chance.choice([self._do_seal, self._do_maintain, lambda: None])()
 
     def _power_cut(self) -> None:
         self.seen["power cut"] += 1
