@@ -101,6 +101,16 @@ def run_some(seeds: Iterable[int]) -> Result:
     return result
 
 
+def run_until_failure(seeds: Iterable[int]) -> Result:
+    """Run seeds here, up to the first that fails."""
+    total = Result()
+    for seed in seeds:
+        total.take(run_some([seed]))
+        if total.failures:
+            break
+    return total
+
+
 def run_seeds(
     first: int, seeds: int | None, *, minutes: float | None = None, jobs: int | None = None
 ) -> Result:
