@@ -236,9 +236,7 @@ class ProcessFile:
         def partly() -> None:
             inode.write(data[: chance.randint(0, len(data))], offset)
 
-        self._process.change(
-            lambda: self._file.write_at([data], offset), partly=partly, space=True
-        )
+        self._process.change(lambda: self._file.write_at([data], offset), partly=partly, space=True)
 
     def pread(self, size: int, offset: int) -> bytes:
         self._process.look()

@@ -92,7 +92,7 @@ class Gateway:
         self.running = True
         return True
 
-    def _checkpoint(self, disk: Disk) -> tuple[int, int] | None | str:
+    def _checkpoint(self, disk: Disk) -> tuple[int, int] | str | None:
         """The key of the index's checkpoint; None without one, "bad" where it is no use."""
         directory = self.directory / "index"
         if CHECKPOINT_NAME not in disk.names(directory):
@@ -102,7 +102,7 @@ class Gateway:
         except NoCheckpoint:
             return "bad"
 
-    def _note(self, checkpoint: tuple[int, int] | None | str, seen: Counter[str]) -> None:
+    def _note(self, checkpoint: tuple[int, int] | str | None, seen: Counter[str]) -> None:
         recovered = self.log.recovered
         seen["torn tail cut"] += bool(recovered.cut_bytes)
         seen["durable without a mark"] += bool(recovered.unmarked_records)

@@ -94,6 +94,7 @@ class Oracle:
         self.texts: dict[tuple[str, Identity, str], list[Attempt]] = defaultdict(list)
         self.acknowledged: dict[str, set[Identity]] = {node: set() for node in nodes}
         self.accepts: Counter[int] = Counter()
+        self.checked: Counter[str] = Counter()
         self.stored: dict[str, Counter[tuple[str, int, str]]] = defaultdict(Counter)
 
     # -- what clients do -------------------------------------------------------------------
@@ -136,6 +137,7 @@ class Oracle:
         attempt.state = "answered"
         rejected = {rejection.index: rejection.code.value for rejection in outcome.rejected}
         total = outcome.accepted + outcome.duplicates + len(rejected)
+        self.checked["answers: accepted + duplicates + rejected = sent, as many as expected"] += 1
         require(total == len(attempt.events), f"{total} answers to {len(attempt.events)} events")
         require(len(rejected) == len(outcome.rejected), "an index was rejected twice")
         least, most = self._expected(attempt, now)
@@ -156,6 +158,7 @@ class Oracle:
         for index, event in enumerate(attempt.events):
             if not event.valid:
                 continue
+            self.checked["acknowledged events: durable, and with this content"] += 1
             record = view.latest.get(event.identity)
             require(record, f"{event.identity} was acknowledged and is not in the log")
             assert record is not None
@@ -206,6 +209,7 @@ class Oracle:
         require(row["seq"] == before["seq"] + 1, f"{node}: {row['seq']} after {before['seq']}")
         require(received > before["received_us"], f"{node}: {row['seq']} was received before")
         view.records.append(row)
+        self.checked["log records: in order, sent by somebody, counted once"] += 1
         if row["kind"] == RecordKind.EVENT:
             self._read_event(node, view, row, received)
         elif row["kind"] == RecordKind.VOID:
@@ -244,6 +248,7 @@ class Oracle:
 
     def void_answered(self, attempt: VoidAttempt, told: tuple[int, int, list[Identity]]) -> None:
         """Voids were answered: what was told to be void is, and nothing known was unknown."""
+        self.checked["void answers: what was told is in the log"] += 1
         attempt.state = "answered"
         voided, already, unknown = told
         view = self.nodes[attempt.node]
@@ -260,6 +265,7 @@ class Oracle:
         """Rows that arrived: each once, and of a record that the log shows."""
         for row in rows:
             node, seq = row["node"], row["seq"]
+            self.checked["stored rows: once, and as in the log"] += 1
             key = node, seq, row.get("spec") or ""
             require(not self.stored[table][key], f"{table} counts {key} twice")
             self.stored[table][key] += 1
@@ -278,6 +284,7 @@ class Oracle:
     def positioned(self, node: str, position: int, specs: Iterable[str]) -> None:
         """A reader says that it is at ``position``: all up to there must be in the store."""
         view, specs = self.nodes[node], list(specs)
+        self.checked["positions: nothing before them is missing in the store"] += 1
         require(position <= len(view.records), f"{node}: at {position}, beyond the log")
         for record in view.records[:position]:
             seq = record["seq"]
@@ -292,6 +299,7 @@ class Oracle:
 
     def conserve(self) -> None:
         """Of every event sent it is known what became of it, and the log holds no other."""
+        self.checked["steps: nothing acknowledged is lost, nothing is invented"] += 1
         for node, view in self.nodes.items():
             numbers = {a.number for a in self.attempts if a.node == node and not a.dry_run}
             require(set(view.made) <= numbers, f"{node}: events of nobody")

@@ -48,7 +48,7 @@ class MemoryClickHouse:
             raise StoreUnavailable("no answer")
         if "system.processes" in sql:
             return pl.DataFrame({"running": [len(self.running)]})
-        return self._positions(sql.split("FROM ")[1].split()[0])
+        return self._positions(sql.split("FROM ")[1].split(maxsplit=1)[0])
 
     def _positions(self, table: str) -> pl.DataFrame:
         markers = [part.filter("marker") for part in self.parts[Table(table)]]

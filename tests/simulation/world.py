@@ -40,6 +40,8 @@ HOME = Path("/nodes")
 T0_US = 1_769_817_600 * SECOND_US  # 31 January: months end soon
 SUM, COUNT = spec("data.n"), spec(None)
 SETTLING_STEPS = 400
+CHECKED = "checked: "
+"""What begins the names that count comparisons rather than what was come across."""
 
 WEIGHTS = {
     "send": 24,
@@ -122,7 +124,7 @@ class World:
                 if gateway.running:
                     gateway.died()
             self.loop.close()
-        return self.seen
+        return self.seen + Counter({CHECKED + k: n for k, n in self.oracle.checked.items()})
 
     def _run(self) -> None:
         for gateway in self.gateways:
@@ -324,6 +326,7 @@ class World:
             rows += follower.read_after(place, rows_max=1_000).to_dicts()
             place = rows[-1]["seq"]
         for now, then in zip(rows, before, strict=False):
+            self.oracle.checked["recovered records: as they were before"] += 1
             same = all(then[name] == value for name, value in now.items())
             require(same, f"{gateway.name}: record {now['seq']} was {then} and is {now}")
 
@@ -518,6 +521,7 @@ class World:
             if row["spec"] == SUM.id and (row["node"], row["seq"]) not in void:
                 total += row["value"]
         expected = sum(sum(values) for values in self.oracle.counted().values())
+        self.oracle.checked["after healing: the store's sums are those of the logs"] += 1
         require(total == expected, f"the store counts {total}, the logs say {expected}")
 
 
