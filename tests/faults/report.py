@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.planted.bugs import Verdict, table
@@ -52,15 +52,24 @@ class Report:
         return {
             "commit": self.commit,
             "passed": self.passed,
-            "simulation": asdict(self.simulation),
+            "simulation": _figures(self.simulation),
             "never_reached": self.simulation.never_reached,
-            "ledger": asdict(self.ledger),
+            "ledger": _figures(self.ledger),
             "planted": [
                 {"bug": v.bug.name, "what": v.bug.what, "caught_by": v.how} for v in self.planted
             ],
             "processes": self.processes,
             "broken": self.broken,
         }
+
+
+def _figures(result: Result) -> dict[str, object]:
+    return {
+        "seeds": result.seeds,
+        "seconds": round(result.seconds),
+        "seen": dict(sorted(result.seen.items())),
+        "failures": result.failures,
+    }
 
 
 def simulation_text(result: Result, ledger: Result) -> str:

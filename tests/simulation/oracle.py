@@ -140,6 +140,7 @@ class Oracle:
         self.checked["answers: accepted + duplicates + rejected = sent, as many as expected"] += 1
         require(total == len(attempt.events), f"{total} answers to {len(attempt.events)} events")
         require(len(rejected) == len(outcome.rejected), "an index was rejected twice")
+        require(not (attempt.atomic and rejected), "an atomic body was kept in part")
         least, most = self._expected(attempt, now)
         require(
             least <= outcome.accepted <= most, f"{outcome.accepted} accepted, not {least}..{most}"
@@ -208,6 +209,8 @@ class Oracle:
         before = view.records[-1] if view.records else {"seq": 0, "received_us": 0}
         require(row["seq"] == before["seq"] + 1, f"{node}: {row['seq']} after {before['seq']}")
         require(received > before["received_us"], f"{node}: {row['seq']} was received before")
+        if view.records and before["received_at"].month != row["received_at"].month:
+            self.seen["a month ended in a log"] += 1
         view.records.append(row)
         self.checked["log records: in order, sent by somebody, counted once"] += 1
         if row["kind"] == RecordKind.EVENT:

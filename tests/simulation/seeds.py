@@ -25,6 +25,7 @@ RARE = frozenset(
         "ENOSPC",
         "LogFull",
         "a meter appeared",
+        "a month ended in a log",
         "bit flip found",
         "checkpoint used",
         "clock stepped back",

@@ -70,6 +70,8 @@ class MemoryClickHouse:
         """Store the rows, as the next fault allows."""
         del query_id
         fault = self.faults.pop() if self.faults else "none"
+        if fault == "none" and len(self._partitions(rows)) > 1 and self.chance.random() < 0.3:
+            fault = "partial"  # nothing but a bug: it is looked for
         if fault != "none":
             self.seen[f"store: {fault}"] += 1
         match fault:

@@ -78,7 +78,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         chance = self.chance
-        self.steps = chance.choice([30, 60, 100])
+        self.steps = chance.choice([20, 50, 80])
         self.window_us = chance.choice([1, 3]) * DAY_US
         self.rates = Rates(
             changing=chance.choice([0, 0, 0.003, 0.02]), reading=chance.choice([0, 0, 0.003])
@@ -235,7 +235,7 @@ class World:
                 case Outcome():
                     self.oracle.answered(attempt, outcome, self.clock.now_us())
                 case AtomicRejected():
-                    require(attempt.atomic, "refused as a whole")
+                    require(attempt.atomic and outcome.rejected, "refused as a whole")
                     self.seen["refused as a whole"] += 1
                     self.oracle.refused(attempt)
                 case LogFull() | Backpressure():
