@@ -19,11 +19,11 @@ def spelled(number: int) -> str:
 class Clients:
     """Everybody who sends to the nodes. Values belong to identities; a conflict changes one."""
 
-    def __init__(self, chance: Random, *, identities: int, wrong: float) -> None:
+    def __init__(self, chance: Random, *, wrong: float, astray: float) -> None:
         self.chance = chance
         self._new = chance.random()
         self._wrong = wrong
-        self._identities = identities
+        self._astray = astray
         self._known: dict[str, list[Identity]] = {}
         self._numbers = 0
         self._values: dict[Identity, int] = {}
@@ -39,7 +39,11 @@ class Clients:
 
     def _event(self, node: str, home: dict[Identity, str]) -> Sent:
         known = self._known.setdefault(node, [])
-        if known and self.chance.random() > 0.3 + self._new / 2:
+        elsewhere = [i for i in home if home[i] != node]
+        if elsewhere and self.chance.random() < self._astray:
+            identity = self.chance.choice(elsewhere)
+            known.append(identity)
+        elif known and self.chance.random() > 0.3 + self._new / 2:
             identity = self.chance.choice(known)
         else:
             identity = "s1", f"e{len(home)}"

@@ -30,6 +30,7 @@ RARE = frozenset(
         "checkpoint used",
         "clock stepped back",
         "conflict",
+        "copy collapsed",
         "directory entry lost",
         "durable without a mark",
         "gateway killed with requests",

@@ -6,6 +6,8 @@ the oracle reads what became visible and compares.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from contextlib import suppress
 from decimal import Decimal
@@ -34,7 +36,7 @@ from tests.simulation.gateway import Gateway, limits
 from tests.simulation.loop import SteppedLoop
 from tests.simulation.oracle import Attempt, Identity, Oracle, Violation, VoidAttempt, require
 from tests.simulation.store import FAULTS, MemoryClickHouse
-from tests.simulation.worker import Worker
+from tests.simulation.worker import CopiesPlace, Worker
 
 HOME = Path("/nodes")
 T0_US = 1_769_817_600 * SECOND_US  # 31 January: months end soon
@@ -61,6 +63,7 @@ WEIGHTS = {
     "kill_worker_soon": 1,
     "seal": 6,
     "read": 10,
+    "find_copies": 6,
     "store_fault": 3,
     "land": 3,
     "fill_disk": 0.7,
@@ -100,7 +103,9 @@ class World:
         self.oracle = Oracle(names, window_us=self.window_us, summed=SUM.id, seen=self.seen)
         self.store = MemoryClickHouse(chance, self.seen)
         self.specs = specs(SUM)
-        self.clients = Clients(chance, identities=40, wrong=chance.choice([0, 0.1]))
+        copies = chance.random() < 0.3
+        self.scratch = Path(tempfile.mkdtemp()) if copies else None
+        self.clients = Clients(chance, wrong=chance.choice([0, 0.1]), astray=0.2 if copies else 0.0)
         self.home: dict[Identity, str] = {}
         self.worker: Worker | None = None
         self.auditors: dict[str, LogFollower] = {}
@@ -123,6 +128,9 @@ class World:
             for gateway in self.gateways:
                 if gateway.running:
                     gateway.died()
+            self._bury_worker()
+            if self.scratch is not None:
+                shutil.rmtree(self.scratch)
             self.loop.close()
         return self.seen + Counter({CHECKED + k: n for k, n in self.oracle.checked.items()})
 
@@ -149,6 +157,7 @@ class World:
             "free_disk": not self.disk.full,
             "land": not self.store.running,
             "kill_worker": self.worker is None,
+            "find_copies": self.scratch is None,
             "send_again": not any(a.state == "unknown" for a in self.oracle.attempts),
         }
         return {name: w for name, w in self.weights.items() if not idle.get(name)}
@@ -166,7 +175,7 @@ class World:
                     break
                 gateway.died()
         if self.worker is not None and self.worker.files.dead:
-            self.worker = None
+            self._bury_worker()
         self._check_store()
         self.oracle.conserve()
 
@@ -354,7 +363,7 @@ class World:
         for gateway in self.gateways:
             if gateway.running:
                 gateway.died()
-        self.worker = None
+        self._bury_worker()
         self.auditors.clear()
         self.disk.restart(power_cut=True)
         self.disk.calls_left = None
@@ -398,8 +407,23 @@ class World:
                 clickhouse=self.store,
                 specs=self.specs,
                 rows_max=self.chance.choice([2, 5, 40]),
+                copies=self._copies_place(),
             )
         return self.worker
+
+    def _copies_place(self) -> CopiesPlace | None:
+        if self.scratch is None:
+            return None
+        return CopiesPlace(directory=self.scratch, clock=self.clock, window_us=self.window_us)
+
+    def _bury_worker(self) -> None:
+        if self.worker is not None:
+            self.worker.died()
+        self.worker = None
+
+    def _do_find_copies(self) -> None:
+        with suppress(OSError, PowerCut):
+            self._working().find_copies()
 
     def _do_seal(self) -> None:
         covered = sum(
@@ -420,7 +444,7 @@ class World:
 
     def _do_kill_worker(self) -> None:
         self.seen["worker killed"] += self.worker is not None
-        self.worker = None
+        self._bury_worker()
 
     def _do_kill_worker_soon(self) -> None:
         self._working().files.calls_left = self.chance.randint(1, 20)
@@ -437,7 +461,7 @@ class World:
     def _do_meter(self) -> None:
         self.seen["a meter appeared"] += COUNT.id not in self.specs
         self.specs = specs(SUM, COUNT)
-        self.worker = None
+        self._bury_worker()
 
     # -- healing ---------------------------------------------------------------------------
 
@@ -484,14 +508,24 @@ class World:
                     self._void(gateway, VoidAttempt(void.node, void.identities))
                     self._drain(gateway)
             gateway.index.maintain()
+        self._beat()
         self._do_meter()
         self._working().reader.pace = Pace(rows_max=self.chance.choice([7, 1_000]))
         for _ in range(SETTLING_STEPS):
-            if not (self._working().seal() | self._working().read()):
+            worker = self._working()
+            if not (worker.seal() | worker.find_copies() | worker.read()):
                 break
             self._after()
         else:
             raise Violation("the readers do not converge")
+
+    def _beat(self) -> None:
+        """A heartbeat from everybody later than all there is, so that the watermark is past it."""
+        latest = max(gateway.log.last_received_at for gateway in self.gateways)
+        self.clock.set(max(self.clock.now_us(), latest + 1))
+        for gateway in self.gateways:
+            gateway.request(gateway.ingestor.heartbeat(), _ignore)
+            self._drain(gateway)
 
     def _final_checks(self) -> None:
         for gateway in self.gateways:
@@ -520,7 +554,7 @@ class World:
         for row in self.store.rows("facts"):
             if row["spec"] == SUM.id and (row["node"], row["seq"]) not in void:
                 total += row["value"]
-        expected = sum(sum(values) for values in self.oracle.counted().values())
+        expected = self.oracle.worth(copies=self.scratch is not None)
         self.oracle.checked["after healing: the store's sums are those of the logs"] += 1
         require(total == expected, f"the store counts {total}, the logs say {expected}")
 
