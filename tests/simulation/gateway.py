@@ -12,7 +12,7 @@ from typing import Any
 from catalog.clock import DAY_US, FixedClock
 from catalog.ids import NodeId
 from ingest.batch import Body, IngestLimits
-from ingest.commit import Ingestor
+from ingest.commit import Backpressure, Ingestor
 from ingest.ports import LogUnavailable
 from ingest.scan import BodyReader, plain_body
 from ingest.values import IngestRules
@@ -177,3 +177,9 @@ def limits(window_days: int, table_rows: int, hot_bytes: int, home: Path) -> Gat
         log=LogLimits(hot_bytes_max=hot_bytes, hot_age_us_max=DAY_US),
         index=IndexLimits(table_rows=table_rows, backlog_max=2),
     )
+
+
+def unheard(outcome: Any) -> None:
+    """For whom the answer does not matter, unless it is a bug."""
+    if not isinstance(outcome, int | LogUnavailable | Backpressure | None):
+        raise outcome

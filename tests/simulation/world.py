@@ -10,12 +10,10 @@ import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from api.readers.base import Pace
 from catalog.clock import DAY_US, SECOND_US, FixedClock
 from ingest.commit import Backpressure
 from ingest.group import AtomicRejected, Outcome
@@ -26,13 +24,13 @@ from storage.clickhouse.store import StoreInconsistent
 from storage.log.follower import LogFollower
 from storage.log.layout import read_layout
 from storage.log.node_log import LogFull
-from storage.log.verify import verify_segments
 from storage.memory.files import PowerCut
 from tests.logs_in_memory import spec, specs
-from tests.simulation.clients import Clients, again, asking, written
+from tests.simulation.clients import Clients, again, written
 from tests.simulation.corruption import flip_and_find
 from tests.simulation.files import Disk, Rates
-from tests.simulation.gateway import Gateway, limits
+from tests.simulation.gateway import Gateway, limits, unheard
+from tests.simulation.healing import converge, drain, final_checks, heal
 from tests.simulation.loop import SteppedLoop
 from tests.simulation.oracle import Attempt, Identity, Oracle, Violation, VoidAttempt, require
 from tests.simulation.store import FAULTS, MemoryClickHouse
@@ -41,7 +39,6 @@ from tests.simulation.worker import CopiesPlace, Worker
 HOME = Path("/nodes")
 T0_US = 1_769_817_600 * SECOND_US  # 31 January: months end soon
 SUM, COUNT = spec("data.n"), spec(None)
-SETTLING_STEPS = 400
 CHECKED = "checked: "
 """What begins the names that count comparisons rather than what was come across."""
 
@@ -143,9 +140,9 @@ class World:
             self.trace.append(name)
             getattr(self, f"_do_{name}")()
             self._after()
-        self._heal()
-        self._converge()
-        self._final_checks()
+        heal(self)
+        converge(self)
+        final_checks(self)
 
     def _possible(self) -> dict[str, float]:
         """The steps that would do something now, and how likely each is."""
@@ -287,7 +284,7 @@ class World:
     def _do_heartbeat(self) -> None:
         gateway = self._up()
         if gateway is not None:
-            gateway.request(gateway.ingestor.heartbeat(), _ignore)
+            gateway.request(gateway.ingestor.heartbeat(), unheard)
 
     # -- gateways --------------------------------------------------------------------------
 
@@ -389,7 +386,7 @@ class World:
         gateway = self._up()
         if gateway is None or self.disk.calls_left is not None:
             return
-        self._drain(gateway)
+        drain(self, gateway)
         if gateway.running:
             gateway.died()
             flip_and_find(self.disk, gateway, self.chance, self.seen)
@@ -462,106 +459,6 @@ class World:
         self.seen["a meter appeared"] += COUNT.id not in self.specs
         self.specs = specs(SUM, COUNT)
         self._bury_worker()
-
-    # -- healing ---------------------------------------------------------------------------
-
-    def _heal(self) -> None:
-        self.rates.changing = self.rates.reading = 0.0
-        self.disk.full = False
-        self.disk.calls_left = None
-        self.store.faults.clear()
-        self.store.queries_fail = 0.0
-        while self.store.running:
-            self._do_land()
-        for gateway in self.gateways:
-            if gateway.running:
-                gateway.files.calls_left = None
-            else:
-                self._start(gateway)
-            require(gateway.running, f"{gateway.name} does not come up again")
-        if self.worker is not None:
-            self.worker.files.calls_left = None
-
-    def _drain(self, gateway: Gateway) -> None:
-        """Let everybody at this gateway get an answer."""
-        for _ in range(SETTLING_STEPS):
-            if not gateway.running or not gateway.requests:
-                return
-            for call in gateway.calls():
-                self.loop.calls.remove(call)
-                if not call.made:
-                    call.make()
-                call.tell()
-            self._after()
-        raise Violation(f"{gateway.name} does not answer")
-
-    def _converge(self) -> None:
-        for gateway in self.gateways:
-            self._drain(gateway)
-            for attempt in [a for a in self.oracle.attempts if a.node == gateway.name]:
-                if attempt.state == "unknown" and not attempt.dry_run:
-                    self._submit(gateway, self._again(attempt))
-                    self._drain(gateway)
-            for void in [v for v in self.oracle.voids if v.node == gateway.name]:
-                if void.state == "unknown":
-                    void.state = "retried"
-                    self._void(gateway, VoidAttempt(void.node, void.identities))
-                    self._drain(gateway)
-            gateway.index.maintain()
-        self._beat()
-        self._do_meter()
-        self._working().reader.pace = Pace(rows_max=self.chance.choice([7, 1_000]))
-        for _ in range(SETTLING_STEPS):
-            worker = self._working()
-            if not (worker.seal() | worker.find_copies() | worker.read()):
-                break
-            self._after()
-        else:
-            raise Violation("the readers do not converge")
-
-    def _beat(self) -> None:
-        """A heartbeat from everybody later than all there is, so that the watermark is past it."""
-        latest = max(gateway.log.last_received_at for gateway in self.gateways)
-        self.clock.set(max(self.clock.now_us(), latest + 1))
-        for gateway in self.gateways:
-            gateway.request(gateway.ingestor.heartbeat(), _ignore)
-            self._drain(gateway)
-
-    def _final_checks(self) -> None:
-        for gateway in self.gateways:
-            view = self.oracle.nodes[gateway.name]
-            require(self._working().reader.positions()[gateway.name] == len(view.records), "behind")
-            self.oracle.positioned(gateway.name, len(view.records), self.specs)
-            difference = verify_segments(gateway.directory, node=gateway.name, files=self.disk)
-            require(difference is None, f"{difference}")
-            if self.chance.random() < 0.5:  # as it is opened again, or as it runs
-                gateway.died()
-                self._start(gateway)
-            self._ask_for_all(gateway)
-        self._check_sums()
-
-    def _ask_for_all(self, gateway: Gateway) -> None:
-        """Everything that was accepted is known: a resend of it is a duplicate."""
-        view = self.oracle.nodes[gateway.name]
-        values = {identity: record["value"] for identity, record in view.latest.items()}
-        if values:
-            self._submit(gateway, asking(0, gateway.name, values))
-            self._drain(gateway)
-
-    def _check_sums(self) -> None:
-        void = {(row["target_node"], row["target_seq"]) for row in self.store.rows("voids")}
-        total = Decimal(0)
-        for row in self.store.rows("facts"):
-            if row["spec"] == SUM.id and (row["node"], row["seq"]) not in void:
-                total += row["value"]
-        expected = self.oracle.worth(copies=self.scratch is not None)
-        self.oracle.checked["after healing: the store's sums are those of the logs"] += 1
-        require(total == expected, f"the store counts {total}, the logs say {expected}")
-
-
-def _ignore(outcome: Any) -> None:
-    if not isinstance(outcome, int | LogUnavailable | Backpressure | None):
-        raise outcome
 
 
 def simulate(seed: int) -> Counter[str]:
