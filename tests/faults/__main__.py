@@ -72,7 +72,7 @@ def _real(report: Report, minutes: float, out: Path) -> None:
 
 def _planted() -> list[Verdict]:
     with tempfile.TemporaryDirectory() as directory:
-        return list(try_all(bugs(), Path(directory) / "tree"))
+        return list(try_all(bugs(), Path(directory)))
 
 
 def _commit() -> str:

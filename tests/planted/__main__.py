@@ -15,11 +15,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.planted", description=__doc__)
     parser.add_argument("names", nargs="*", help="only these")
     parser.add_argument("--out", type=Path, help="write the table here, too")
+    parser.add_argument("--jobs", type=int, default=2, help="so many at a time (2)")
     given = parser.parse_args()
     chosen = [bug for bug in bugs() if not given.names or bug.name in given.names]
     verdicts = []
     with tempfile.TemporaryDirectory() as directory:
-        for verdict in try_all(chosen, Path(directory) / "tree"):
+        for verdict in try_all(chosen, Path(directory), jobs=given.jobs):
             verdicts.append(verdict)
             told = verdict.how or "SURVIVED"
             print(f"{verdict.seconds:5.0f} s  {verdict.bug.name}: {told}", flush=True)

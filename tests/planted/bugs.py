@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).parent
@@ -119,11 +121,23 @@ def _how(output: str) -> str:
     return test[1] if test else ""
 
 
-def try_all(chosen: Sequence[Bug], tree: Path) -> Iterator[Verdict]:
-    """Each bug alone, one after another, in one copy."""
-    copy_tree(tree)
-    for bug in chosen:
-        yield try_bug(bug, tree)
+def try_all(chosen: Sequence[Bug], directory: Path, *, jobs: int = 2) -> Iterator[Verdict]:
+    """Each bug alone; ``jobs`` of them at a time, each in a copy of its own."""
+    trees: Queue[Path] = Queue()
+    for number in range(jobs):
+        tree = directory / f"tree-{number}"
+        copy_tree(tree)
+        trees.put(tree)
+
+    def tried(bug: Bug) -> Verdict:
+        tree = trees.get()
+        try:
+            return try_bug(bug, tree)
+        finally:
+            trees.put(tree)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(tried, chosen)
 
 
 def table(verdicts: Iterable[Verdict]) -> str:

@@ -8,6 +8,7 @@ from tests.simulation.seeds import corpus, report_lines, run_seeds, run_some
 from tests.simulation.world import simulate
 
 
+@pytest.mark.timeout(600)
 def test_no_seed_breaks_a_promise_and_every_rare_path_is_reached() -> None:
     """Three hundred seeds; a failure names the seed that shows it again."""
     result = run_seeds(0, 300)
@@ -16,7 +17,7 @@ def test_no_seed_breaks_a_promise_and_every_rare_path_is_reached() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1_200)
 def test_two_thousand_more() -> None:
     """Seeds beyond those of every run."""
     result = run_seeds(1_000, 1_700)
