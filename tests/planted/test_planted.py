@@ -34,7 +34,7 @@ def test_the_simulation_is_not_blind(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_no_bug_survives_the_simulation(tmp_path: Path) -> None:
-    """All that it must catch. ``make faults`` plants the others too: their tests run here anyway."""
+    """All that it must catch. ``make faults`` plants the others too: their tests run anyway."""
     chosen = [bug for bug in bugs() if SIMULATION in bug.killers and bug.name not in QUICK]
     verdicts = list(try_all(chosen, tmp_path))
     assert all(verdict.caught for verdict in verdicts), table(verdicts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ class GatewaySettings:
     window_days: int
     log: LogLimits
     index: IndexLimits
+
+
+class Interleaved:
+    """The index's own thread, which may come in between any two lines once a table is full."""
+
+    def __init__(self, index: DiskIdentityIndex, disk: Disk, seen: Counter[str]) -> None:
+        self._index = index
+        self._disk = disk
+        self._seen = seen
+
+    def wake(self) -> None:
+        """Work at once, or later in a step of its own."""
+        if self._disk.chance.random() < 0.5:
+            self._seen["index maintained inside of a group"] += 1
+            with suppress(OSError):
+                self._index.maintain()
 
 
 class Gateway:
@@ -79,6 +96,7 @@ class Gateway:
             self.files.die()
             raise
         self._note(checkpoint, seen)
+        self.index._background = Interleaved(self.index, disk, seen)
         bodies = BodyReader(limits=LIMITS, rules=IngestRules, clock=self._clock)
         self.bodies = bodies
         self.ingestor = Ingestor(

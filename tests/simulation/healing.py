@@ -101,11 +101,15 @@ def final_checks(world: World) -> None:
 
 
 def ask_for_all(world: World, gateway: Gateway) -> None:
-    """Everything that was accepted is known: a resend of it is a duplicate."""
+    """Everything that was accepted is known: a resend is a duplicate, a void stays void."""
     view = world.oracle.nodes[gateway.name]
     values = {identity: record["value"] for identity, record in view.latest.items()}
     if values:
         world._submit(gateway, asking(0, gateway.name, values))
+        drain(world, gateway)
+    void = [identity for identity, record in view.latest.items() if record["seq"] in view.voids]
+    if void:
+        world._void(gateway, VoidAttempt(gateway.name, void))
         drain(world, gateway)
 
 

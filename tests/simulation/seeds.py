@@ -36,6 +36,7 @@ RARE = frozenset(
         "gateway killed with requests",
         "identity came back after the window",
         "later sector kept, earlier lost",
+        "index maintained inside of a group",
         "power cut",
         "refused as a whole",
         "retry after lost answer",
