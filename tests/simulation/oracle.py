@@ -275,6 +275,9 @@ class Oracle:
             self.stored[table][key] += 1
             if node not in self.nodes:  # the readers' own: compared when all has come to rest
                 require(table == "voids", f"{key} is in {table}")
+                out = row["target_node"], row["target_seq"], row["cause"]
+                require(not self.stored["out"][out], f"{out} was put out twice")
+                self.stored["out"][out] += 1
                 continue
             records = self.nodes[node].records
             require(seq <= len(records), f"{table} holds {key}, which the log does not")

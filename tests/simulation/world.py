@@ -21,6 +21,7 @@ from ingest.ports import LogUnavailable
 from ingest.voids import VoidItem, VoidOutcome
 from storage.clickhouse.client import StoreUnavailable
 from storage.clickhouse.store import StoreInconsistent
+from storage.copies.log import CompensationsAhead
 from storage.log.follower import LogFollower
 from storage.log.layout import read_layout
 from storage.log.node_log import LogFull
@@ -419,8 +420,15 @@ class World:
         self.worker = None
 
     def _do_find_copies(self) -> None:
-        with suppress(OSError, PowerCut):
+        try:
             self._working().find_copies()
+        except CompensationsAhead as error:
+            # After a power cut the mark may be an older one until the node has been recovered.
+            if all(gateway.running for gateway in self.gateways):
+                raise Violation(str(error)) from error
+            self.seen["copies waited for a log to be recovered"] += 1
+        except (OSError, PowerCut):
+            pass
 
     def _do_seal(self) -> None:
         covered = sum(
