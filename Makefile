@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 
-.PHONY: help install dev demo serve test check format bench load soak clean vectors
+.PHONY: help install dev demo serve test check format bench load soak faults clean vectors
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ soak: $(BENCH) ## The same for long, with kills: make soak [MINUTES=20] [REPORT=
 
 vectors: $(DEV) ## Worked examples of prices: make vectors FILE=examples.jsonl
 	@$(BIN)/python -m tests.vectors.run "$(FILE)"
+
+faults: $(DEV) ## Break everything on purpose: make faults [SEEDS=10000] [MINUTES=10] [OUT=dir]
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),2000) --minutes $(or $(MINUTES),5) \
+		--out $(or $(OUT),fault-report) --planted
 
 check: $(DEV) ## Lint, types and the dependency rule
 	$(BIN)/ruff check .

@@ -175,6 +175,7 @@ class DiskIdentityIndex:
                 self._replay_events(events)
             self.void(stretch.voided)
             self._last_seq = self._settled = stretch.last_seq
+            self._make_room()
 
     def _replay_events(self, events: Stored) -> None:
         """Add the identities of ``events`` that are not known: the first copy is the one kept."""
@@ -190,7 +191,12 @@ class DiskIdentityIndex:
 
         A probe begins a group, so all groups before it are settled: what they appended has been
         inserted, and voided.
+
+        Raises:
+            LogUnavailable: tables cannot be written, and no more may wait in memory. Nothing of
+                the group was taken, and a later one may be, once there is space.
         """
+        self._make_room()
         self._settled = self._last_seq
         found = self._find(identities)
         same = (found.seq != 0) & (found.content == identities.content)
@@ -209,8 +215,8 @@ class DiskIdentityIndex:
     def insert(self, identities: Identities, *, first_seq: Seq, received_at: Micros) -> None:
         """Remember new identities, all different; see :class:`ingest.ports.IdentityIndex`.
 
-        Raises:
-            LogUnavailable: tables cannot be written, and no more may wait in memory.
+        It cannot fail: they are in the log already, and an index without them would let their
+        copies in.
         """
         rows = len(identities)
         entries = _entries(identities, np.arange(first_seq, first_seq + rows))
@@ -238,6 +244,9 @@ class DiskIdentityIndex:
             self._active = RecentTable(self._home.limits.table_rows)
         if self._background is not None:
             self._background.wake()
+
+    def _make_room(self) -> None:
+        """Let no more tables wait in memory than may. Between groups, never inside of one."""
         if len(self._older.frozen) > self._home.limits.backlog_max:
             try:
                 self.maintain()

@@ -1,0 +1,1 @@
+"""Bugs that somebody could write, each as a patch, and what catches it."""
