@@ -44,7 +44,7 @@ serve: $(RUNTIME) ## Run the service on the embedded engines, in ./tallyman-data
 	$(BIN)/tallyman serve
 
 test: $(DEV) ## Run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: $(BENCH) ## Side-by-side benchmarks: make bench [ROWS="ingest dedupe/redis"] [QUICK=1]
 	$(BIN)/python -m bench run $(ROWS) $(if $(QUICK),--quick)

@@ -25,9 +25,10 @@ _VANISHED_RETRIES = 5
 T = TypeVar("T")
 
 
-def _stored(records: pl.DataFrame) -> list[Stored]:
+def as_stored(records: pl.DataFrame) -> Stored:
+    """RECORDS as the log stores them."""
     numbers = records.select("seq", pl.col("received_at").dt.epoch("us"))
-    return [Stored(to_records(records), *(column.to_numpy() for column in numbers))]
+    return Stored(to_records(records), *(column.to_numpy() for column in numbers))
 
 
 class _SealedSource:
@@ -114,7 +115,9 @@ class LogReader:
         def read() -> list[Stored]:
             source = self._source(seq + 1, mark)
             stored = source.stored(seq + 1, rows_max=rows_max)
-            return _stored(source.read(seq + 1, rows_max=rows_max)) if stored is None else stored
+            if stored is not None:
+                return stored
+            return [as_stored(source.read(seq + 1, rows_max=rows_max))]
 
         return self._retry(read)
 

@@ -13,6 +13,8 @@ from catalog.events import RECORDS, RecordKind
 from catalog.ids import NodeId, Seq
 from ingest.identity import Identities
 from ingest.ports import Appended, Probed
+from storage.log.frames import Stored
+from storage.log.reader import as_stored
 
 
 class MemoryLog:
@@ -70,6 +72,11 @@ class MemoryLog:
     def read_after(self, seq: int, *, rows_max: int) -> pl.DataFrame:
         """The durable RECORDS behind ``seq``; none only when there are none."""
         return self._records.head(self._durable).slice(seq, rows_max)
+
+    def stored_after(self, seq: int, *, rows_max: int) -> list[Stored]:
+        """The durable records behind ``seq`` as they would be stored; none at the end."""
+        records = self.read_after(seq, rows_max=rows_max)
+        return [as_stored(records)] if records.height else []
 
     def seq_before(self, received_at: int) -> Seq:
         """The last seq received before the instant."""

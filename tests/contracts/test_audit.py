@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
@@ -151,19 +152,19 @@ def test_periods_and_invoices(database: Database, audit: AuditLog) -> None:
     for _ in range(2):
         books.close_month(month("2026-01"), open_lines(2), entry(books.mark(), "2026-01"))
     with pytest.raises(BooksChanged):
-        books.issue([document("a")], open_lines(0), entry(before))
-    books.issue([document("a"), document("b")], open_lines(0), entry(books.mark()))
+        books.issue(document("a"), open_lines(0), entry(before))
+    books.issue(pl.concat([document("a"), document("b")]), open_lines(0), entry(books.mark()))
     first = document("a")
-    note = document("a", kind=DocumentKind.CREDIT_NOTE, taken_back=first.id)
-    books.issue([note], open_lines(0), entry(books.mark()))
+    note = document("a", kind=DocumentKind.CREDIT_NOTE, taken_back=first["id"].item())
+    books.issue(note, open_lines(0), entry(books.mark()))
     assert [(kind, action) for _, kind, _, action in told(audit)] == [
         ("periods", "close"),
         ("invoices", "issue"),
         ("invoices", "issue"),
         ("invoices", "void"),
     ]
-    assert entries(audit)[-1].subject == first.id
-    assert entries(audit)[-1].summary["credit_note"] == note.id
+    assert entries(audit)[-1].subject == first["id"].item()
+    assert entries(audit)[-1].summary["credit_note"] == note["id"].item()
 
 
 def test_nodes(database: Database, audit: AuditLog) -> None:
