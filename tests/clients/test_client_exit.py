@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tallyman_client import AsyncTallyman, Options
+from tallyman_client import AsyncTallyman, Options, Retry
 
 from tests.clients.flaky_service import Fault, FlakyService, problem, wait_until
 
@@ -104,7 +104,9 @@ async def test_many_checks_share_the_loop(flaky: FlakyService) -> None:
     flaky.fault = lambda request: Fault(
         hang_s=0.2, body=b'{"results": [{"allowed": true, "items": []}]}'
     )
-    async with AsyncTallyman(flaky.url, options=Options(connections_max=50)) as client:
+    patient = Retry(attempt_s_max=4, total_s_max=4, pause_s_first=0.02, pause_s_max=0.2)
+    options = Options(connections_max=50, check=patient)
+    async with AsyncTallyman(flaky.url, options=options) as client:
         asked = (client.check("acme", {"tokens": 1}) for _ in range(50))
         async with asyncio.timeout(5):
             assert all(await asyncio.gather(*asked))

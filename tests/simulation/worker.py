@@ -93,7 +93,7 @@ class Worker:
 
     def read(self) -> bool:
         """One step of the reader, as if a second had passed."""
-        self.reader._sent_at.clear()
+        self.reader._gathering.clear()
         return self.reader.step()
 
     def seal(self) -> bool:
