@@ -118,7 +118,7 @@ class IngestEvents:
         if len(content) > INLINE_BYTES_MAX or "content-encoding" in headers:
             return await asyncio.to_thread(self._read, content, headers)
         body = Body(content=content, content_type=headers.get("content-type", ""), headers=headers)
-        return plain_body(body) or self._reader().read_carefully(body)
+        return plain_body(body) or self._reader().read(body)
 
     def _read(self, content: bytes, headers: dict[str, str]) -> Checked:
         inflated = inflate(content, headers.get("content-encoding", ""), self._route.limits)

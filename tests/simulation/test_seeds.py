@@ -18,9 +18,9 @@ def test_no_seed_breaks_a_promise_and_every_rare_path_is_reached() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
-def test_two_thousand_more() -> None:
-    """Seeds beyond those of every run."""
-    result = run_seeds(1_000, 1_700)
+def test_three_hundred_more() -> None:
+    """Seeds beyond those; ``make faults`` has thousands."""
+    result = run_seeds(1_000, 300)
     assert not result.failures, "\n".join(report_lines(result))
 
 

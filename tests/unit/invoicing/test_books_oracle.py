@@ -266,8 +266,9 @@ def voids_frame(voids: dict[int, int]) -> pl.DataFrame:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @settings(
-    max_examples=12,
+    max_examples=8,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(
