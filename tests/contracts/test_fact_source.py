@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -138,7 +139,7 @@ def in_clickhouse(address: Address) -> MakeSource:
     """Every node's facts in two batches, in a database of its own."""
 
     def make(facts: pl.DataFrame, voids: pl.DataFrame) -> FactSource:
-        database = f"facts_{next(COUNTER)}"
+        database = f"facts_{uuid4().hex}"  # other tests import this, with a counter of their own
         given = Address(path=address.path, url=address.url, database=database)
         clickhouse = ClickHouse(given)
         store = ClickHouseStore(clickhouse)
