@@ -146,9 +146,14 @@ class CopiesReader(Reader):
     def _opened(self) -> CompensationLog:
         if self._log is None:
             home = self._home
-            self._log = CompensationLog.open(home.nodes / self.node, self.node, clock=home.clock)
-            known = self._log.known
-            self._check_behind(known.positions)
+            log = CompensationLog.open(home.nodes / self.node, self.node, clock=home.clock)
+            known = log.known
+            try:
+                self._check_behind(known.positions)
+            except BaseException:
+                log.close()  # the next step checks again, instead of reading from the beginning
+                raise
+            self._log = log
             self._positions, self._through = dict(known.positions), known.through
             self._search.forget()
             self._unnoted = 0

@@ -211,6 +211,23 @@ def test_a_log_put_back_is_noticed(world: World):
         world.reader.step()
 
 
+def test_nothing_is_said_before_the_logs_are_there_again(world: World):
+    """Every step is refused until then, not only the first; and then nothing is said twice."""
+    world.append("n1", event("e", time_us=T0_US))
+    world.append("n2", event("e", time_us=T0_US))
+    world.beat()
+    world.settle()
+    before, log = world.outs(), world.home / "nodes" / "n2"
+    aside = log.rename(world.home / "n2")
+    world.restart()
+    for _ in range(2):
+        with pytest.raises(CompensationsAhead, match="n2"):
+            world.reader.step()
+    aside.rename(log)
+    world.settle()
+    assert world.outs() == before
+
+
 def test_rebuilt_it_says_the_same(world: World):
     """Under another name, so that nobody takes the new log for the old one."""
     world.append("n1", *(event(f"e{n}", time_us=T0_US) for n in range(30)))
