@@ -7,7 +7,7 @@ route and works offline on a data directory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +22,7 @@ from api.checks.derived import (
     facts_expected,
     voids_expected,
 )
-from api.checks.report import Check, Report, Status
+from api.checks.report import Check, Report
 from api.checks.segments import check_segments
 from api.readers.base import Tail
 from catalog.errors import Unavailable
@@ -80,7 +80,7 @@ def _made(
         for comparison in comparisons():
             yield check_derived(comparison, tail, progress=progress)
     except (Unavailable, LogCorrupt) as error:
-        yield replace(made, status=Status.UNAVAILABLE, detail=error.detail)
+        yield made.unavailable(error.detail)
     except (OSError, pl.exceptions.PolarsError) as error:
         yield made.differs(None, f"what is stored cannot be read: {error}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from api.checks.report import Check, Status
+from api.checks.report import Check
 from catalog.errors import Unavailable
 from storage.sql.audit import AuditLog
 
@@ -17,9 +17,7 @@ def check_audit(audit: AuditLog) -> Iterator[Check]:
     try:
         count, broken = audit.first_broken()
     except Unavailable as error:
-        yield Check(
-            check="chain", store=STORE, node=None, status=Status.UNAVAILABLE, detail=error.detail
-        )
+        yield well.unavailable(error.detail)
         return
     if broken is not None:
         yield well.differs(None, f"entry {broken} is not what was recorded, or is missing")

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from api.checks.report import Check, Status
+from api.checks.report import Check
 from catalog.errors import Unavailable
 from catalog.periods import PeriodSpec
 from invoicing.closing import amounts_of
@@ -34,9 +34,7 @@ def check_books(books: SqlBooks) -> Iterator[Check]:
         yield _numbers(documents)
         yield _invoiced(closed, documents)
     except Unavailable as error:
-        yield Check(
-            check="books", store=STORE, node=None, status=Status.UNAVAILABLE, detail=error.detail
-        )
+        yield Check.well("books", STORE, None, "").unavailable(error.detail)
 
 
 def _lines(books: SqlBooks, closed: pl.DataFrame) -> Check:

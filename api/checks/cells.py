@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from api.checks.report import Check, Status
+from api.checks.report import Check
 from catalog.ids import NodeId, Seq, SpecId
 from storage.parquet.cells.rows import CELLS, KEYS, added, signed
 from storage.parquet.cells.runs import Run
@@ -30,8 +30,7 @@ def check_cells(
                     return well.differs(run.first, f"{run.name} of {spec}: {found}")
                 runs += 1
     except (OSError, pl.exceptions.PolarsError) as error:
-        detail = f"a run or its facts cannot be read: {error}"
-        return replace(well, status=Status.UNAVAILABLE, detail=detail)
+        return well.unavailable(f"a run or its facts cannot be read: {error}")
     return replace(well, detail=f"{runs} runs are what their facts come to")
 
 

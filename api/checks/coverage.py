@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from api.checks.report import Check, Status
+from api.checks.report import Check
 from catalog.ids import NodeId, Seq, SpecId
 from storage.log.frames import LogCorrupt
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
@@ -25,13 +25,7 @@ def check_coverage(
     try:
         last = log()
     except LogCorrupt as error:
-        return Check(
-            check=well.check,
-            store=well.store,
-            node=node,
-            status=Status.UNAVAILABLE,
-            detail=error.detail,
-        )
+        return well.unavailable(error.detail)
     reached = {key: facts.state(key, node).sealed for key in (VOIDS_KEY, *specs)}
     key, place = min(reached.items(), key=lambda item: item[1])
     if place >= last:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from catalog.ids import NodeId, Seq
@@ -50,14 +50,11 @@ class Check:
     def differs(self, seq: Seq | None, detail: str) -> Check:
         """The same check, failed at ``seq``."""
         at = Difference(check=self.check, store=self.store, node=self.node, seq=seq)
-        return Check(
-            check=self.check,
-            store=self.store,
-            node=self.node,
-            status=Status.DIFFERENT,
-            detail=detail,
-            first_difference=at,
-        )
+        return replace(self, status=Status.DIFFERENT, detail=detail, first_difference=at)
+
+    def unavailable(self, detail: str) -> Check:
+        """The same check, which could not be made: ``detail`` says why."""
+        return replace(self, status=Status.UNAVAILABLE, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,11 @@ The books look only at contracts that were touched since the last close; this lo
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
 
-from api.checks.report import Check, Status
+from api.checks.report import Check
 from catalog.clock import Micros, to_rfc3339
 from catalog.errors import DomainError
 from catalog.periods import PeriodSpec
@@ -42,9 +41,9 @@ def check_totals(view: BooksView, source: FactSource, catalog: Catalog, *, as_of
         standing = view.view(Scope(period=span, as_of=as_of)).lines.select(list(LINES))
         rated = rate(catalog, period=span, source=source, as_of=as_of).lines
     except DomainError as error:
-        return replace(well, status=Status.UNAVAILABLE, detail=error.detail)
+        return well.unavailable(error.detail)
     except (OSError, pl.exceptions.PolarsError) as error:  # a store is damaged; its check says so
-        return replace(well, status=Status.UNAVAILABLE, detail=f"facts cannot be read: {error}")
+        return well.unavailable(f"facts cannot be read: {error}")
     found = _first_difference(standing, rated)
     if found is not None:
         return well.differs(None, found)

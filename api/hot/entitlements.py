@@ -139,7 +139,7 @@ class CheckEntitlements:
         asked = _checks_of(await body_of(receive))
         check_customers(scope, (customer for customer, _ in asked))
         decided = await self._decisions.check_all(asked)
-        await respond(send, _shown_checks(asked, decided), content_type=b"application/json")
+        await respond(send, _counted_and_shown(asked, decided), content_type=b"application/json")
 
     def take(self, call: Call) -> bool:
         """Take a request, to ask the ledger with the others of this turn: :mod:`api.hot.express`.
@@ -169,12 +169,14 @@ class CheckEntitlements:
                 if None in decisions:
                     call.run(self._finished(checks, decisions))
                 else:
-                    call.answer(_shown_checks(checks.asked, decisions))
+                    call.answer(_counted_and_shown(checks.asked, decisions))
         finally:
             self._tasks.discard(asyncio.current_task())
 
     async def _finished(self, checks: Checks, decided: Sequence[Decision | None]) -> bytes:
-        return _shown_checks(checks.asked, await self._decisions.finish_checks(checks, decided))
+        return _counted_and_shown(
+            checks.asked, await self._decisions.finish_checks(checks, decided)
+        )
 
 
 def _consume_of(parameters: Mapping[str, str], content: bytes) -> Consume:
@@ -210,7 +212,8 @@ def _checks_of(content: bytes) -> list[Asked]:
     ]
 
 
-def _shown_checks(asked: Sequence[Asked], decided: Sequence[Decision | None]) -> bytes:
+def _counted_and_shown(asked: Sequence[Asked], decided: Sequence[Decision | None]) -> bytes:
+    """The answer to checks, whose decisions are counted here: it is made once for each request."""
     for decision in decided:
         if decision is not None:
             counts.decided("check", decision)

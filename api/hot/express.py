@@ -259,9 +259,7 @@ def _admitted(line: Line, holder: _Holder) -> bool:
     if line.scopes in holder.may:
         return True
     principal = holder.key.principal
-    if principal.customers is not None or principal.sources is not None:
-        return False
-    if not principal.may(line.scopes):
+    if principal.limited or not principal.may(line.scopes):
         return False
     holder.may.add(line.scopes)
     return True

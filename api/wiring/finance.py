@@ -5,33 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import APIRouter
 
 from api.bookkeeping import Desk
 from api.checks.books import check_books
-from api.checks.report import Check, Status
+from api.checks.report import Check
 from api.checks.totals import check_totals
 from api.closing import Closing
-from api.freshness import Freshness
 from api.invoices import Invoices
 from api.issuing import Issuing
 from api.readers.tails import LogTails
 from api.routes import invoices, periods, reports, totals
 from api.settings import Settings
 from api.totals import ClosedBooks, RatedTotals
+from api.wiring.rated import Quantities
 from catalog.clock import Clock, Micros
 from catalog.ids import NodeId
 from invoicing.documents import Grouping
-from invoicing.ports import Arrivals
 from invoicing.suspects import Touched
 from invoicing.tax import TaxEngine
 from invoicing.view import BooksView
 from outbound.tax import TableTax
 from rating.plan import specs_needed
-from rating.ports import FactSource, SpecPositions
 from storage.sql.books import SqlBooks
 from storage.sql.nodes import NodeRegistry
 from storage.sql.reports import SqlReports
@@ -65,30 +63,23 @@ class BuiltFinance:
     checks: Callable[[], Iterable[Check]]
 
 
-def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
-    settings: Settings,
-    parts: Finance,
-    *,
-    source: FactSource,
-    arrivals: Arrivals,
-    freshness: Freshness,
-    positions: SpecPositions,
-    tax: TaxEngine | None = None,
+def build_finance(
+    settings: Settings, parts: Finance, quantities: Quantities, *, tax: TaxEngine | None = None
 ) -> BuiltFinance:
     """Totals over open and closed lines, the routes of finance, and its checks."""
     grouping, current = Grouping(settings.invoicing.grouping), parts.statements.current
     view = BooksView(
         books=parts.books,
-        source=source,
+        source=quantities.source,
         catalogs=parts.statements,
         grouping=grouping,
-        suspects=Touched(catalogs=parts.statements, arrivals=arrivals),
+        suspects=Touched(catalogs=parts.statements, arrivals=quantities.arrivals),
     )
     desk = Desk(
         books=parts.books,
         view=view,
         catalogs=parts.statements,
-        freshness=freshness,
+        freshness=quantities.freshness,
         clock=parts.clock,
         answered=parts.answered,
         nodes=lambda: _heard(parts.registry, parts.live),
@@ -96,8 +87,8 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
     )
     rating = RatedTotals(
         catalogs=parts.statements,
-        source=source,
-        freshness=freshness,
+        source=quantities.source,
+        freshness=quantities.freshness,
         closed=ClosedBooks(books=parts.books, view=view),
     )
     read = Invoices(desk, grouping=grouping, tax=tax or TableTax())
@@ -105,7 +96,7 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
 
     def checks() -> Iterator[Check]:
         yield from check_books(parts.books)
-        yield _totals_checked(parts, view, source, freshness, positions)
+        yield _totals_checked(parts, view, quantities)
 
     return BuiltFinance(
         routers=(
@@ -118,23 +109,16 @@ def build_finance(  # noqa: PLR0913 - the ports finance stands on, one by one
     )
 
 
-def _totals_checked(
-    parts: Finance,
-    view: BooksView,
-    source: FactSource,
-    freshness: Freshness,
-    positions: SpecPositions,
-) -> Check:
+def _totals_checked(parts: Finance, view: BooksView, quantities: Quantities) -> Check:
     """Totals against rating from scratch, at the watermark, once the facts are there."""
-    as_of, deadline = freshness.watermark(), time.monotonic() + COVERED_S_MAX
+    as_of, deadline = quantities.freshness.watermark(), time.monotonic() + COVERED_S_MAX
     specs = specs_needed(parts.statements.current())
-    while not positions.covered(specs, as_of=as_of):
+    while not quantities.positions.covered(specs, as_of=as_of):
         if time.monotonic() > deadline:
             detail = "the readers have not caught up with the log"
-            well = Check.well("totals", "books", None, detail)
-            return replace(well, status=Status.UNAVAILABLE)
+            return Check.well("totals", "books", None, "").unavailable(detail)
         time.sleep(PAUSE_S)
-    return check_totals(view, source, parts.statements.as_of(as_of), as_of=as_of)
+    return check_totals(view, quantities.source, parts.statements.as_of(as_of), as_of=as_of)
 
 
 def _heard(registry: NodeRegistry, live: LogTails) -> Mapping[NodeId, Micros]:

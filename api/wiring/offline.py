@@ -20,7 +20,8 @@ from api.settings import Settings, read_settings
 from api.specs import SpecsEver
 from api.verify import verify
 from api.wiring.logs import Logs, build_logs
-from api.wiring.worker import Reading, Stores, build_stores, verification
+from api.wiring.stores import Reading, Stores, build_stores
+from api.wiring.verification import verification
 from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules

@@ -25,8 +25,6 @@ from storage.log.identity.table import RecentTable
 
 TABLE_ROWS = 1 << 18
 FOREVER_US = 1 << 62
-SEED_BITS = 63
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class _Generation:
