@@ -150,16 +150,20 @@ def measure_sustained(context: Context, shape: Shape) -> Measured:
     return Measured(
         unit="events/s",
         paired=paired,
-        method={
-            "batch": f"{shape.batch:,} a request, {shape.content_type}",
-            "offered": f"{sustained.rate:,.0f} events/s, Poisson, open loop, {round_s} s a round; "
-            f"the sink closed loop by {shape.connections} connections",
-            "flat": f"every reader level within {DRAIN_S_MAX:g} s of the last event "
-            f"(ClickHouse takes a batch a second)",
-            "catalog": f"two meters; {CUSTOMERS_SERVED:,} customers with contract and entitlement",
-            "fsync": FSYNC,
-            "pinning": f"gateway or sink on core {context.core}; worker, Valkey and generator "
-            f"share core {context.load_core}",
-        },
+        method=_method(context, shape, rate=sustained.rate, round_s=round_s),
         facts={"readers level after": f"{middle(sustained.behind_s):.2f} s"},
     )
+
+
+def _method(context: Context, shape: Shape, *, rate: float, round_s: float) -> dict[str, str]:
+    return {
+        "batch": f"{shape.batch:,} a request, {shape.content_type}",
+        "offered": f"{rate:,.0f} events/s, Poisson, open loop, {round_s} s a round; "
+        f"the sink closed loop by {shape.connections} connections",
+        "flat": f"every reader level within {DRAIN_S_MAX:g} s of the last event "
+        f"(ClickHouse takes a batch a second)",
+        "catalog": f"two meters; {CUSTOMERS_SERVED:,} customers with contract and entitlement",
+        "fsync": FSYNC,
+        "pinning": f"gateway or sink on core {context.core}; worker, Valkey and generator "
+        f"share core {context.load_core}",
+    }
