@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import socket
 
-import uvicorn
-import uvloop
 from starlette.types import Receive, Scope, Send
+
+from bench.serving import serve
 
 REPLY = b'{"accepted":0,"duplicates":0,"rejected":[]}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(REPLY))]
@@ -74,19 +74,7 @@ class Sink:
 def main() -> None:
     """Serve on an inherited listening socket until SIGTERM."""
     listener = socket(fileno=int(sys.argv[1]))
-    config = uvicorn.Config(
-        Sink(Path(sys.argv[2])),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=600,
-        backlog=4_096,
-    )
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(uvicorn.Server(config).serve(sockets=[listener]))
+    serve(Sink(Path(sys.argv[2])), listener)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ none of its keys make a retry safe. uvicorn, httptools and uvloop, like the gate
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from socket import socket
 
 import orjson
 import redis.asyncio as redis
-import uvicorn
-import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bench.serving import serve
 
 CHECK = (
     b'{"results":[{"customer":"cust-1234","allowed":true,"items":'
@@ -92,19 +91,7 @@ def main() -> None:
     """Serve on an inherited listening socket until SIGTERM."""
     listener = socket(fileno=int(sys.argv[1]))
     app: ASGIApp = noop if sys.argv[2] == "noop" else OneCall(sys.argv[3])
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=600,
-        backlog=4_096,
-    )
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(uvicorn.Server(config).serve(sockets=[listener]))
+    serve(app, listener)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from dataclasses import dataclass
-from typing import Self
 
 import httpx
 import psutil
 
+from bench.soak.beside import Beside
 from bench.soak.parts import KINDS, parts_of
 from bench.traffic.charts import Mark
 
@@ -28,7 +27,7 @@ class Kill:
     back_s: float | None
 
 
-class Killer:
+class Killer(Beside):
     """Kills worker, gateway and ledger in turn until the end of the block."""
 
     def __init__(self, supervisor: int, url: str, *, every_s: float, until_s: float) -> None:
@@ -37,16 +36,7 @@ class Killer:
         self._url = url
         self._every_s = every_s
         self._until_s = until_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        super().__init__()
 
     def marks(self) -> list[Mark]:
         """What happened when, for the charts."""

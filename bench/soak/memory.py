@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 from statistics import median
-from typing import Self
 
 import psutil
 
+from bench.soak.beside import Beside
 from bench.soak.parts import parts_of
 from bench.traffic.charts import Line, Panel
 
@@ -30,23 +29,14 @@ class Resident:
     bytes: int
 
 
-class MemoryWatch:
+class MemoryWatch(Beside):
     """Samples the service's processes until the end of the block."""
 
     def __init__(self, supervisor: int, *, every_s: float = 2.0) -> None:
         self.seen: list[Resident] = []
         self._supervisor = supervisor
         self._every_s = every_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        super().__init__()
 
     def panel(self, began_s: float) -> Panel:
         """Memory over time, a line for each process and its successors."""
@@ -68,7 +58,7 @@ class MemoryWatch:
                 found[part] = median(sizes[2 * third :]) / median(sizes[third : 2 * third])
         return found
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._over.wait(self._every_s):
             with contextlib.suppress(psutil.Error):
                 for part, process in parts_of(self._supervisor).items():
