@@ -8,6 +8,7 @@ from collections.abc import Callable
 import polars as pl
 
 from bench.pairing import interleave
+from bench.rating.bframe import METHOD, PlainMonth, check_same, running_bframe
 from bench.rating.month import CUSTOMERS, Month
 from bench.rating.tiers import Quantities
 from bench.registry import Context, Goal, Measured, Row
@@ -97,6 +98,24 @@ def _customer(context: Context) -> Measured:
     return Measured(unit="ms, p99", value=worst, method=method, facts=facts)
 
 
+def _bframe(*, warm: bool) -> Callable[[Context], Measured]:
+    def measure(context: Context) -> Measured:
+        month = PlainMonth(context=context, events=context.size(5_000_000, 1_000_000))
+        scratch, cache = context.scratch, context.cache / "bframe"
+        with running_bframe(month, cache=cache, scratch=scratch) as bframe:
+            check_same(month, bframe.invoiced()[1])
+            paired = interleave(
+                lambda _: 1 / month.invoiced(warm=warm)[0],
+                lambda _: 1 / bframe.invoiced()[0],
+                rounds=min(context.rounds, 5),
+            )
+        return Measured(
+            unit="months/s", paired=paired, method={"events": f"{month.events:,}"} | METHOD
+        )
+
+    return measure
+
+
 def _tiers(other: Callable[[Quantities], tuple[float, pl.Series]]) -> Callable[[Context], Measured]:
     def measure(context: Context) -> Measured:
         given = Quantities(1_000_000)
@@ -133,6 +152,16 @@ ROWS = [
     Row(
         key="rating/customer", title="one customer's current totals, in process",
         against="wall clock", goal=Goal(reach=50, stretch=15, at_most=True), measure=_customer,
+    ),
+    Row(
+        key="rating/bframe-cold", title="5 M events, 10 k contracts to invoices, cold",
+        against="bframelib producing its invoices", goal=Goal(reach=8, stretch=12),
+        measure=_bframe(warm=False),
+    ),
+    Row(
+        key="rating/bframe-warm", title="5 M events, 10 k contracts to invoices, warm",
+        against="bframelib producing its invoices", goal=Goal(reach=40, stretch=100),
+        measure=_bframe(warm=True),
     ),
     Row(
         key="rating/tiers-loop", title="price 1 M quantities through tiers",

@@ -8,6 +8,7 @@ node; every fact file is as :class:`storage.parquet.facts.ParquetFacts` writes t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,8 +84,17 @@ def _prices(book: int) -> list[dict[str, Any]]:
     ]
 
 
-def tree(customers: range, start: str = "2026-01-01") -> dict[str, Any]:
-    """These customers and what they buy as a document; every contract begins on ``start``."""
+Pricing = Callable[[int], list[dict[str, Any]]]
+"""The prices of a book, by its number."""
+
+
+def tree(
+    customers: range, start: str, prices: Pricing = _prices, far: str = "America/New_York"
+) -> dict[str, Any]:
+    """These customers and what they buy as a document; every contract begins on ``start``.
+
+    A quarter of the contracts is on the calendar of ``far``.
+    """
     names = {n: f"c{n:05d}" for n in customers}
     return {
         "meters": METERS,
@@ -93,26 +103,32 @@ def tree(customers: range, start: str = "2026-01-01") -> dict[str, Any]:
         "pricebooks": {
             f"b{b}": {
                 "currency": "USD", "invoicing": {"timing": "arrears", "every_months": "1"},
-                "prices": _prices(b),
+                "prices": prices(b),
             }
             for b in range(4)
         },
         "customers": {c: {"name": c, "subjects": [f"s-{c}"]} for c in names.values()},
         "contracts": {
             f"k-{c}": {"customer": c, "pricebook": f"b{n % 4}", "start": start}
-            | ({"timezone": "America/New_York"} if n % 4 == 3 else {})
+            | ({"timezone": far} if n % 4 == 3 else {})
             for n, c in names.items()
         },
     }  # fmt: skip
 
 
-def catalog(customers: int, start: str = "2026-01-01") -> Catalog:
+def catalog(
+    customers: int,
+    start: str = "2026-01-01",
+    *,
+    prices: Pricing = _prices,
+    far: str = "America/New_York",
+) -> Catalog:
     """The same as rating reads it, stated in documents as large as they may be."""
     statements: list[Statement] = []
     known = Catalog()
     for first in range(0, customers, DOCUMENT_CUSTOMERS):
         own = range(first, min(customers, first + DOCUMENT_CUSTOMERS))
-        document = parse_document(tree(own, start))
+        document = parse_document(tree(own, start, prices, far))
         made = plan(known, document, prune=False, unsupported=lambda _: []).statements
         statements += [
             Statement(
