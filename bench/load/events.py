@@ -35,8 +35,8 @@ CATALOG = {
 
 _DATA = '{"model":"{}","region":"{}","tokens":{},"prompt_tokens":{},"user":"u-{}"}'
 _EVENT = (
-    '{"specversion":"1.0","id":"req-{}","source":"gateway","type":"llm.completion",'
-    '"subject":"cust-{}","time":"{}","data":{}}'
+    '{"specversion":"1.0","id":"{}","source":"gateway","type":"llm.completion",'
+    '"subject":"{}","time":"{}","data":{}}'
 )
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from bench.pairing import interleave
 from bench.rating.bframe import METHOD, PlainMonth, check_same, running_bframe
 from bench.rating.month import CUSTOMERS, Month
+from bench.rating.over_http import measure_current
 from bench.rating.tiers import Quantities
 from bench.registry import Context, Goal, Measured, Row
 from rating.planned import Planning
@@ -152,6 +153,11 @@ ROWS = [
     Row(
         key="rating/customer", title="one customer's current totals, in process",
         against="wall clock", goal=Goal(reach=50, stretch=15, at_most=True), measure=_customer,
+    ),
+    Row(
+        key="rating/current", title="one customer's current totals over HTTP",
+        against="wall clock", goal=Goal(reach=50, stretch=15, at_most=True),
+        measure=measure_current,
     ),
     Row(
         key="rating/bframe-cold", title="5 M events, 10 k contracts to invoices, cold",

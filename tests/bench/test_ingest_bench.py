@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from bench.gate import BenchFailed
 from bench.ingest.against_sink import Shape, measure_throughput
 from bench.ingest.servers import KEY, running_sink
+from bench.load.business import business
 from bench.load.events import arrow_bodies, json_bodies, make_events, write_requests
 from bench.load.generator import Generator, Load
 from bench.registry import Context
@@ -33,6 +36,19 @@ def test_events_are_all_different():
     """No identity twice, within a seed and between two."""
     both = make_events(2_000, seed=1)["id"].extend(make_events(2_000, seed=2)["id"])
     assert both.n_unique() == 4_000
+
+
+def test_every_kind_of_body_says_the_same_events():
+    """Those whom JSON and Arrow bodies name are the customers that the readers serve."""
+    events = make_events(200, seed=3)
+    (array,) = json_bodies(events, batch=200)
+    singles = [json.loads(body) for body in json_bodies(events, batch=1)]
+    (stream,) = arrow_bodies(events, batch=200)
+    said = json.loads(array)
+    assert said == singles
+    named = pl.DataFrame([{name: event[name] for name in ("id", "subject")} for event in said])
+    assert named.equals(pl.read_ipc_stream(stream).select("id", "subject"))
+    assert not set(business()["customers"]).isdisjoint(named["subject"])
 
 
 def test_json_against_the_sink(context: Context):
