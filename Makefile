@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 
-.PHONY: help install dev demo serve test check format bench load soak faults clean vectors
+.PHONY: help install dev demo serve test test-slow check format bench load soak faults clean vectors
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,8 +43,11 @@ demo: $(RUNTIME) ## A month of usage becomes a bill, in about a minute
 serve: $(RUNTIME) ## Run the service on the embedded engines, in ./tallyman-data
 	$(BIN)/tallyman serve
 
-test: $(DEV) ## Run every test
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: $(DEV) ## Run the tests, on the real engines, in some minutes
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(DEV) ## Run those that take longer: the same promises over more examples, kills, load
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 bench: $(BENCH) ## Side-by-side benchmarks: make bench [ROWS="ingest dedupe/redis"] [QUICK=1]
 	$(BIN)/python -m bench run $(ROWS) $(if $(QUICK),--quick)

@@ -185,7 +185,7 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestIndexAgainstADictionary = IndexMachine.TestCase
+TestIndexAgainstADictionary = pytest.mark.slow(IndexMachine.TestCase)
 
 
 def fill(log: MemoryLog, index: DiskIdentityIndex, start: int, stop: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -110,4 +111,4 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 WindowMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
-TestTheWindow = WindowMachine.TestCase
+TestTheWindow = pytest.mark.slow(WindowMachine.TestCase)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 import structlog
 from hypothesis import settings
@@ -363,6 +364,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.world.writer.close()
 
 
+@pytest.mark.slow
 def test_the_ledger_does_what_the_model_says() -> None:
     """Random days in the life of one account: never oversold, never withheld, always exact."""
     assert datetime(2026, 11, 1, tzinfo=UTC) == START

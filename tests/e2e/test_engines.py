@@ -49,6 +49,7 @@ def home() -> Iterator[Path]:
     shutil.rmtree(parent, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_parquet_and_clickhouse_rate_alike(home: Path) -> None:
     """The same instant rated from Parquet and from ClickHouse has the same checksum."""
     service = start_service(home)

@@ -24,6 +24,7 @@ def _files(bug: Bug) -> list[str]:
     return [killer for killer in bug.killers if "/" in killer]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_simulation_is_not_blind(tmp_path: Path) -> None:
     """Two of the bugs, in every run; ``make faults`` plants them all."""

@@ -368,6 +368,7 @@ RARE = {"consumed", "settled", "released", "left open", "killed", "rebuilt", "fu
 """What the seeds together must come across, or they prove little."""
 
 
+@pytest.mark.slow
 async def test_every_interleaving_of_the_reference_is_exact() -> None:
     """Forty seeds on the ledger in memory."""
     seen: Counter[str] = Counter()

@@ -6,6 +6,7 @@ import re
 import time
 from http.client import HTTPConnection
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from catalog.keys import KeyId
@@ -44,6 +45,7 @@ def refusals_by_process(service: Service) -> dict[str, float]:
     return counts
 
 
+@pytest.mark.slow
 def test_a_key_is_closed_everywhere_within_a_second(service: Service, keys: KeyChain) -> None:
     """Revoked behind the gateways' backs (as from another machine), no process takes it after."""
     key = keys.make(scopes=["read"])
@@ -61,6 +63,7 @@ def test_a_key_is_closed_everywhere_within_a_second(service: Service, keys: KeyC
     assert all(after.get(node, 0) > before.get(node, 0) for node in ("n1", "n2")), after
 
 
+@pytest.mark.slow
 def test_a_revocation_answers_when_every_gateway_knows(service: Service, keys: KeyChain) -> None:
     """Through the API there is no second to wait."""
     for _ in range(3):

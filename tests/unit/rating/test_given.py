@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from catalog.errors import OutOfRange
@@ -36,6 +37,7 @@ def counted(catalog, contract, found):
             yield event
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tree=trees(), found=events())
 def test_quantities_are_priced_as_the_events_they_stand_for(tree, found):

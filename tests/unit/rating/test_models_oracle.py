@@ -94,6 +94,7 @@ def usages(draw: Any) -> list[Event]:
     return found
 
 
+@pytest.mark.slow
 @MANY
 @given(tree=businesses(), found=usages())
 def test_every_model_is_the_oracles_to_the_cent(tree, found):
@@ -116,6 +117,7 @@ def test_every_model_is_the_oracles_to_the_cent(tree, found):
     assert as_lines(result.lines) == expected
 
 
+@pytest.mark.slow
 @settings(parent=MANY, max_examples=30)
 @given(tree=businesses(), found=usages(), seed=st.integers(0, 2**32))
 def test_the_order_of_facts_does_not_matter(tree, found, seed):

@@ -77,6 +77,7 @@ def test_every_line_is_the_oracles_to_the_cent(tree, found, text, as_of):
     assert as_lines(result.lines) == expected
 
 
+@pytest.mark.slow
 @settings(parent=MANY, max_examples=25)
 @given(tree=trees(), found=events(), seed=st.integers(0, 2**32))
 def test_order_and_batches_do_not_matter(tree, found, seed):

@@ -58,6 +58,7 @@ def perform(world: World, action: tuple[str, int, int, int | None]) -> None:
             world.restart()
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(nodes=st.integers(1, 3), actions=ACTIONS, rows_max=st.integers(1, 9))
 def test_what_is_out_is_what_the_rule_says(nodes: int, actions: list, rows_max: int) -> None:

@@ -58,6 +58,7 @@ def whole(amount: Fraction, decimals: int) -> Fraction:
     return Fraction(math.floor(amount * 10**decimals), 10**decimals)
 
 
+@pytest.mark.slow
 @SOME
 @given(tree=trees(), found=events())
 def test_every_line_of_the_contract_is_found_and_explained(tree, found):

@@ -212,6 +212,7 @@ def rows_of(frame: pl.DataFrame) -> set[tuple]:
     return found
 
 
+@pytest.mark.slow
 @MANY
 @given(world=worlds(), spans=span_frames(), cuts=cut_lists, data=st.data())
 def test_cells_and_facts_and_the_reference_agree_at_every_instant(world, spans, cuts, data):
