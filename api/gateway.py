@@ -8,77 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
 from socket import socket
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.hot.dispatch import Dispatcher, Hot, Routes
-from api.hot.express import Express
-from api.node import Node, OpenNode
-from api.relay import Relay
+from api.hot.dispatch import Hot
+from api.logs import configure_logs
+from api.parts import Gateway
 from api.serving import Server, make_server, new_runner, serve_until, stop_on_signals
 from api.settings import Settings, read_settings
-from api.siblings import Siblings
-from api.snapshots import Snapshots
+from api.wiring.gateway import build_gateway
 from catalog.errors import DomainError
 
 log = structlog.get_logger()
 
 DRAIN_SHARE = 0.5  # of the whole time a stop may take
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
-    """Everything a gateway runs, built by ``api.wiring.gateway``.
-
-    ``open_node`` blocks (it recovers the log) and is called in a thread; ``mount`` then makes
-    the node's parts on the event loop. ``starters`` run before anything is served, ``background``
-    all the time, ``closers`` last to first at the end.
-    """
-
-    name: str
-    app: Dispatcher
-    express: Express
-    internal: ASGIApp
-    internal_socket: Path
-    routes: Routes
-    node: Node
-    open_node: Callable[[], Callable[[], Awaitable[OpenNode]]]
-    snapshots: Snapshots
-    starters: tuple[Callable[[], Awaitable[None]], ...]
-    background: tuple[Callable[[], Coroutine[object, object, None]], ...]
-    closers: tuple[Callable[[], Awaitable[None]], ...]
-
-
-class RefreshingRelay:
-    """A relay whose writes are seen by whatever the caller does next, at any gateway.
-
-    Before the answer to a relayed write leaves, the snapshots of every gateway on this machine
-    are read again.
-    """
-
-    def __init__(self, *, relay: Relay, snapshots: Snapshots, siblings: Siblings) -> None:
-        self._relay = relay
-        self._snapshots = snapshots
-        self._siblings = siblings
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Relay one request."""
-        if scope["method"] in _SAFE:
-            await self._relay(scope, receive, send)
-            return
-
-        async def refresh_first(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] < 400:
-                await asyncio.gather(self._snapshots.refresh(), self._siblings.refresh())
-            await send(message)
-
-        await self._relay(scope, receive, refresh_first)
 
 
 async def run(gateway: Gateway, settings: Settings, listener: socket) -> None:
@@ -140,9 +84,6 @@ async def _open(gateway: Gateway) -> None:
 
 def main() -> None:
     """Run the gateway named on the command line."""
-    from api.logs import configure_logs  # noqa: PLC0415  (only this process needs them)
-    from api.wiring.gateway import build_gateway  # noqa: PLC0415
-
     name, descriptor = sys.argv[1], int(sys.argv[2])
     settings = read_settings()
     configure_logs(settings, process=name)

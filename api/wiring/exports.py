@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from api.exporting.delivery import Deliveries, Patience
 from api.exporting.exports import Exports
 from api.exporting.scheduler import ExportScheduler
+from api.parts import Service
 from api.readers.closed import ClosedLinesReader
 from api.routes import exports
 from api.settings import Settings
-from api.worker import Service
 from catalog.clock import Clock
 from outbound.addresses import parse_networks
 from outbound.folders import Folders

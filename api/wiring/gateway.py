@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from api.gateway import Gateway, RefreshingRelay
 from api.hot.dispatch import Dispatcher, Hot, Routes
 from api.hot.express import Express
 from api.hot.health import Check, Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, observe_answers
 from api.node import Node, Pending
 from api.opening import ROUTES, NodeContext, open_node
+from api.parts import Gateway
 from api.places import WorkerPlaces
+from api.refreshing import RefreshingRelay
 from api.relay import Relay
 from api.service import ledger_url, sql_url, worker_socket
 from api.settings import Settings

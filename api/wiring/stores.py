@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from api.freshness import SocketHeartbeats
+from api.parts import Service
 from api.readers.base import Pace
 from api.readers.cells import CellsReader, KeptCuts
 from api.readers.clickhouse import ClickHouseReader
@@ -21,7 +22,6 @@ from api.service import ledger_url
 from api.settings import Settings
 from api.specs import Specs
 from api.wiring.logs import Logs
-from api.worker import Service
 from catalog.clock import Clock
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules

@@ -12,6 +12,7 @@ from api.conflicts import Conflicts
 from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
+from api.parts import Worker
 from api.quotes import Quotes
 from api.recent import Recent
 from api.routes import admin, audit, catalog, events, keys, operations, quotes, simulations, usage
@@ -28,7 +29,6 @@ from api.wiring.logs import Logs, build_logs
 from api.wiring.rated import Quantities, build_quantities
 from api.wiring.stores import Reading, Stores, build_stores
 from api.wiring.verification import verification
-from api.worker import Worker
 from catalog.clock import Clock
 from catalog.snapshot import Catalog
 from entitlements.schedules import CurrentSchedules

@@ -18,11 +18,12 @@ from click.testing import Result
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import CliRunner
 
+from api.application import create_app
 from api.cli.apply import apply_command, send_document
 from api.cli.client import ApiClient
 from api.cli.documents import load_documents
+from api.parts import Worker
 from api.routes.catalog import build_router
-from api.worker import Worker, create_app
 from catalog.changes import Unsupported, supported
 from catalog.clock import FixedClock
 from catalog.ids import Kind

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from api.application import create_app
+from api.parts import Worker
 from api.routes.catalog import build_router
-from api.worker import Worker, create_app
 from catalog.clock import SECOND_US, FixedClock
 from catalog.contracts import Contract
 from catalog.history import Kind, NewStatement, StatedVersion

@@ -10,13 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.application import create_app
 from api.conflicts import Conflicts
 from api.eventlog import EventLog
 from api.freshness import Freshness
+from api.parts import Worker
 from api.readers.base import Pace
 from api.readers.clickhouse import ClickHouseReader
 from api.routes.events import build_router
-from api.worker import Worker, create_app
 from catalog.events import RecordKind
 from catalog.snapshot import Catalog
 from storage.clickhouse.client import Address, ClickHouse

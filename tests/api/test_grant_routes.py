@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from api.application import create_app
+from api.parts import Worker
 from api.routes.grants import build_router
-from api.worker import Worker, create_app
 from catalog.clock import FixedClock, to_micros
 from storage.sql.database import open_database
 from storage.sql.grants import GrantStore

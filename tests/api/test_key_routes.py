@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from api.application import create_app
 from api.auth import Keyring
+from api.parts import Worker
 from api.routes.keys import build_router
-from api.worker import Worker, create_app
 from catalog.clock import SECOND_US, FixedClock
 from catalog.keys import KeyId, KeyRecord, Scope, key_digest, key_id
 from storage.sql.database import open_database

@@ -9,11 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.application import create_app
 from api.checks.report import Check, Report
+from api.parts import Worker
 from api.readers.facts import FactsReader
 from api.rebuild import Rebuildable
 from api.routes.operations import build_router
-from api.worker import Worker, create_app
 from catalog.ids import NodeId, Seq
 from storage.parquet.facts import ParquetFacts
 from tests.logs_in_memory import MemoryTail, event, spec, specs

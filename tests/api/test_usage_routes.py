@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.application import create_app
 from api.freshness import Freshness
+from api.parts import Worker
 from api.readers.base import Pace
 from api.readers.facts import FactsReader
 from api.routes.usage import build_router
 from api.usage import MeterUsage
-from api.worker import Worker, create_app
 from catalog.clock import Micros
 from catalog.snapshot import Catalog
 from ingest.extract import specs_of

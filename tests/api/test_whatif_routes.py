@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from api.application import create_app
+from api.parts import Worker
 from api.quotes import Quotes
 from api.routes import quotes, simulations
 from api.simulations import Simulations
-from api.worker import Worker, create_app
 from catalog.clock import to_micros
 from rating.support import unsupported
 from tests.time_machine import World

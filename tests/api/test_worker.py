@@ -12,10 +12,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Message
 
+from api.application import create_app
 from api.models.page import Cursor, Limit, Page, paginate
+from api.parts import Worker
 from api.routes import admin
 from api.routes.strict import StrictRoute
-from api.worker import Worker, create_app
 from catalog.clock import FixedClock
 from catalog.errors import NotFound
 from storage.clock import FileClock

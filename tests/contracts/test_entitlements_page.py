@@ -12,8 +12,9 @@ import httpx
 import pytest
 import yaml
 
+from api.application import create_app
+from api.parts import Worker
 from api.routes.grants import build_router
-from api.worker import Worker, create_app
 from catalog.grammar import parse_document
 from storage.memory.ledger import MemoryLedger
 from storage.sql.database import open_database
