@@ -17,7 +17,7 @@ import polars as pl
 from catalog.charges import Dynamic
 from catalog.durations import hours_minutes
 from catalog.events import INSTANT, RECORDS, RecordKind, UnmatchedReason
-from catalog.ids import CustomerId, NodeId
+from catalog.ids import NodeId
 from catalog.meters import Aggregation, Meter
 from catalog.snapshot import Catalog
 from catalog.subjects import ENDLESS, SubjectIndex, span
@@ -119,9 +119,9 @@ class Matcher:
         stopped.append(facts.select("seq", step=_step(UnmatchedReason.NO_PRICE)))
         priced = self._passing(_during(facts.join(self._priced, on=["customer", "meter"])))
         named = read.filter(pl.col("value").is_not_null()).select("seq", amount="spec")
-        missing = priced.drop_nulls("amount").join(named, on=["seq", "amount"], how="anti")
-        stopped.append(missing.select("seq", step=pl.lit(MATCHED - 1, pl.Int64)))
-        priced = priced.join(missing, on=["seq", "amount"], how="anti")
+        bare = priced.drop_nulls("amount").join(named, on=["seq", "amount"], how="anti")
+        stopped.append(bare.select("seq", step=pl.lit(MATCHED - 1, pl.Int64)))
+        priced = priced.join(bare, on=["seq", "amount"], how="anti")
         stopped.append(priced.select("seq", step=pl.lit(MATCHED, pl.Int64)))
         return pl.concat(stopped)
 

@@ -176,7 +176,9 @@ class _Plan:
             zone = self._zone
             found = edges(self._minutes, since=self._since, until=self._until, timezone=zone)
             windows = [self._since, *found[1:-1], self._until]
-            shown = [dict(zip(WINDOW, map(to_datetime, pair), strict=True)) for pair in pairwise(found)]
+            shown = [
+                dict(zip(WINDOW, map(to_datetime, pair), strict=True)) for pair in pairwise(found)
+            ]
         keys = [name for name in self._keys() if name not in WINDOW]
         rows = [
             {**shown[window], **dict(zip(keys, key, strict=True))}

@@ -91,9 +91,7 @@ def billing_periods(
     ]
 
 
-def period_start(
-    index: int, *, start: Micros, invoicing: Invoicing, timezone: ZoneInfo
-) -> Micros:
+def period_start(index: int, *, start: Micros, invoicing: Invoicing, timezone: ZoneInfo) -> Micros:
     """Where the ``index``-th billing period (from 1) of a contract from ``start`` on begins.
 
     :data:`FOREVER` for any but the first where a price is billed once.

@@ -25,7 +25,6 @@ from rating.probes import Question, Role
 from rating.terms import Terms
 from rating.uncovered import Missed, refuse_if_any
 
-
 _WHOLE = {"divisor": pl.lit(1, pl.Int64), "rest": pl.lit(None, pl.Int64)}
 """What stands beside a number that its quantity says in full."""
 

@@ -386,13 +386,12 @@ def _is_due(stretch: Stretch, period: Period, *, first: bool) -> bool:
 
 
 def counted_within(term: Term, stretch: Stretch) -> tuple[Micros, Micros]:
-    """The part of a stretch in which usage counts: before ``after_months`` and out of a ramp it
-    does not. Empty where the end is not after the start.
+    """The part of a stretch in which usage counts; none where its end is not after its start.
+
+    Before ``after_months`` and out of a ramp it does not.
     """
     price, invoicing = stretch.terms.price, stretch.terms.invoicing
-    begins = partial(
-        period_start, start=term.start, invoicing=invoicing, timezone=term.timezone
-    )
+    begins = partial(period_start, start=term.start, invoicing=invoicing, timezone=term.timezone)
     since, until = stretch.start, stretch.end
     if invoicing.after_months or price.from_period is not None:
         since = max(since, begins(price.from_period or 1))

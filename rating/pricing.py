@@ -14,8 +14,8 @@ from catalog.errors import OutOfRange
 from catalog.money import minor_units, round_fraction
 from catalog.pricebooks import Price
 from rating.book import Book, make_book
-from rating.charges.base import EXACT, NotCovered
 from rating.cells import exact
+from rating.charges.base import EXACT, NotCovered
 from rating.exactly import price_exactly, start_of
 from rating.frames import AMOUNT
 from rating.pieces import Measured

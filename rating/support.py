@@ -96,9 +96,9 @@ def _beyond(price: Price) -> Iterator[str]:
         left = max(Fraction(0), units - Fraction(price.included or 0))
         if not _covered(model, price.charge, left):
             yield f"a quantity of {plain(price.quantity)}, which no tier covers,"
-    if promise is not None and promise.quantity is not None:
-        if not _covered(model, price.charge, Fraction(promise.quantity)):
-            yield f"a commitment of {plain(promise.quantity)} units, which no tier covers,"
+    promised = None if promise is None else promise.quantity
+    if promised is not None and not _covered(model, price.charge, Fraction(promised)):
+        yield f"a commitment of {plain(promised)} units, which no tier covers,"
 
 
 def _covered(model: ChargeModel[Any], charge: Charge, units: Fraction) -> bool:

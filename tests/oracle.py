@@ -270,7 +270,7 @@ def _zone(catalog: Catalog, contract: Contract) -> ZoneInfo:
 def amount_of(
     terms: Terms, pieces: Iterable[Priced], *, terms_share: Fraction, fee: Fraction
 ) -> Fraction:
-    """One line through the order of terms: convert, included, charge, promise, percent, max, min."""
+    """One line through the order of terms, from conversion to the minimum."""
     price = terms.price
     spanned = price.tiers_span_months is not None
     included = Fraction(price.included or 0) * (1 if terms.fixed or spanned else terms_share)

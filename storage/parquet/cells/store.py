@@ -134,7 +134,7 @@ class ParquetCells:
         if held is not None:
             return held
         rows = pl.read_parquet(run.path)
-        self._held.put(run.path, rows, size=rows.estimated_size())
+        self._held.put(run.path, rows, size=int(rows.estimated_size()))
         return rows
 
     def drop(self) -> None:

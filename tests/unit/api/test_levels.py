@@ -22,7 +22,9 @@ amounts = st.one_of(st.integers(-NANOS_MAX, NANOS_MAX), st.integers(-5, 5))
 def changed(rows: list[tuple[str, int, int]]) -> pl.DataFrame:
     """Changes of named levels: at which µs, by how many billionths."""
     schema = {"subject": pl.String, "time": pl.Int64, "nanos": pl.Int128}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("time").cast(INSTANT))
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        pl.col("time").cast(INSTANT)
+    )
 
 
 @settings(max_examples=80, deadline=None)
@@ -39,7 +41,9 @@ def test_each_change_counts_for_the_share_of_a_window_that_is_left(rows, edges):
             if any(at < end for at, _ in own):
                 held = sum(max(0, end - max(start, at)) * nanos for at, nanos in own)
                 expected[(name,), window] = Fraction(held, (end - start) * 10**9)
-    found = {(key, window): level for key, window, level in averages(changed(rows), ["subject"], edges)}
+    found = {
+        (key, window): level for key, window, level in averages(changed(rows), ["subject"], edges)
+    }
     assert found == expected
 
 
