@@ -77,7 +77,6 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "not_consumable": (422, "The feature cannot be consumed"),
     "out_of_range": (422, "A number is beyond what is exact"),
     "inconsistent_catalog": (422, "The catalog contradicts itself"),
-    "unsupported_meter": (422, "The meter's usage cannot be shown"),
     "unsupported_terms": (422, "The catalog has terms that cannot be rated yet"),
     "usage_in_advance": (422, "Usage cannot be priced in advance"),
     "mixed_currencies": (422, "The terms bill in more than one currency"),

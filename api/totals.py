@@ -23,9 +23,9 @@ from rating.explain import explain, line_facts
 from rating.explanation import Explanation
 from rating.frames import BILLING, LINES
 from rating.lines import named_in
+from rating.pipeline import rate
 from rating.plan import specs_needed
 from rating.ports import FactSource
-from rating.rater import Rater
 from rating.rendering import as_text
 
 K = TypeVar("K", bound=str)
@@ -126,7 +126,6 @@ class RatedTotals:
         self._source = source
         self._freshness = freshness
         self._closed = closed
-        self._rater = Rater()
 
     async def ask(self, question: Question) -> Totals:
         """Rate what is asked for.
@@ -156,7 +155,7 @@ class RatedTotals:
         if self._closed is not None:
             found = self._closed.view.view(scope).lines
             return found.select(list(LINES)), found.select(list(BILLING))
-        rated = self._rater.rate(
+        rated = rate(
             catalog,
             period=scope.period,
             source=self._source,

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from api import levels
 from api.freshness import Freshness, Settled
 from catalog.clock import Micros, to_datetime, to_rfc3339
 from catalog.durations import window_minutes
 from catalog.errors import FieldError, InvalidRequest, NotFound, OutOfRange
+from catalog.events import INSTANT
 from catalog.ids import CustomerId, MeterId
 from catalog.meters import Aggregation, Meter
 from catalog.money import plain, round_quantity
@@ -42,12 +45,6 @@ class Catalogs(Protocol):
     def as_of(self, recorded_at: Micros) -> Catalog:
         """What had been stated by then."""
         ...
-
-
-class UnsupportedMeter(InvalidRequest):
-    """The meter aggregates in a way that usage cannot show yet."""
-
-    code = "unsupported_meter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +124,8 @@ class _Plan:
 
     def rows(self, source: FactSource, as_of: Micros) -> list[Mapping[str, object]]:
         """The answer, exact."""
+        if self.meter.aggregation is Aggregation.WEIGHTED_SUM:
+            return list(self._levels(source, as_of))
         spans = self._spans()
         if self.meter.aggregation in ADDITIVE and not self._query.group_by and not self._minutes:
             totals = source.sums(spans, as_of=as_of).select(pl.col("sum", "count").sum())
@@ -155,10 +154,68 @@ class _Plan:
         return tuple(dict.fromkeys(asked))
 
     def _check_meter(self) -> None:
-        aggregation = self.meter.aggregation
-        measurable = {*ADDITIVE, *FROM_FACTS, Aggregation.PERCENTILE}
-        if aggregation not in measurable:
-            raise UnsupportedMeter(f"usage of a {aggregation} meter cannot be shown yet")
+        if self.meter.aggregation is not Aggregation.WEIGHTED_SUM:
+            return
+        bounds = {"from": self._query.since, "to": self._query.until}
+        detail = "a level is averaged over a stretch of time: say from when to when"
+        if missing := [name for name, instant in bounds.items() if instant is None]:
+            errors = [FieldError(pointer=f"?{name}", detail="is needed") for name in missing]
+            raise InvalidRequest(detail, errors=errors)
+        if self._since >= self._until:
+            error = FieldError(pointer="?to", detail="must be later than from")
+            raise InvalidRequest(detail, errors=[error])
+
+    def _levels(self, source: FactSource, as_of: Micros) -> Iterator[Mapping[str, object]]:
+        """The average level in each window, cut to the bounds asked for."""
+        stretches = self._stretches()
+        facts = source.facts(levels.asked(stretches), as_of=as_of).collect()
+        changed = levels.changes(self._grouped(facts), stretches)
+        windows = [self._since, self._until]
+        shown: list[dict[str, object]] = [{}]
+        if self._minutes:
+            zone = self._zone
+            found = edges(self._minutes, since=self._since, until=self._until, timezone=zone)
+            windows = [self._since, *found[1:-1], self._until]
+            shown = [
+                dict(zip(WINDOW, map(to_datetime, pair), strict=True)) for pair in pairwise(found)
+            ]
+        keys = [name for name in self._keys() if name not in WINDOW]
+        rows = [
+            {**shown[window], **dict(zip(keys, key, strict=True))}
+            | {"quantity": round_quantity(level), "divisor": 1}
+            for key, window, level in levels.averages(changed, keys, windows)
+        ]
+        rows = [row for row in rows if row["quantity"] or row.get(BY_CUSTOMER, "") is not None]
+        if not self._keys() and not rows:
+            return iter([{"value": "0"}])
+        order = self._keys()
+        return map(_row, sorted(rows, key=lambda row: [_nulls_last(row[name]) for name in order]))
+
+    def _stretches(self) -> pl.DataFrame:
+        """STRETCHES: all that the versions of the meter read, and what of it each customer pays."""
+        rows: list[tuple[object, ...]] = []
+        for version, low, high in self.versions:
+            spec, shown = version.fact_spec.id, BY_CUSTOMER in self._query.group_by
+            if low < high and self._query.customer is None:
+                rows.append((spec, None, low, high, None, 1))
+            if self._query.customer is None and not shown:
+                continue
+            for subject, customer, since, until in self._claims():
+                start, end = max(low, since), min(high, until)
+                if start < end:
+                    rows.append((spec, subject, start, end, customer, 1))
+                    if self._query.customer is None:
+                        rows.append((spec, subject, start, end, None, -1))
+        numbered = [(span, *row) for span, row in enumerate(rows)]
+        raw = {n: pl.Int64() if t == INSTANT else t for n, t in levels.STRETCHES.items()}
+        return pl.DataFrame(numbered, schema=raw, orient="row").cast(levels.STRETCHES)
+
+    def _claims(self) -> Iterator[tuple[str, str, Micros, Micros]]:
+        """Subject, customer, since and until of the claims that matter."""
+        claims = self._index.frame().with_columns(pl.col("since", "until").to_physical())
+        if self._query.customer is not None:
+            claims = claims.filter(pl.col("customer") == self._query.customer)
+        return claims.select("subject", "customer", "since", "until").iter_rows()
 
     def _spans(self) -> pl.DataFrame:
         rows = [
@@ -174,10 +231,7 @@ class _Plan:
         if self._query.customer is None:
             yield None, low, high
             return
-        claims = self._index.frame().filter(pl.col("customer") == self._query.customer)
-        for subject, _, since, until in claims.with_columns(
-            pl.col("since", "until").to_physical()
-        ).iter_rows():
+        for subject, _, since, until in self._claims():
             start, end = max(low, since), min(high, until)
             if start < end:
                 yield subject, start, end
@@ -190,6 +244,10 @@ class _Plan:
             facts = facts.with_columns(pl.col("time").alias(name) for name in WINDOW)
         if BY_CUSTOMER in self._query.group_by:
             facts = self._with_customer(facts)
+        return self._grouped(facts)
+
+    def _grouped(self, facts: pl.DataFrame) -> pl.DataFrame:
+        """``facts`` with the dimensions asked for."""
         texts = facts["dimensions"].unique().to_list()
         selector = Selector(filter=(), group_by=self._dimensions)
         groups = pl.Series([selector.group(text) for text in texts], dtype=pl.String)
@@ -260,6 +318,10 @@ def _row(row: Mapping[str, object]) -> Mapping[str, object]:
     if "dimensions" in made:
         made["dimensions"] = json.loads(str(made["dimensions"]))
     return made | {"value": None if quantity is None else _text(quantity, divisor)}
+
+
+def _nulls_last(value: object) -> tuple[bool, Any]:
+    return value is None, value
 
 
 def _text(quantity: Decimal, divisor: int) -> str:

@@ -91,6 +91,20 @@ def billing_periods(
     ]
 
 
+def period_start(index: int, *, start: Micros, invoicing: Invoicing, timezone: ZoneInfo) -> Micros:
+    """Where the ``index``-th billing period (from 1) of a contract from ``start`` on begins.
+
+    :data:`FOREVER` for any but the first where a price is billed once.
+    """
+    first = _first(start, invoicing, timezone)
+    if index <= 1:
+        return first
+    if invoicing.timing is Timing.ONCE:
+        return FOREVER
+    cadence = _cadence(start=start, first=first, invoicing=invoicing, timezone=timezone)
+    return max(first, cadence.boundary(index - 1))
+
+
 def _walk(cadence: _Cadence, *, since: int, until: int) -> Iterator[tuple[int, Micros, Micros]]:
     """Steps of ``cadence`` that meet ``[since, until)``, empty ones (a skipped day) left out."""
     if since >= until:

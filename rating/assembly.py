@@ -13,6 +13,7 @@ from catalog.charges import Capacity, Charge, Dynamic, Matrix, Percentage
 from catalog.events import EMPTY_DIMENSIONS
 from catalog.ids import MeterId
 from catalog.money import round_quantity
+from rating.cells import exact, something
 from rating.charges.base import NotCovered
 from rating.charges.capacity import fitting
 from rating.charges.dynamic import priced_by
@@ -23,6 +24,9 @@ from rating.plan import LinePlan, lines_where
 from rating.probes import Question, Role
 from rating.terms import Terms
 from rating.uncovered import Missed, refuse_if_any
+
+_WHOLE = {"divisor": pl.lit(1, pl.Int64), "rest": pl.lit(None, pl.Int64)}
+"""What stands beside a number that its quantity says in full."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ def _bucketed(answers: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     plain = cells.filter(pl.col("divisor") == 1)
     totals = plain.group_by("line", "group").agg(pl.col("quantity", "event_count").sum())
     if plain.height == cells.height:
-        return _counted(totals.with_columns(divisor=pl.lit(1, pl.Int64)))
+        return _counted(totals.with_columns(**_WHOLE))
     return _counted(_fractional(cells))
 
 
@@ -91,7 +95,7 @@ def _fractional(cells: pl.DataFrame) -> pl.DataFrame:
         total, events = totals.get((line, group), (Fraction(0), 0))
         totals[line, group] = total + Fraction(quantity) / divisor, events + count
     made = [
-        (line, group, round_quantity(total), 1, events)
+        (line, group, round_quantity(total), 1, events, None)
         for (line, group), (total, events) in totals.items()
     ]
     schema = {("group" if name == "dimensions" else name): t for name, t in USAGE.items()}
@@ -110,8 +114,8 @@ def _zeros(asked: Question, plans: Sequence[LinePlan], used: pl.DataFrame) -> pl
         "line",
         dimensions=pl.lit(EMPTY_DIMENSIONS),
         quantity=pl.lit(Decimal(0), pl.Decimal(38, 9)),
-        divisor=pl.lit(1, pl.Int64),
         event_count=pl.lit(0, pl.Int64),
+        **_WHOLE,
     ).select(list(USAGE))
 
 
@@ -132,8 +136,8 @@ def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
         row=pl.lit(0, pl.Int64),
         bucket=pl.lit(0, pl.Int64),
         quantity=pl.lit(Decimal(0), pl.Decimal(38, 9)),
-        divisor=pl.lit(1, pl.Int64),
         event_count=pl.lit(0, pl.Int64),
+        **_WHOLE,
     )
     return nothing.join(spans.select("probe", "line", "role"), on="probe").select(answers.columns)
 
@@ -146,7 +150,7 @@ def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -
     shown = [Role.USAGE.value, Role.WINDOWS.value]
     own = cells.filter(pl.col("line").is_in(lines), ~pl.col("role").is_in(shown))
     banded = [i for i in lines if plans[i].terms.per_event]
-    own = own.filter(~pl.col("line").is_in(banded) | (pl.col("quantity") != 0))
+    own = own.filter(~pl.col("line").is_in(banded) | something())
     _covered(own, plans)
     rows = [
         (line, row, charges.of(charge), is_fee(charge))
@@ -154,11 +158,12 @@ def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -
         for row, charge in _charges(plans[line].terms)
     ]
     charged = pl.DataFrame(rows, schema=_CHARGED, orient="row")
-    fee = pl.col("fee") & (pl.col("quantity") != 0)
+    fee = pl.col("fee") & something()
     taken = pl.col("role") == Role.BEFORE.value
     found = own.join(charged, on=["line", "row"]).with_columns(
         quantity=pl.when(fee).then(pl.lit(Decimal(1), pl.Decimal(38, 9))).otherwise("quantity"),
-        divisor=pl.when(fee).then(pl.lit(1, pl.Int64)).otherwise("divisor"),
+        divisor=pl.when(fee).then(_WHOLE["divisor"]).otherwise("divisor"),
+        rest=pl.when(~fee).then("rest"),
         sign=pl.when(taken).then(-1).otherwise(1).cast(pl.Int64),
     )
     return found.rename({"group": "dimensions"}).select(list(PIECES))
@@ -180,7 +185,7 @@ def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
 
 def _covered(cells: pl.DataFrame, plans: Sequence[LinePlan]) -> None:
     """Raise where usage matches no row of a matrix that refuses it."""
-    unmatched = cells.filter(pl.col("row") == NO_ROW, pl.col("quantity") != 0)
+    unmatched = cells.filter(pl.col("row") == NO_ROW, something())
     pairs = unmatched.select("line", "group").unique().sort("line", "group")
     reason = "some usage matches no row of the matrix"
     refuse_if_any(
@@ -201,10 +206,10 @@ def _capacity(
         return Measured(usage=USAGE.to_frame(), pieces=PIECES.to_frame(), charges=())
     held: dict[int, dict[MeterId, Fraction]] = {line: {} for line in limited}
     events = dict.fromkeys(held, 0)
-    columns = ("probe", "line", "quantity", "divisor", "event_count")
+    columns = ("probe", "line", "event_count", "quantity", "divisor", "rest")
     metered = answers.filter(pl.col("role") == Role.METER.value)
-    for probe, line, quantity, divisor, count in metered.select(columns).iter_rows():
-        held[line][asked.probes[probe].meter] = Fraction(quantity) / divisor
+    for probe, line, count, *number in metered.select(columns).iter_rows():
+        held[line][asked.probes[probe].meter] = exact(*number)
         events[line] += count
     usage, pieces, missed, one = [], [], [], Decimal(1)
     for line, used in held.items():
@@ -215,8 +220,8 @@ def _capacity(
         except NotCovered as error:
             missed.append(Missed(plan=plans[line], group=EMPTY_DIMENSIONS, reason=error.detail))
             continue
-        usage.append((line, EMPTY_DIMENSIONS, one, 1, events[line]))
-        pieces.append((line, EMPTY_DIMENSIONS, index, 0, charges.of(fee), 1, one, 1))
+        usage.append((line, EMPTY_DIMENSIONS, one, 1, events[line], None))
+        pieces.append((line, EMPTY_DIMENSIONS, index, 0, charges.of(fee), 1, one, 1, None))
     refuse_if_any(missed)
     return Measured(
         usage=pl.DataFrame(usage, schema=USAGE, orient="row"),

@@ -11,9 +11,9 @@ from rating.steps import AFTER_CHARGE, STEPS, Priced
 from rating.terms import Terms
 
 
-def start_of(terms: Terms, quantity: Decimal | Fraction, divisor: int = 1) -> Priced:
+def start_of(terms: Terms, units: Decimal | Fraction) -> Priced:
     """A line of one quantity before anything happened to it."""
-    units = Fraction(quantity) / divisor
+    units = Fraction(units)
     return Priced(units=units, pieces=(Piece(charge=terms.price.charge, units=units),))
 
 

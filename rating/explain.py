@@ -21,6 +21,7 @@ from catalog.events import EMPTY_DIMENSIONS, FACTS
 from catalog.ids import ContractId
 from catalog.money import minor_units, plain, round_fraction
 from catalog.snapshot import Catalog, midnight
+from rating.cells import exact
 from rating.charges.base import Part
 from rating.charges.registry import model_name
 from rating.contract_terms.explained import explained
@@ -129,16 +130,16 @@ def _find(
     ungrouped = [plan for plan in plans if plan.line_id(EMPTY_DIMENSIONS) == line_id]
     candidates = ungrouped or [plan for plan in plans if plan.terms.price.group_by]
     measured = measure(candidates, catalog, source, as_of=as_of)
-    for line, group, quantity, divisor, events in measured.usage.iter_rows():
+    for line, group, quantity, divisor, events, rest in measured.usage.iter_rows():
         plan = candidates[line]
         if plan.line_id(group) == line_id:
             rows = measured.pieces.filter(line=line, dimensions=group)
             pieces = measured.pieces_of(plan.terms, rows) if plan.terms.pieced else None
-            exact = Fraction(quantity) / divisor
+            units = exact(quantity, divisor, rest)
             windowed = plan.terms.price.bucket is not None
             if pieces is not None and windowed and not isinstance(plan.terms.price.charge, Matrix):
-                exact = sum((piece.units for piece in pieces), Fraction(0))
-            return _Found(plan=plan, group=group, quantity=exact, event_count=events, pieces=pieces)
+                units = sum((piece.units for piece in pieces), Fraction(0))
+            return _Found(plan=plan, group=group, quantity=units, event_count=events, pieces=pieces)
     return None
 
 

@@ -132,7 +132,7 @@ def measure_given(given: Sequence[Given]) -> Measuring:
 def _measured(given: Sequence[Given], prepared: Prepared) -> Measured:
     asked, plans = prepared.question, prepared.plans
     rows = [
-        (index, group, row, 0, quantity, 1, 0)
+        (index, group, row, 0, quantity, 1, 0, None)
         for index, probe in enumerate(asked.probes)
         for (group, row), quantity in _cells(probe, asked, given, plans[probe.line]).items()
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import date, datetime
-from fractions import Fraction
 from typing import Any
 
 import polars as pl
@@ -15,6 +14,7 @@ from catalog.errors import NotFound
 from catalog.ids import ContractId, is_id
 from catalog.money import round_quantity
 from catalog.periods import FOREVER
+from rating.cells import exact
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
 from rating.plan import LineName, LinePlan, Part
 from rating.planned import once
@@ -124,12 +124,12 @@ def _moment(instant: int) -> datetime | None:
 
 
 def _quantities(priced: pl.DataFrame) -> pl.Series:
-    """``quantity`` / ``divisor``, to 9 decimals where there is a divisor."""
+    """The exact quantities, to 9 decimals where there is a divisor."""
     if priced.filter(pl.col("divisor") != 1).is_empty():
         return priced["quantity"]
     shown = [
-        quantity if divisor == 1 else round_quantity(Fraction(quantity) / divisor)
-        for quantity, divisor in _columns(priced, "quantity", "divisor")
+        number[0] if number[1] == 1 else round_quantity(exact(*number))
+        for number in _columns(priced, "quantity", "divisor", "rest")
     ]
     return pl.Series("quantity", shown, dtype=QUANTITY)
 

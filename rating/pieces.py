@@ -10,6 +10,7 @@ import polars as pl
 
 from catalog.charges import Capacity, Charge, Flat, Matrix
 from catalog.clock import to_rfc3339
+from rating.cells import exact
 from rating.charges.events import BANDS
 from rating.charges.matrix import row_text
 from rating.terms import Terms
@@ -21,10 +22,11 @@ USAGE = pl.Schema(
         "quantity": pl.Decimal(38, 9),
         "divisor": pl.Int64(),
         "event_count": pl.Int64(),
+        "rest": pl.Int64(),
     }
 )
-"""One row per (line, group): the exact quantity is ``quantity`` / ``divisor`` (1 but for averages
-and time-weighted sums).
+"""One row per (line, group): the exact quantity is that of :func:`rating.cells.exact` (the divisor
+is 1 but for averages and time-weighted sums).
 
 ``line`` is the index of its plan. Additive meters without ``group_by`` have a row also where
 nothing was used; others have none for nothing. Fixed quantities have one row, without events.
@@ -40,6 +42,7 @@ PIECES = pl.Schema(
         "sign": pl.Int64(),
         "quantity": pl.Decimal(38, 9),
         "divisor": pl.Int64(),
+        "rest": pl.Int64(),
     }
 )
 """What the lines that are priced in pieces are made of, in no order.
@@ -79,11 +82,11 @@ class Measured:
         return tuple(self._pieces(terms, ordered))
 
     def _pieces(self, terms: Terms, rows: pl.DataFrame) -> Iterator[Piece]:
-        columns = ("row", "bucket", "charge", "sign", "quantity", "divisor")
-        for row, bucket, charge, sign, quantity, divisor in rows.select(columns).iter_rows():
+        columns = ("row", "bucket", "charge", "sign", "quantity", "divisor", "rest")
+        for row, bucket, charge, sign, *number in rows.select(columns).iter_rows():
             yield Piece(
                 charge=self.charges[charge],
-                units=Fraction(quantity) / divisor,
+                units=exact(*number),
                 sign=sign,
                 label=_label(terms, row=row, bucket=bucket, sign=sign),
             )

@@ -6,13 +6,21 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros, to_datetime
 from catalog.errors import DomainError
 from catalog.ids import ContractId, CustomerId, SpecId
-from catalog.periods import FOREVER, Period, PeriodSpec, accounting_date, billing_periods
+from catalog.periods import (
+    FOREVER,
+    Period,
+    PeriodSpec,
+    accounting_date,
+    billing_periods,
+    period_start,
+)
 from catalog.pricebooks import Invoicing, Prorate, Timing
 from catalog.snapshot import Catalog
 from catalog.specs import capacity_meters, dynamic_specs
@@ -375,6 +383,21 @@ def _is_due(stretch: Stretch, period: Period, *, first: bool) -> bool:
             return stretch.start == period.start
         case Timing.ONCE:
             return first
+
+
+def counted_within(term: Term, stretch: Stretch) -> tuple[Micros, Micros]:
+    """The part of a stretch in which usage counts; none where its end is not after its start.
+
+    Before ``after_months`` and out of a ramp it does not.
+    """
+    price, invoicing = stretch.terms.price, stretch.terms.invoicing
+    begins = partial(period_start, start=term.start, invoicing=invoicing, timezone=term.timezone)
+    since, until = stretch.start, stretch.end
+    if invoicing.after_months or price.from_period is not None:
+        since = max(since, begins(price.from_period or 1))
+    if price.to_period is not None:
+        until = min(until, begins(price.to_period + 1))
+    return since, until
 
 
 def _in_ramp(terms: Terms, index: int) -> bool:

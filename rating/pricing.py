@@ -14,6 +14,7 @@ from catalog.errors import OutOfRange
 from catalog.money import minor_units, round_fraction
 from catalog.pricebooks import Price
 from rating.book import Book, make_book
+from rating.cells import exact
 from rating.charges.base import EXACT, NotCovered
 from rating.exactly import price_exactly, start_of
 from rating.frames import AMOUNT
@@ -141,9 +142,9 @@ def _as_fractions(
 ) -> pl.DataFrame:
     """(row, amount) of any rows of one quantity, one by one on Python's integers."""
     amounts = []
-    columns = ("row", *_KEYS, "quantity", "divisor")
-    for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
-        begun = start_of(plans[line].terms, quantity, divisor)
+    columns = ("row", *_KEYS, "quantity", "divisor", "rest")
+    for row, line, group, *number in rows.select(columns).iter_rows():
+        begun = start_of(plans[line].terms, exact(*number))
         amounts.append((row, _amount(plans[line], group, begun, missed)))
     return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")
 
@@ -181,11 +182,11 @@ def _piece_by_piece(
     known = {} if known is None else known
     left = measured.pieces.partition_by(_KEYS, as_dict=True) if rows.height else {}
     amounts = []
-    columns = ("row", *_KEYS, "quantity", "divisor")
-    for row, line, group, quantity, divisor in rows.select(columns).iter_rows():
+    columns = ("row", *_KEYS, "quantity", "divisor", "rest")
+    for row, line, group, *number in rows.select(columns).iter_rows():
         plan, total, part = plans[line], known.get((line, group)), left.get((line, group))
         pieces = () if part is None else measured.pieces_of(plan.terms, part)
-        begun = replace(start_of(plan.terms, quantity, divisor), pieces=pieces)
+        begun = replace(start_of(plan.terms, exact(*number)), pieces=pieces)
         begun = replace(begun, amount=total or Fraction(0))
         amounts.append((row, _amount(plan, group, begun, missed)))
     return pl.DataFrame(amounts, schema={"row": pl.Int64, "amount": AMOUNT}, orient="row")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from math import gcd
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from catalog.money import from_units
 from catalog.snapshot import Catalog
 from rating.aggregations import ADDITIVE, COMBINED, STORED, measured
 from rating.assembly import assemble
-from rating.cells import CELLS
+from rating.cells import CELLS, exact
 from rating.charges.events import banded
 from rating.dimensions import Selector
 from rating.pieces import USAGE, Measured
@@ -68,7 +69,7 @@ def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
     one = Decimal(1)
     fixed = [(line, plans[line].terms) for line in lines_where(plans, lambda t: not t.counted)]
     rows = [
-        (line, EMPTY_DIMENSIONS, one if (q := terms.price.quantity) is None else q, 1, 0)
+        (line, EMPTY_DIMENSIONS, one if (q := terms.price.quantity) is None else q, 1, 0, None)
         for line, terms in fixed
     ]
     return columns_of(rows, USAGE)
@@ -179,32 +180,32 @@ def _weighted(
         total, events = totals.get((probe, group, row), (Fraction(0), 0))
         share = Fraction(units * 10**9 + nanos, 10**9 * micros)
         totals[probe, group, row] = total + share, events + count
-    made = [
-        (*key, 0, *_ratio(total, plans[asked.probes[key[0]].line]), events)
-        for key, (total, events) in totals.items()
-    ]
+    made = []
+    for key, (total, events) in totals.items():
+        quantity, divisor, rest = _mixed(total, plans[asked.probes[key[0]].line])
+        made.append((*key, 0, quantity, divisor, events, rest))
     return pl.DataFrame(made, schema=CELLS, orient="row")
 
 
-def _ratio(number: Fraction, plan: LinePlan) -> tuple[Decimal, int]:
-    """``number`` as a Decimal(38, 9) over an Int64.
-
-    There is room for a level of 10^15 over a year, whatever the microsecond it changed at; for more
-    where it changed on whole seconds.
+def _mixed(number: Fraction, plan: LinePlan) -> tuple[Decimal, int, int | None]:
+    """``number`` as :func:`rating.cells.exact` reads it.
 
     Raises:
-        OutOfRange: there is none for this one.
+        OutOfRange: it is 10^18 or more.
     """
-    scaled = number * 10**9
-    if abs(scaled.numerator) >= 10**38 or scaled.denominator >= 2**63:
-        named = f"contract {plan.contract}, product {plan.terms.product}"
-        raise OutOfRange(f"{named}: a time-weighted sum has more digits than are kept")
-    return from_units(scaled.numerator, 9), scaled.denominator
+    nanos, rest = divmod(number.numerator * 10**9, number.denominator)
+    if abs(number) >= QUANTITY_LIMIT.below:
+        raise _too_large(plan)
+    divisor = number.denominator // gcd(rest, number.denominator)
+    if divisor == 1:
+        return from_units(nanos, 9), 1, None
+    return from_units(nanos, 9), divisor, rest * divisor // number.denominator
 
 
 def _cells(rows: pl.DataFrame) -> pl.DataFrame:
-    if "bucket" not in rows.columns:
-        rows = rows.with_columns(bucket=pl.lit(0, pl.Int64))
+    absent = {"bucket": 0, "rest": None}
+    missing = {name: pl.lit(v, pl.Int64) for name, v in absent.items() if name not in rows.columns}
+    rows = rows.with_columns(**missing)
     return rows.select(pl.col(name).cast(dtype) for name, dtype in CELLS.items())
 
 
@@ -225,11 +226,12 @@ def _grouped(
 def _bounded(usage: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:
     limit = pl.lit(from_units(QUANTITY_LIMIT.below, 0), pl.Decimal(38, 9))
     large = usage.filter(pl.col("quantity").abs() >= limit)
-    for line, quantity, divisor in large.select("line", "quantity", "divisor").iter_rows():
-        if abs(Fraction(quantity) / divisor) >= QUANTITY_LIMIT.below:
-            plan = plans[line]
-            raise OutOfRange(
-                f"contract {plan.contract}, product {plan.terms.product}: "
-                "a quantity of 10^18 or more"
-            )
+    for line, *number in large.select("line", "quantity", "divisor", "rest").iter_rows():
+        if abs(exact(*number)) >= QUANTITY_LIMIT.below:
+            raise _too_large(plans[line])
     return usage
+
+
+def _too_large(plan: LinePlan) -> OutOfRange:
+    named = f"contract {plan.contract}, product {plan.terms.product}"
+    return OutOfRange(f"{named}: a quantity of 10^18 or more")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from catalog.clock import Micros
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
+from rating.kept import Kept
 from rating.pipeline import Rated, rate
 from rating.planned import Planning
 from rating.ports import FactSource
@@ -35,9 +34,7 @@ class Rater:
 
     def __init__(self, *, lines_max: int = LINES_KEPT_MAX) -> None:
         self._planning = Planning()
-        self._lines_max = lines_max
-        self._kept: OrderedDict[object, _Answer] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: Kept[object, _Answer] = Kept(lines_max, at_least=1)
 
     def rate(  # noqa: PLR0913 - one question, all of it optional but three
         self,
@@ -53,8 +50,7 @@ class Rater:
         """Every line that counts in ``period``; see :func:`rating.pipeline.rate`."""
         who = tuple(None if names is None else frozenset(names) for names in (customers, contracts))
         key = (id(catalog), id(source), period, as_of, who, zeros)
-        with self._lock:
-            held = self._kept.get(key)
+        held = self._kept.get(key)
         if held is not None:
             return held.rated
         rated = rate(
@@ -67,14 +63,5 @@ class Rater:
             zeros=zeros,
             planning=self._planning,
         )
-        self._keep(key, _Answer(catalog, source, rated))
+        self._kept.put(key, _Answer(catalog, source, rated), size=rated.lines.height + 1)
         return rated
-
-    def _keep(self, key: object, answer: _Answer) -> None:
-        with self._lock:
-            self._kept[key] = answer
-            self._kept.move_to_end(key)
-            lines = sum(held.rated.lines.height + 1 for held in self._kept.values())
-            while lines > self._lines_max and len(self._kept) > 1:
-                _, old = self._kept.popitem(last=False)
-                lines -= old.rated.lines.height + 1

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from catalog.charges import Percentage
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from catalog.charges import Charge, Percentage
 from catalog.contracts import Contract
 from catalog.errors import DomainError
 from catalog.meters import Aggregation, Meter
+from catalog.money import plain
 from catalog.pricebooks import Price
 from catalog.references import Counted
 from rating.aggregations import ACCUMULATING, unsupported_meter
+from rating.charges.base import ChargeModel, NotCovered
 from rating.charges.registry import COMPOSED, MODELS, composed, model_name
+from rating.steps import converted
 
 
 class UnsupportedTerms(DomainError):
@@ -34,7 +41,7 @@ def require_supported(stated: Price | Contract, *, name: str) -> None:
     Raises:
         UnsupportedTerms: naming what cannot.
     """
-    if missing := unsupported(stated):
+    if isinstance(stated, Price) and (missing := _sentences(_of_price(stated))):
         raise UnsupportedTerms(f"{name}: {'; '.join(missing)}")
 
 
@@ -45,11 +52,15 @@ def unsupported(stated: Price | Contract | Counted) -> list[str]:
     """
     match stated:
         case Price():
-            names = _of_price(stated)
+            names = [*_of_price(stated), *_beyond(stated)]
         case Contract():
             names = []  # discounts, commitments, minimum, credits and trial all rate
         case Counted():
             names = _of_usage(stated.price, stated.meter)
+    return _sentences(names)
+
+
+def _sentences(names: list[str]) -> list[str]:
     return [f"{name} cannot be rated yet" for name in names]
 
 
@@ -69,6 +80,33 @@ def _of_price(price: Price) -> list[str]:
     if price.quantity is not None and price.tiers_span_months is not None:
         clashes.append("quantity with tiers_span")
     return names + [f"{clash} with a charge of model {model_name(charge)}" for clash in clashes]
+
+
+def _beyond(price: Price) -> Iterator[str]:
+    """Fixed numbers of units that no tier covers: such a line could never be priced.
+
+    What is stored all the same is rated until such a line is due.
+    """
+    model, promise = MODELS.get(type(price.charge)), price.commitment
+    if model is None or composed(price.charge) is not None:
+        return
+    if price.quantity is not None:
+        units = Fraction(price.quantity)
+        units = units if price.convert is None else converted(units, price.convert)
+        left = max(Fraction(0), units - Fraction(price.included or 0))
+        if not _covered(model, price.charge, left):
+            yield f"a quantity of {plain(price.quantity)}, which no tier covers,"
+    promised = None if promise is None else promise.quantity
+    if promised is not None and not _covered(model, price.charge, Fraction(promised)):
+        yield f"a commitment of {plain(promised)} units, which no tier covers,"
+
+
+def _covered(model: ChargeModel[Any], charge: Charge, units: Fraction) -> bool:
+    try:
+        model.exact(charge, units)
+    except NotCovered:
+        return False
+    return True
 
 
 def _of_usage(price: Price, meter: Meter) -> list[str]:

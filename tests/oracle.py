@@ -270,7 +270,7 @@ def _zone(catalog: Catalog, contract: Contract) -> ZoneInfo:
 def amount_of(
     terms: Terms, pieces: Iterable[Priced], *, terms_share: Fraction, fee: Fraction
 ) -> Fraction:
-    """One line through the order of terms: convert, included, charge, percent, max, min."""
+    """One line through the order of terms, from conversion to the minimum."""
     price = terms.price
     spanned = price.tiers_span_months is not None
     included = Fraction(price.included or 0) * (1 if terms.fixed or spanned else terms_share)
@@ -282,7 +282,8 @@ def amount_of(
         units = piece.units if price.convert is None else converted(price.convert, piece.units)
         taken = max(Fraction(0), min(left, units))
         left = included if spanned else left - taken
-        amount += piece.sign * piece.price(units - taken)
+        cost = piece.price(units - taken)
+        amount += piece.sign * _committed(terms, piece, cost, terms_share)
     amount *= fee * Fraction(terms.factor)
     if price.discount_percent is not None:
         amount -= amount * Fraction(price.discount_percent) / 100
@@ -291,6 +292,22 @@ def amount_of(
     if price.minimum is not None:
         amount = max(amount, Fraction(price.minimum) * terms_share)
     return amount
+
+
+def _committed(terms: Terms, piece: Priced, cost: Fraction, share: Fraction) -> Fraction:
+    """A piece's cost: at least what was promised for it, and at another rate beyond."""
+    promise, price = terms.price.commitment, terms.price
+    if promise is None:
+        return cost
+    borne = Fraction(1) if terms.fixed or price.bucket is not None else share
+    if promise.quantity is None:
+        least = Fraction(promise.amount) * borne
+    else:
+        least = piece.price(Fraction(promise.quantity) * borne)
+    if cost > least:
+        rate = promise.overage_multiplier
+        return least + (cost - least) * Fraction(1 if rate is None else rate)
+    return least if promise.true_up else cost
 
 
 def converted(c: Any, units: Fraction) -> Fraction:

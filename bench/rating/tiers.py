@@ -42,6 +42,7 @@ class Quantities:
                 "quantity": pl.Series(micros).cast(pl.Decimal(38, 9)) / Decimal(10**9),
                 "divisor": np.ones(self.count, dtype=np.int64),
                 "event_count": np.ones(self.count, dtype=np.int64),
+                "rest": None,
             }
         ).cast(dict(USAGE))
 

@@ -178,11 +178,15 @@ class ParquetFacts:
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
-        return within_range(self.extremes(spans, as_of=as_of)).select(list(SUMS))
+        counted = self._counted(spans, as_of)
+        parts = [summed_in(facts, own, extremes=False) for facts, own in counted]
+        whole = pl.concat([SUMS.to_frame(), *(part.select(list(SUMS)) for part in parts)])
+        return within_range(whole)
 
     def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
-        parts = [summed_in(facts, own) for facts, own in self._counted(spans, as_of)]
+        counted = self._counted(spans, as_of)
+        parts = [summed_in(facts, own, extremes=True) for facts, own in counted]
         return pl.concat([EXTREMES.to_frame(), *(part.select(list(EXTREMES)) for part in parts)])
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:

@@ -8,12 +8,16 @@ import polars as pl
 from catalog.clock import Micros, to_datetime
 from catalog.errors import OutOfRange
 from catalog.events import FACTS
-from rating.ports import EXTREMES
+from rating.ports import EXTREMES, SUMS
 
 SUM_LIMIT = 10**18
 WRAP_LIMIT = 1e29
-"""Polars adds Decimal(38, 9) as 128-bit integers and wraps unseen at 1.7e29. A group whose
-largest value times its size stays below this cannot have wrapped."""
+"""Polars adds Decimal(38, 9) as 128-bit integers and wraps unseen at 1.7e29. Parts of a sum whose
+largest times their number stays below this cannot have wrapped."""
+FACTS_MAX = 10**12
+"""So many facts of one group or more might have: a value is below 10^17."""
+EDGES_COMPARED_MAX = 8
+"""With so many bounds or fewer each is compared with every time: the scan stays in one language."""
 SUBJECTS_PUSHED_MAX = 64
 """So few subjects are pushed into the scan, where row group statistics skip the rest."""
 EDGES_MAX = 256
@@ -60,30 +64,31 @@ def in_spans(facts: pl.LazyFrame, spans: pl.DataFrame) -> pl.LazyFrame:
     return pl.concat([part.filter(inside) for part in joined]).drop("start", "end")
 
 
-def summed_in(facts: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """EXTREMES of ``spans`` (of one spec) over facts that count; none of it can have wrapped.
+def summed_in(facts: pl.LazyFrame, spans: pl.DataFrame, *, extremes: bool) -> pl.DataFrame:
+    """EXTREMES (else SUMS) of ``spans``, of one spec, over facts that count; no sum has wrapped.
 
     Where spans begin and end together, as billing periods do, facts are first added up by subject
     and by the piece of time between two bounds: as fast as a scan, in memory for the sums only.
     """
     edges = pl.concat([spans["start"], spans["end"]]).unique().sort().to_physical()
     if len(edges) > EDGES_MAX:
-        return summed(in_spans(facts, spans), ("span", "dimensions"))
+        return summed(in_spans(facts, spans), ("span", "dimensions"), extremes=extremes)
     placed = facts.with_columns(piece=_pieces(edges)) if len(edges) > 2 else facts
     placed = placed if len(edges) > 2 else placed.with_columns(piece=pl.lit(1, pl.Int32))
-    sums = summed(placed, ("subject", "piece", "dimensions"))
+    sums = summed(placed, ("subject", "piece", "dimensions"), extremes=extremes)
     return combined(_met(sums, spans, edges))
 
 
 def _pieces(edges: pl.Series) -> pl.Expr:
     """How many of ``edges`` lie at or before ``time``."""
-    bounds = edges.to_numpy()
+    times, bounds = pl.col("time").to_physical(), edges.to_numpy()
+    if len(bounds) <= EDGES_COMPARED_MAX:
+        return pl.sum_horizontal((times >= int(bound)).cast(pl.Int32) for bound in bounds)
 
     def places(times: pl.Series) -> pl.Series:
         found = np.searchsorted(bounds, times.to_numpy(), side="right")
         return pl.Series(times.name, found.astype(np.int32))
 
-    times = pl.col("time").to_physical()
     return times.map_batches(places, return_dtype=pl.Int32, is_elementwise=True)
 
 
@@ -104,46 +109,41 @@ def _met(sums: pl.DataFrame, spans: pl.DataFrame, edges: pl.Series) -> pl.DataFr
     return pl.concat(joined).filter(pl.col("piece").is_between("low_piece", "high_piece"))
 
 
-def summed(facts: pl.LazyFrame, keys: tuple[str, ...]) -> pl.DataFrame:
-    """Sum, count and extremes of facts by ``keys``, of any size that cannot have wrapped.
+def summed(facts: pl.LazyFrame, keys: tuple[str, ...], *, extremes: bool) -> pl.DataFrame:
+    """Sum and count of facts by ``keys`` (and what EXTREMES say more), of any size.
 
     Raises:
         OutOfRange: a sum may have.
     """
     value = pl.col("value")
-    sums = (
-        facts.group_by(keys)
-        .agg(
-            sum=value.sum(),
-            count=pl.len().cast(pl.Int64),
-            valued=value.count().cast(pl.Int64),
-            low=value.min(),
-            high=value.max(),
-        )
-        .collect(engine="streaming")
-    )
-    low, high = (pl.col(name).cast(pl.Float64).abs() for name in ("low", "high"))
-    reach = pl.max_horizontal(low, high) * pl.col("count")
-    if sums.filter(reach >= WRAP_LIMIT).height:
+    wanted = {"sum": value.sum(), "count": pl.len().cast(pl.Int64)}
+    if extremes:
+        valued = value.count().cast(pl.Int64)
+        wanted |= {"valued": valued, "low": value.min(), "high": value.max()}
+    sums = facts.group_by(keys).agg(**wanted).collect(engine="streaming")
+    if sums.filter(pl.col("count") >= FACTS_MAX).height:
         raise OutOfRange("the usage of a line has over 18 digits")
     return sums
 
 
 def combined(parts: pl.DataFrame) -> pl.DataFrame:
-    """EXTREMES of rows that each hold a part of a span and its dimensions; no count of 0 or less.
+    """EXTREMES (else SUMS) of rows that each hold a part of a span and its dimensions.
+
+    No count is 0 or less.
 
     Raises:
         OutOfRange: a sum has 29 digits or more, so that it may have wrapped.
     """
+    more = [pl.col("valued").sum(), pl.col("low").min(), pl.col("high").max()]
+    extremes = "low" in parts.columns
     sums = parts.group_by("span", "dimensions").agg(
-        pl.col("sum", "count", "valued").sum(),
-        pl.col("low").min(),
-        pl.col("high").max(),
+        pl.col("sum", "count").sum(),
+        *(more if extremes else ()),
         reach=pl.col("sum").abs().max().cast(pl.Float64) * pl.len(),
     )
     if sums.filter(pl.col("reach") >= WRAP_LIMIT).height:
         raise OutOfRange("the usage of a line has over 18 digits")
-    return sums.filter(pl.col("count") > 0).select(list(EXTREMES))
+    return sums.filter(pl.col("count") > 0).select(list(EXTREMES if extremes else SUMS))
 
 
 def within_range(sums: pl.DataFrame) -> pl.DataFrame:

@@ -218,6 +218,41 @@ async def test_a_meters_own_window_sums_first(world: World):
     assert await world.usage("max") == [{"value": "5"}]
 
 
+NOVEMBER = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
+
+
+async def test_a_level_is_averaged_over_the_time_asked_for(world: World):
+    """It is carried over from before, until the end of the stretch; of nothing it is 0."""
+    assert await world.usage("weighted", **NOVEMBER) == [{"value": "0"}]
+    first = datetime(2026, 11, 1, tzinfo=UTC)
+    world.tail.append(
+        call(30, at=first - 40 * 24 * HOUR),
+        call(-10, at=first + 10 * 24 * HOUR),
+        call(7, at=first + 30 * 24 * HOUR),
+    )
+    assert await world.usage("weighted", **NOVEMBER) == [{"value": "23.333333333"}]
+    days = {"from": "2026-11-10T12:00:00Z", "to": "2026-11-12T00:00:00Z", "window": "1d"}
+    assert await world.usage("weighted", **days) == [
+        {"window_start": f"2026-11-{day}T00:00:00Z", "window_end": f"2026-11-{day + 1}T00:00:00Z"}
+        | {"value": value}
+        for day, value in ((10, "30"), (11, "20"))
+    ]
+    later = {"from": "2026-12-01T00:00:00Z", "to": "2026-12-02T00:00:00Z"}
+    assert await world.usage("weighted", **later) == [{"value": "27"}]
+
+
+async def test_a_level_goes_with_who_has_the_subject(world: World):
+    """What acme stored on a2 is beta's from 2 November on; nobody has a9."""
+    first = datetime(2026, 11, 1, tzinfo=UTC)
+    world.tail.append(call(30, at=first, subject="a2"), call(60, at=first, subject="a9"))
+    assert await world.usage("weighted", **NOVEMBER, customer="acme") == [{"value": "1"}]
+    assert await world.usage("weighted", **NOVEMBER, customer="beta") == [{"value": "29"}]
+    rows = await world.usage("weighted", **NOVEMBER, group_by="customer")
+    assert [tuple(row.values()) for row in rows] == [("acme", "1"), ("beta", "29"), (None, "60")]
+    rows = await world.usage("weighted", **NOVEMBER, group_by="subject")
+    assert [tuple(row.values()) for row in rows] == [("a2", "30"), ("a9", "60")]
+
+
 async def test_pages_are_of_one_moment(world: World):
     """The second page continues the first, whatever was received in between."""
     world.tail.append(*(call(1, subject=f"s{n}") for n in range(5)))
@@ -239,7 +274,20 @@ async def test_pages_are_of_one_moment(world: World):
         ("sum", {"timezone": "Mars/Base"}, 422, "invalid_request"),
         ("sum", {"cursor": "eA"}, 422, "invalid_request"),
         ("sum", {"form": "x"}, 422, "unknown_parameter"),
-        ("weighted", {}, 422, "unsupported_meter"),
+        ("weighted", {}, 422, "invalid_request"),
+        ("weighted", {"from": "2026-11-01T00:00:00Z"}, 422, "invalid_request"),
+        (
+            "weighted",
+            {"from": "2026-11-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"},
+            422,
+            "invalid_request",
+        ),
+        (
+            "weighted",
+            {"from": "2000-01-01T00:00:00Z", "to": "2026-11-01T00:00:00Z", "window": "1m"},
+            422,
+            "too_many_windows",
+        ),
     ],
 )
 async def test_what_cannot_be_answered_says_why(

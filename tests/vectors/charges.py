@@ -12,10 +12,17 @@ REMARKS = ("bounds", "flat", "peer_form", "semantics", "unit", "rule", "expected
 """Keys that say what every tier here does anyway, or how a peer writes it down."""
 
 
+UNLIKE = {"bounds": ("upper exclusive", "lower inclusive"), "flat": ("only", "last", "highest")}
+"""What remarks say where a peer's tiers are not as ours."""
+
+
 class Params:
     """An example's params, each to be taken once; in the end none may be left."""
 
     def __init__(self, params: Tree) -> None:
+        for key, words in UNLIKE.items():
+            if any(word in str(params.get(key, "")) for word in words):
+                raise NotSayable(f"{key}: {params[key]}")
         self._left = {key: value for key, value in params.items() if key not in REMARKS}
 
     def take(self, key: str, default: object = None) -> Any:
@@ -106,7 +113,8 @@ def percent_tiers(params: Params) -> Tree:
 
 def stairs(params: Params, *, cumulative: bool) -> Tree:
     """The fee of a band, or of all bands up to it."""
-    params.take("zero_usage")
+    if (unused := params.take("zero_usage", "zero")) != "zero":
+        raise NotSayable(f"zero usage: {unused}")
     bands = [
         {"flat_fee": str(step["amount"])}
         | ({} if step["up_to"] is None else {"up_to": str(step["up_to"])})

@@ -41,6 +41,8 @@ def _charge(base: str, params: Params) -> Tree:
             return charges.tiered("volume", params)
         case "graduated_tier_cap":
             return charges.tiered("graduated", params)
+        case "percentage":
+            return charges.percentage(params)
         case "graduated_percentage":
             return charges.percent_tiers(params)
         case "stairstep" | "stairstep_cumulative":
@@ -56,23 +58,10 @@ def _charge(base: str, params: Params) -> Tree:
     raise NotSayable(f"no such model: {base}")
 
 
-_AROUND = (
-    "_incremental",
-    "_with_commitment",
-    "_with_unit_conversion",
-    "_with_discount_and_max",
-    "_with_surcharge",
-    "_with_max",
-    "_with_min",
-)
-
-
 def plain(model: str, params: Params, usage: Any) -> Case:
     """A charge, whatever its name says happens around it: the params say what does."""
     bucketed = model.startswith("bucketed_")
-    base = model.removeprefix("bucketed_")
-    for suffix in _AROUND:
-        base = base.removesuffix(suffix)
+    base = model.removeprefix("bucketed_").partition("_with_")[0].removesuffix("_incremental")
     if base == "package" and params.take("round", "up") == "down":
         return _metered(_around(whole_packages(params), params, usage), usage)
     case = _around(priced(_charge(base, params)), params, usage)
@@ -103,8 +92,9 @@ def _around(case: Case, params: Params, usage: Any) -> Case:
     for key, term in (("maximum", "maximum"), ("percent_off", "discount_percent")):
         if (value := params.take(key)) is not None:
             terms[term] = str(value)
-    if (free := params.take("usage_discount")) is not None:
-        terms["included"] = str(free)
+    for key in ("usage_discount", "included_units", "free_units"):
+        if (free := params.take(key)) is not None:
+            terms["included"] = str(free)
     surcharge = params.take("overage_surcharge_percent")
     if surcharge is not None:
         factor = 1 + Fraction(str(surcharge)) / 100
@@ -161,7 +151,9 @@ def converting(model: str, params: Params, usage: Any) -> Case:
 
 
 def percentage(params: Params, usage: Any) -> Case:
-    """Events one by one, or what their running totals say they were."""
+    """Events one by one, or what their running totals say they were; or only a quantity."""
+    if not isinstance(usage, dict):
+        return plain("percentage", params, usage)
     charge = charges.percentage(params)
     values = usage["events"] if "events" in usage else _events_of(usage)
     return replace(priced(charge), events=hourly(values))

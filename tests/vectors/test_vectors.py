@@ -36,6 +36,14 @@ def test_every_example_is_reproduced_or_refused_with_its_reason():
     assert len(found) == 140
 
 
+def test_examples_of_our_own_are_reproduced():
+    """Models with other params, and models that differ by what is around them: all by hand."""
+    text = (Path(__file__).parent / "ours.jsonl").read_text(encoding="utf-8")
+    found = list(verdicts(text))
+    assert [str(v) for v in found if v.outcome != "reproduced"] == []
+    assert len(found) == 88
+
+
 def example(model: str, params: object, usage: object, expected: str) -> dict[str, object]:
     """One line of such a file."""
     return {"model": model, "params": params, "usage": usage, "expected_amount": expected}
@@ -63,6 +71,16 @@ TIERS = [{"up_to": 10, "unit_amount": "2"}, {"up_to": None, "unit_amount": "1.00
             example("graduated", {"tiers": [{"up_to": None, "per": "1"}]}, 1, "1"),
             "refused",
             "tiers with per",
+        ),
+        (
+            example("graduated", {"tiers": TIERS, "bounds": "lower inclusive"}, 10, "1"),
+            "refused",
+            "bounds: lower inclusive",
+        ),
+        (
+            example("stairstep", {"steps": [], "zero_usage": "first band"}, 0, "1"),
+            "refused",
+            "zero usage: first band",
         ),
         (example("per_mille", {}, 12, "1"), "refused", "no such model: per_mille"),
         (example("graduated", {"tiers": 7}, 12, "1"), "refused", "a form that is not known"),

@@ -6,14 +6,13 @@ memory: they say the positions they were made at and are made anew from cells wh
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from catalog.ids import NodeId, Seq, SpecId
+from rating.kept import Kept
 
 ROWS_KEPT_MAX = 1_000_000
 
@@ -37,24 +36,18 @@ class RunningSums:
     """Keeps those asked for last. Thread-safe; two threads may both make the same."""
 
     def __init__(self, *, rows_max: int = ROWS_KEPT_MAX) -> None:
-        self._rows_max = rows_max
-        self._kept: OrderedDict[tuple[int, SpecId], Running] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: Kept[tuple[int, SpecId], Running] = Kept(rows_max)
 
     def of(
         self, spans: pl.DataFrame, spec: SpecId, *, extremes: bool, generation: int
     ) -> Running | None:
         """What is kept for this very frame, if anything that knows as much."""
-        with self._lock:
-            found = self._kept.get((id(spans), spec))
+        found = self._kept.get((id(spans), spec))
         if found is None or found.spans is not spans or found.generation != generation:
             return None
         return found if found.extremes >= extremes else None
 
     def keep(self, spec: SpecId, running: Running) -> None:
         """Keep it until others need the room."""
-        with self._lock:
-            self._kept[id(running.spans), spec] = running
-            self._kept.move_to_end((id(running.spans), spec))
-            while sum(r.sums.height + r.spans.height for r in self._kept.values()) > self._rows_max:
-                self._kept.popitem(last=False)
+        rows = running.sums.height + running.spans.height
+        self._kept.put((id(running.spans), spec), running, size=rows)

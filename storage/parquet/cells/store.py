@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from catalog.clock import Micros, to_datetime
 from catalog.events import FACTS
 from catalog.ids import NodeId, Seq, SpecId
 from rating.cuts import Cuts
+from rating.kept import Kept
 from storage.parquet.cells.rows import added, rolled
 from storage.parquet.cells.runs import Pile, Run, list_runs, run_name
 from storage.parquet.cells.taken import Taken
@@ -80,8 +80,7 @@ class ParquetCells:
         self._facts = facts
         self._lock = threading.Lock()
         self._piles: dict[SpecId, dict[NodeId, Pile]] = {}
-        self._held: OrderedDict[Path, pl.DataFrame] = OrderedDict()
-        self._held_bytes_max = held_bytes_max
+        self._held: Kept[Path, pl.DataFrame] = Kept(held_bytes_max)
         self.generation = 0
         """How often all was dropped: what was made of cells before is not to be gone on with."""
         self._load()
@@ -131,21 +130,18 @@ class ParquetCells:
 
     def frame(self, run: Run) -> pl.DataFrame:
         """CELLS of a run, held in memory as long as there is room."""
-        with self._lock:
-            if run.path in self._held:
-                self._held.move_to_end(run.path)
-                return self._held[run.path]
+        held = self._held.get(run.path)
+        if held is not None:
+            return held
         rows = pl.read_parquet(run.path)
-        with self._lock:
-            self._held[run.path] = rows
-            while sum(f.estimated_size() for f in self._held.values()) > self._held_bytes_max:
-                self._held.popitem(last=False)
+        self._held.put(run.path, rows, size=int(rows.estimated_size()))
         return rows
 
     def drop(self) -> None:
         """Forget everything. What reads meanwhile may fail and be retried."""
         with self._lock:
-            self._piles, self._held = {}, OrderedDict()
+            self._piles = {}
+            self._held.clear()
             self.generation += 1
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -211,6 +211,15 @@ def plans(draw: Any) -> Tree:
     return {"model": "capacity", "tiers": tiers}
 
 
+@st.composite
+def promises(draw: Any, charge: Tree) -> Tree:
+    """The commitment of one price; what so many units cost only where tiers have no end."""
+    ends = "up_to" in charge.get("tiers", [{}])[-1]
+    kind = "amount" if ends else draw(st.sampled_from(["amount", "quantity"]))
+    more = maybe(overage_multiplier=st.sampled_from(["1.5", "0", "0.25"]), true_up=st.booleans())
+    return {kind: draw(decimals(1, 30, 3))} | draw(more)
+
+
 FORMS = ("plain", "plain", "plain", "event", "cost", "plan", "bucket", "span")
 
 
@@ -249,6 +258,8 @@ def counted(draw: Any, meter: Tree) -> Tree:
     found = {"charge": draw(st.one_of(charges(), charges(), matrices()))}
     more = maybe(included=decimals(0, 9, 3), convert=converts)
     found |= draw(more) | draw(group) | hours
+    if found["charge"]["model"] != "matrix" and "tiers_span" not in found:
+        found |= draw(maybe(commitment=promises(found["charge"])))
     if found["charge"]["model"] == "matrix" and "tiers_span" in found:
         found.pop("included", None)
     return found
@@ -433,9 +444,3 @@ periods = st.sampled_from(
 as_ofs = st.sampled_from([date(2026, 2, 10), date(2026, 6, 20), date(2027, 1, 1)]).map(
     lambda day: to_micros(datetime(day.year, day.month, day.day, tzinfo=UTC))
 )
-
-
-def weighs_huge_values(tree: Tree, found: list[Event]) -> bool:
-    """A level beyond 10^16 may need more digits than are kept: out of range, see test_range."""
-    weighted = tree["meters"]["shaped"]["aggregation"] == "weighted_sum"
-    return weighted and any(abs(event.value or 0) > 10**16 for event in found)

@@ -33,7 +33,6 @@ from tests.unit.rating.businesses import (
     facts_of,
     periods,
     trees,
-    weighs_huge_values,
 )
 from tests.unit.rating.test_oracle import as_lines
 
@@ -101,7 +100,7 @@ def test_totals_from_cells_from_facts_and_by_the_oracle_are_the_same(
             else:
                 assert checksum(again) == checksum(lines)
                 assert again.equals(lines)
-    if isinstance(lines, type) or weighs_huge_values(tree, found):
+    if isinstance(lines, type):
         return
     try:
         expected = oracle(catalog, found, first=spec.first, until=spec.until, as_of=as_of)

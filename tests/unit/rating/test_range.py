@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 import polars as pl
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import OutOfRange
-from catalog.money import from_units, round_fraction
+from catalog.money import from_units, plain, round_fraction, round_quantity
 from catalog.periods import PeriodSpec
 from rating.charges.base import EXACT
 from rating.pipeline import rate
@@ -96,24 +97,54 @@ def test_a_quantity_of_10_to_the_18_is_out_of_range():
         lines_of("{model: per_unit, unit_price: '0'}", *[NINES] * 11)
 
 
-def level_of(value: str, time: str, *, months: int = 1) -> pl.DataFrame:
-    """The first line of a level that changed once."""
-    text = one_price("{model: per_unit, unit_price: '0'}").replace("sum", "weighted_sum")
+FREE = "{model: per_unit, unit_price: '0'}"
+
+
+def level_of(
+    value: str, time: str, *, months: int = 1, times: int = 1, charge: str = FREE
+) -> pl.DataFrame:
+    """The first line of a level that changed at one instant, so many times."""
+    text = one_price(charge).replace("sum", "weighted_sum")
     catalog = catalog_of(text.replace("every_months: 1", f"every_months: {months}"))
-    usage = Usage(catalog).add("m", "s", time, value)
+    usage = Usage(catalog)
+    for _ in range(times):
+        usage.add("m", "s", time, value)
     spec = PeriodSpec.parse("2026")
     lines = rate(catalog, period=spec, source=usage.source(), as_of=LATER).lines
     return lines.head(1)
 
 
-def test_a_level_is_exact_as_far_as_it_is_kept():
-    """The largest value on whole seconds, 10^16 at any microsecond; beyond it an error says so."""
-    largest = level_of(NINES, "2026-01-16T12:00:00")
-    assert amounts(largest, "quantity") == [("50000000000000000",)]
-    odd = level_of("9999999999999999.999999999", "2026-01-31T23:59:59.999999")
-    assert amounts(odd, "quantity") == [("3733.572281959",)]
-    with pytest.raises(OutOfRange, match="contract k, product p: a time-weighted sum"):
-        level_of(f"{NINES[:-1]}8", "2026-01-16T12:00:00.000007", months=12)
+@pytest.mark.parametrize(
+    ("value", "time", "months"),
+    [
+        (NINES, "2026-01-16T12:00:00", 1),
+        (NINES, "2026-01-31T23:59:59.999999", 1),
+        (f"-{NINES}", "2026-01-31T23:59:59.999999", 1),
+        (NINES, "2026-01-16T12:00:00.000007", 12),
+        (NINES, "2025-06-01T00:00:00.000001", 12),
+    ],
+)
+def test_a_level_is_exact_at_any_microsecond(value, time, months):
+    """The largest and the smallest value, over a month and a year."""
+    moment, start = datetime.fromisoformat(time), datetime(2026, 1, 1)  # noqa: DTZ001
+    end = datetime(2026 + months // 12, 1 + months % 12, 1)  # noqa: DTZ001
+    micros = timedelta(microseconds=1)
+    share = Fraction((end - max(moment, start)) // micros, (end - start) // micros)
+    quantity = plain(round_quantity(Fraction(value) * share))
+    assert amounts(level_of(value, time, months=months), "quantity") == [(quantity,)]
+
+
+def test_a_tiny_level_is_priced_as_the_fraction_it_is():
+    """Less than a billionth of a unit is shown as 0, and still buys a package."""
+    package = "{model: package, size: '0.000000001', package_price: '7'}"
+    lines = level_of("0.000000001", "2026-01-31T23:59:59.999999", charge=package)
+    assert amounts(lines, "quantity", "amount") == [("0", "7")]
+
+
+def test_a_level_of_10_to_the_18_is_out_of_range():
+    """Eleven of the largest values held together: an error that names the line."""
+    with pytest.raises(OutOfRange, match=r"contract k, product p: a quantity of 10\^18"):
+        level_of(NINES, "2026-01-01T00:00:00", times=11)
 
 
 def test_a_negative_price_is_exact_too():

@@ -37,7 +37,7 @@ def straight_amounts(terms: Terms, quantities: list[Decimal]) -> list[Decimal | 
     usage = pl.DataFrame(
         {
             "line": [0] * len(repeated), "dimensions": "{}", "quantity": repeated,
-            "divisor": 1, "event_count": 1,
+            "divisor": 1, "event_count": 1, "rest": None,
         },
         schema=USAGE,
     )  # fmt: skip
@@ -159,7 +159,9 @@ def test_a_model_that_bends_where_it_does_not_say_is_left_alone(monkeypatch):
 def test_few_rows_are_not_worth_it():
     """Below so many rows the tables of a price are not made."""
     terms = terms_of("{model: per_unit, unit_price: '2'}")
-    usage = pl.DataFrame([(0, "{}", Decimal(1), 1, 1)] * (ROWS_MIN - 1), schema=USAGE, orient="row")
+    usage = pl.DataFrame(
+        [(0, "{}", Decimal(1), 1, 1, None)] * (ROWS_MIN - 1), schema=USAGE, orient="row"
+    )
     assert Straights([terms], np.zeros(1, np.int64)).amounts(usage).null_count() == ROWS_MIN - 1
     assert isinstance(terms.price.charge, PerUnit)
 

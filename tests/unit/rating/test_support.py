@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from catalog.charges import (
+    Beyond,
     Capacity,
     CapacityTier,
     Dynamic,
@@ -16,6 +17,8 @@ from catalog.charges import (
     MatrixRow,
     Percentage,
     PerUnit,
+    Tier,
+    Volume,
 )
 from catalog.contracts import (
     Amendment,
@@ -39,6 +42,7 @@ DYNAMIC = Dynamic(amount="data.cost")
 EVENTS = Percentage(percent=ONE, fixed=ONE)
 CAPACITY = Capacity(tiers=(CapacityTier(up_to=None, amount=ONE),))
 MATRIX = Matrix(rows=(MatrixRow(when=(("d", "a"),), charge=PerUnit(unit_price=ONE)),))
+BOUNDED = Volume(tiers=(Tier(up_to=Decimal(5), unit_price=ONE),))
 METER = Meter(id=MeterId("m"), event_types=("t",), aggregation=Aggregation.SUM, value="data.v")
 PRICE = Price(product=ProductId("p"), charge=PerUnit(unit_price=ONE))
 CONTRACT = Contract(id=ContractId("k"), customer=CustomerId("c"), start=date(2026, 1, 1))
@@ -70,6 +74,14 @@ CONTRACT = Contract(id=ContractId("k"), customer=CustomerId("c"), start=date(202
             "commitment with tiers_span",
         ),
         (
+            {"charge": BOUNDED, "quantity": Decimal("5.5")},
+            "a quantity of 5.5, which no tier covers,",
+        ),
+        (
+            {"charge": BOUNDED, "commitment": PriceCommitment(quantity=Decimal(6))},
+            "a commitment of 6 units, which no tier covers,",
+        ),
+        (
             {"commitment": PriceCommitment(amount=ONE), "charge": MATRIX},
             "commitment with a charge of model matrix",
         ),
@@ -79,6 +91,21 @@ def test_prices(change, name):
     """Each term and model of the grammar that does not rate yet, alone."""
     assert unsupported(PRICE) == []
     assert unsupported(replace(PRICE, **change)) == [f"{name} cannot be rated yet"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quantity": Decimal(5)},
+        {"quantity": Decimal(50), "convert": Conversion(divide=Decimal(10))},
+        {"quantity": Decimal(9), "included": Decimal(4)},
+        {"quantity": Decimal(9), "charge": replace(BOUNDED, beyond=Beyond.FREE)},
+        {"commitment": PriceCommitment(quantity=Decimal(5))},
+    ],
+)
+def test_fixed_numbers_of_units_that_are_covered(change):
+    """What is priced decides: after conversion, without the included ones."""
+    assert unsupported(replace(replace(PRICE, charge=BOUNDED), **change)) == []
 
 
 @pytest.mark.parametrize(
