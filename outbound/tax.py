@@ -3,45 +3,63 @@
 Nothing is ever taxed at zero because something was missing: a document with a line that has no
 rate waits, with the reason named. Zero is charged where a table says 0, or where a customer's
 exemption is stated with its reason. A seller who declared no table at all has no tax.
+
+Customers, products and rates are each looked up once a day of tax and joined to the lines; the
+arithmetic is 128-bit whole numbers, in columns, whose reach is checked: they wrap without a word.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 import polars as pl
 
+from catalog.clock import Micros
 from catalog.contracts import Customer
-from catalog.ids import CustomerId, ProductId
-from catalog.money import from_units, minor_units, nearest
+from catalog.errors import OutOfRange
+from catalog.ids import CustomerId, JurisdictionId, ProductId
+from catalog.money import minor_units
 from catalog.snapshot import Catalog, Chain, T, midnight
 from catalog.taxes import CustomerTax, TaxPrices, TaxRounding, TaxTable
 from invoicing.tax import TAXABLE, TAXED, WAITING, Assessment
+from rating.frames import AMOUNT
 
 ANCESTORS_MAX = 100
+UNITS_MAX = 2**126 // (2 * 10**8)
+"""Minor units of all lines together: twice that times a rate (of at most 10^8 / 10^8, six decimals
+of a per cent) fits 128 bits. Some 10^8 lines of the greatest amount there is stay below."""
+_SCALE = 6
+"""Decimals of AMOUNT."""
 
-TaxedRow = tuple[str, str, str, str | None, Decimal, bool, Decimal, Decimal]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """A rate as it was found; ``numerator / denominator`` of a line's amount is the tax.
-
-    Lines of one document with equal rates are what is rounded as one.
-    """
-
-    jurisdiction: str
-    code: str | None
-    percent: Decimal
-    inclusive: bool
-    per_line: bool
-    numerator: int
-    denominator: int
+_PLACES = {
+    "customer": pl.String(),
+    "tax_date": pl.Date(),
+    "jurisdiction": pl.String(),
+    "exempt": pl.Boolean(),
+    "homeless": pl.String(),
+}
+_CODES = {"product": pl.String(), "tax_date": pl.Date(), "code": pl.String()}
+_RATE_KEY = {
+    "jurisdiction": pl.String(),
+    "exempt": pl.Boolean(),
+    "code": pl.String(),
+    "tax_date": pl.Date(),
+}
+_RATES = {
+    **_RATE_KEY,
+    "reason": pl.String(),
+    "percent": pl.Decimal(38, 12),
+    "inclusive": pl.Boolean(),
+    "per_line": pl.Boolean(),
+    "numerator": pl.Int128(),
+    "denominator": pl.Int128(),
+}
+"""``numerator / denominator`` of a line's amount is the tax; ``reason`` is why there is no rate."""
+_RATE = ("jurisdiction", "code", "percent", "inclusive", "per_line")
+"""Lines of one document that agree in these are what is rounded as one."""
 
 
 class TableTax:
@@ -52,101 +70,112 @@ class TableTax:
     """
 
     def assess(self, lines: pl.DataFrame, *, catalog: Catalog) -> Assessment:
-        """Tax of all documents in ``lines`` (TAXABLE)."""
-        taxed: list[TaxedRow] = []
-        waiting: list[tuple[str, str]] = []
-        if catalog.taxes:
-            rates = _Rates(catalog)
-            for document, members in _documents(lines).items():
-                found = [rates.of(row) for row in members]
-                reasons = sorted({rate for rate in found if isinstance(rate, str)})
-                if reasons:
-                    waiting.append((document, "; ".join(reasons)))
-                else:
-                    taxed += _taxed(members, [rate for rate in found if isinstance(rate, Rate)])
-        return Assessment(
-            taxed=pl.DataFrame(taxed, schema=TAXED, orient="row"),
-            waiting=pl.DataFrame(waiting, schema=WAITING, orient="row"),
-        )
+        """Tax of all documents in ``lines`` (TAXABLE), in the order of documents and lines."""
+        if not catalog.taxes or lines.is_empty():
+            return Assessment(taxed=TAXED.to_frame(), waiting=WAITING.to_frame())
+        rated = _measured(_rated(lines.select(TAXABLE.names()), catalog))
+        waiting = _waiting(rated)
+        ready = rated.join(waiting, on="document", how="anti", maintain_order="left")
+        return Assessment(taxed=_taxed(ready), waiting=waiting)
 
 
-def _documents(lines: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in lines.select(TAXABLE.names()).iter_rows(named=True):
-        found[row["document"]].append(row)
-    return found
+def _rated(lines: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
+    """The lines, document by document, each with its rate, or with the ``reason`` it has none."""
+    look_up = _Catalogued(catalog)
+    places = look_up.places(lines.select("customer", "tax_date").unique())
+    codes = look_up.codes(lines.select("product", "tax_date").unique())
+    known = lines.join(places, on=["customer", "tax_date"], how="left", maintain_order="left").join(
+        codes, on=["product", "tax_date"], how="left", nulls_equal=True, maintain_order="left"
+    )
+    settled = known.filter(pl.col("homeless").is_null())
+    rates = look_up.rates(settled.select(list(_RATE_KEY)).unique())
+    found = known.join(
+        rates, on=list(_RATE_KEY), how="left", nulls_equal=True, maintain_order="left"
+    )
+    first = pl.col("place").min().over("document")
+    return (
+        found.with_columns(reason=pl.coalesce("homeless", "reason"))
+        .with_row_index("place")
+        .sort(first, "place")
+    )
 
 
-def _taxed(members: list[dict[str, Any]], rates: list[Rate]) -> list[TaxedRow]:
-    """TAXED rows of one document.
-
-    Shared roundings follow what has accrued so far, so they add up to that of the whole.
-    """
-    accrued: dict[Rate, int] = {}
-    given: dict[Rate, int] = {}
-    rows: list[TaxedRow] = []
-    for line, rate in zip(members, rates, strict=True):
-        digits = minor_units(line["currency"])
-        units = _units(line["amount"], digits)
-        if rate.per_line:
-            tax = nearest(units * rate.numerator, rate.denominator)
-        else:
-            accrued[rate] = accrued.get(rate, 0) + units * rate.numerator
-            tax = nearest(accrued[rate], rate.denominator) - given.get(rate, 0)
-            given[rate] = given.get(rate, 0) + tax
-        rows.append(
-            (
-                line["document"],
-                line["line_id"],
-                rate.jurisdiction,
-                rate.code,
-                rate.percent.scaleb(-2),
-                rate.inclusive,
-                from_units(units - tax if rate.inclusive else units, digits),
-                from_units(tax, digits),
-            )
-        )
-    return rows
+def _measured(rated: pl.DataFrame) -> pl.DataFrame:
+    """The lines with ``units``, their amounts in whole minor units, ``step`` AMOUNT's each."""
+    codes = rated["currency"].unique().to_list()
+    steps = {code: 10 ** (_SCALE - minor_units(code)) for code in codes}
+    step = pl.col("currency").replace_strict(steps, return_dtype=pl.Int128)
+    measured = rated.with_columns(step=step, micros=pl.col("amount").to_physical())
+    if measured.select((pl.col("micros") % pl.col("step") != 0).any()).item():
+        raise AssertionError("an amount has more digits than its currency")
+    units = measured.with_columns(units=pl.col("micros") // pl.col("step"))
+    if (units["units"].abs().sum() or 0) > UNITS_MAX:
+        raise OutOfRange("amounts times tax rates have more digits than are kept")
+    return units
 
 
-def _units(amount: Decimal, digits: int) -> int:
-    """An amount in whole minor units."""
-    exact: Fraction = Fraction(amount) * 10**digits
-    assert exact.denominator == 1, "an amount has more digits than its currency"
-    return exact.numerator
+def _waiting(rated: pl.DataFrame) -> pl.DataFrame:
+    """WAITING: the documents of which a line has no rate, with every reason once."""
+    missing = rated.filter(pl.col("reason").is_not_null())
+    return missing.group_by("document", maintain_order=True).agg(
+        pl.col("reason").unique().sort().str.join("; ")
+    )
 
 
-class _Rates:
-    """The rates of a catalog; each (customer, product, day) is looked up once."""
+def _taxed(rated: pl.DataFrame) -> pl.DataFrame:
+    """TAXED. Shared roundings follow what has accrued so far, so they add up to the whole's."""
+    one = ("document", *_RATE)
+    own = pl.col("units") * pl.col("numerator")
+    accrued = _nearest(own.cum_sum().over(one), pl.col("denominator"))
+    shared = rated.with_columns(accrued=accrued)
+    before = pl.col("accrued").shift(1, fill_value=0).over(one)
+    alone = _nearest(own, pl.col("denominator"))
+    tax = pl.when("per_line").then(alone).otherwise(pl.col("accrued") - before)
+    told = shared.with_columns(tax=tax * pl.col("step")).with_columns(
+        rate=pl.col("percent") / 100,
+        base=_amount(pl.col("micros") - pl.when("inclusive").then("tax").otherwise(0)),
+        amount=_amount(pl.col("tax")),
+    )
+    return told.select(pl.col(name).cast(dtype) for name, dtype in TAXED.items())
+
+
+def _nearest(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
+    """:func:`catalog.money.nearest` in columns."""
+    size: pl.Expr = (numerator.abs() * 2 + denominator) // (denominator * 2)
+    return size * numerator.sign()
+
+
+def _amount(micros: pl.Expr) -> pl.Expr:
+    """An AMOUNT of its whole 10^-6."""
+    return micros.cast(AMOUNT) / 10**_SCALE
+
+
+class _Catalogued:
+    """What the catalog says of customers, products and tables; each is looked up once a day."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._found: dict[tuple[str, str | None, date], Rate | str] = {}
+        self._midnights: dict[date, Micros] = {}
 
-    def of(self, line: dict[str, Any]) -> Rate | str:
-        """The rate of a line, or why there is none."""
-        key = line["customer"], line["product"], line["tax_date"]
-        if key not in self._found:
-            self._found[key] = self._look_up(*key)
-        return self._found[key]
+    def places(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """Where customers are taxed (_PLACES), or why nowhere."""
+        return _frame((self._placed(*row) for row in asked.iter_rows()), _PLACES)
 
-    def _look_up(self, customer: str, product: str | None, on: date) -> Rate | str:
+    def codes(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """The tax codes of products (_CODES)."""
+        return _frame(((name, on, self._code(name, on)) for name, on in asked.iter_rows()), _CODES)
+
+    def rates(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """Rates (_RATES) of _RATE_KEY, or why there is none."""
+        return _frame((row + self._rate(*row) for row in asked.iter_rows()), _RATES)
+
+    def _placed(
+        self, customer: str, on: date
+    ) -> tuple[str, date, str | None, bool | None, str | None]:
         place = self._place(CustomerId(customer), on)
         if place is None:
-            return f"customer {customer} has no tax jurisdiction on {on}"
-        table = self._at(self._catalog.taxes.get(place.jurisdiction), on)
-        if table is None:
-            return f"there is no tax table {place.jurisdiction} on {on}"
-        chain = None if product is None else self._catalog.products.get(ProductId(product))
-        sold = self._at(chain, on)
-        code = sold.tax_code if sold else None
-        if place.exempt is not None:
-            return _rate(table, code, Decimal(0))
-        rate = table.rate(code, on)
-        if rate is None:
-            of = "products without tax code" if code is None else f"tax code {code}"
-            return f"tax table {table.id} has no rate of {of} on {on}"
-        return _rate(table, code, rate.percent)
+            return customer, on, None, None, f"customer {customer} has no tax jurisdiction on {on}"
+        return customer, on, place.jurisdiction, place.exempt is not None, None
 
     def _place(self, customer: CustomerId, on: date) -> CustomerTax | None:
         """Where a customer is taxed: as it says itself, else as its parent does."""
@@ -158,20 +187,45 @@ class _Rates:
             name = payer.parent
         return None
 
+    def _code(self, product: str | None, on: date) -> str | None:
+        chain = None if product is None else self._catalog.products.get(ProductId(product))
+        sold = self._at(chain, on)
+        return sold.tax_code if sold else None
+
+    def _rate(
+        self, jurisdiction: str, exempt: object, code: str | None, on: date
+    ) -> tuple[object, ...]:
+        table = self._at(self._catalog.taxes.get(JurisdictionId(jurisdiction)), on)
+        if table is None:
+            return _refused(f"there is no tax table {jurisdiction} on {on}")
+        if exempt:
+            return _share(table, Decimal(0))
+        rate = table.rate(code, on)
+        if rate is None:
+            of = "products without tax code" if code is None else f"tax code {code}"
+            return _refused(f"tax table {table.id} has no rate of {of} on {on}")
+        return _share(table, rate.percent)
+
     def _at(self, chain: Chain[T] | None, on: date) -> T | None:
+        if chain is None:
+            return None
         zone = self._catalog.timezone
-        return None if chain is None else chain.at(midnight(on, zone), zone)
+        if on not in self._midnights:
+            self._midnights[on] = midnight(on, zone)
+        return chain.at(self._midnights[on], zone)
 
 
-def _rate(table: TaxTable, code: str | None, percent: Decimal) -> Rate:
+def _frame(rows: Iterable[tuple[object, ...]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=schema, orient="row")
+
+
+def _refused(reason: str) -> tuple[object, ...]:
+    return (reason, *[None] * (len(_RATES) - len(_RATE_KEY) - 1))
+
+
+def _share(table: TaxTable, percent: Decimal) -> tuple[object, ...]:
+    """The members of _RATES after its key."""
     inclusive = table.prices is TaxPrices.INCLUSIVE
     share = Fraction(percent) / (100 + Fraction(percent) if inclusive else 100)
-    return Rate(
-        jurisdiction=table.id,
-        code=code,
-        percent=percent,
-        inclusive=inclusive,
-        per_line=table.rounding is TaxRounding.LINE,
-        numerator=share.numerator,
-        denominator=share.denominator,
-    )
+    per_line = table.rounding is TaxRounding.LINE
+    return None, percent, inclusive, per_line, share.numerator, share.denominator
