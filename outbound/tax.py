@@ -31,8 +31,8 @@ ANCESTORS_MAX = 100
 UNITS_MAX = 2**126 // (2 * 10**8)
 """Minor units of all lines together: twice that times a rate (of at most 10^8 / 10^8, six decimals
 of a per cent) fits 128 bits. Some 10^8 lines of the greatest amount there is stay below."""
-_SCALE = 6
-"""Decimals of AMOUNT."""
+_MICROS = 10**6
+"""How many of AMOUNT's smallest steps one is."""
 
 _PLACES = {
     "customer": pl.String(),
@@ -103,7 +103,7 @@ def _rated(lines: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
 def _measured(rated: pl.DataFrame) -> pl.DataFrame:
     """The lines with ``units``, their amounts in whole minor units, ``step`` AMOUNT's each."""
     codes = rated["currency"].unique().to_list()
-    steps = {code: 10 ** (_SCALE - minor_units(code)) for code in codes}
+    steps = {code: _MICROS // 10 ** minor_units(code) for code in codes}
     step = pl.col("currency").replace_strict(steps, return_dtype=pl.Int128)
     measured = rated.with_columns(step=step, micros=pl.col("amount").to_physical())
     if measured.select((pl.col("micros") % pl.col("step") != 0).any()).item():
@@ -147,7 +147,7 @@ def _nearest(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
 
 def _amount(micros: pl.Expr) -> pl.Expr:
     """An AMOUNT of its whole 10^-6."""
-    return micros.cast(AMOUNT) / 10**_SCALE
+    return micros.cast(AMOUNT) / _MICROS
 
 
 class _Catalogued:
