@@ -7,14 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from api.bookkeeping import Desk
 from api.totals import Settled
-from catalog.clock import Micros
+from catalog.clock import Micros, to_micros
 from catalog.errors import NotFound
 from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId
@@ -119,6 +119,14 @@ class Invoices:
         if document.head["kind"] == DocumentKind.CREDIT_NOTE:
             own = own.with_columns(-pl.col("quantity", "amount", "event_count"))
         return Document(head=document.head, document=document.document, lines=own)
+
+    async def catalog_of(self, document: Document) -> Catalog:
+        """The catalog that a document was made with; of a draft, that of now."""
+        as_of = document.head.get("as_of")
+        if as_of is None:
+            return await asyncio.to_thread(self._desk.catalogs.current)
+        instant = to_micros(datetime.fromisoformat(as_of))
+        return await asyncio.to_thread(self._desk.catalogs.as_of, instant)
 
     async def current(self, customer: CustomerId) -> tuple[pl.DataFrame, Settled]:
         """STANDING of a customer and those below it that are on no invoice, whenever they count.

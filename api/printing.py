@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal, localcontext
 from html import escape
 from typing import Any
+
+from api.wording import Wording
+from catalog.money import minor_units
 
 STYLE = """
 @page { size: A4; margin: 16mm 16mm 20mm;
@@ -17,7 +21,8 @@ body { font: 10pt/1.45 "Helvetica Neue", Helvetica, Arial, "Liberation Sans", sa
 @media print { body { padding: 0; max-width: none } }
 header { display: flex; justify-content: space-between; align-items: flex-start;
   border-bottom: 2px solid #1a1d21; padding-bottom: 5mm; margin-bottom: 7mm }
-h1 { font-size: 20pt; line-height: 1.1; margin: 0; font-weight: 600; letter-spacing: -0.01em }
+h1 { font-size: 20pt; line-height: 1.1; margin: 0; font-weight: 600; letter-spacing: -0.01em;
+  white-space: nowrap }
 .number { font-size: 11pt; color: #545b64; margin-top: 1mm; string-set: number content() }
 .stamp { border: 2px solid currentColor; border-radius: 3px; padding: 1mm 3mm; font-weight: 600;
   text-transform: uppercase; letter-spacing: .08em; font-size: 9pt }
@@ -55,7 +60,7 @@ CAUSES = {
 }
 
 
-def printed(invoice: Mapping[str, Any]) -> str:
+def printed(invoice: Mapping[str, Any], wording: Wording) -> str:
     """The page of one document (its JSON, lines included). Every text is escaped."""
     title = TITLES[invoice["kind"]]
     name = invoice["number"] or "not numbered yet"
@@ -68,46 +73,46 @@ def printed(invoice: Mapping[str, Any]) -> str:
             f'<div class="number">{escape(name)}</div></div>',
             f'<div class="stamp {escape(invoice["status"])}">{escape(invoice["status"])}</div>',
             "</header>",
-            _facts(invoice),
-            _table(invoice),
+            _facts(invoice, wording),
+            _table(invoice, wording),
             _footer(invoice),
             "</body></html>\n",
         )
     )
 
 
-def _facts(invoice: Mapping[str, Any]) -> str:
-    billed = f"{invoice['customer_name']} ({invoice['customer']})"
+def _facts(invoice: Mapping[str, Any], wording: Wording) -> str:
+    issued = invoice["issued_at"]
     facts = [
-        ("Billed to", billed),
-        ("Billing period", _period(invoice["period_start"], invoice["period_end"])),
-        ("Issued", (invoice["issued_at"] or "not yet")[:10]),
+        ("Billed to", f"{invoice['customer_name']} ({invoice['customer']})"),
+        ("Billing period", wording.days(invoice["period_start"], invoice["period_end"])),
+        ("Issued", wording.day(issued) if issued else "not yet"),
         ("Contract", invoice["contract"] or "several"),
     ]
+    if wording.registration:
+        facts.append(("Tax number", wording.registration))
     if invoice["entity"]:
         facts.append(("Issued by", invoice["entity"]))
     if invoice["credits"]:
         facts.append(("Takes back", invoice.get("credited_number") or invoice["credits"]))
+    if invoice.get("reason"):
+        facts.append(("Reason", invoice["reason"]))
     cells = (f"<div><span>{escape(k)}</span>{escape(v)}</div>" for k, v in facts)
     return f'<section class="facts">{"".join(cells)}</section>'
 
 
-def _period(start: str, end: str | None) -> str:
-    return f"{start[:10]} until {end[:10]}" if end else f"from {start[:10]}"
-
-
-def _table(invoice: Mapping[str, Any]) -> str:
+def _table(invoice: Mapping[str, Any], wording: Wording) -> str:
     currency = escape(invoice["currency"])
     head = (
         '<table><thead><tr><th>Description</th><th class="n">Quantity</th>'
         f'<th class="n">{currency}</th></tr></thead><tbody>'
     )
-    rows = "".join(_row(line, invoice) for line in invoice["lines"])
-    return f"{head}{rows}</tbody><tfoot>{_sums(invoice)}</tfoot></table>"
+    rows = "".join(_row(line, invoice, wording) for line in invoice["lines"])
+    return f"{head}{rows}</tbody><tfoot>{_sums(invoice, wording)}</tfoot></table>"
 
 
-def _row(line: Mapping[str, Any], invoice: Mapping[str, Any]) -> str:
-    what, notes = _described(line, invoice)
+def _row(line: Mapping[str, Any], invoice: Mapping[str, Any], wording: Wording) -> str:
+    what, notes = _described(line, invoice, wording)
     told = "".join(f'<div class="note">{escape(note)}</div>' for note in notes)
     return (
         f'<tr><td>{escape(what)}{told}</td><td class="n">{_grouped(line["quantity"])}</td>'
@@ -115,41 +120,58 @@ def _row(line: Mapping[str, Any], invoice: Mapping[str, Any]) -> str:
     )
 
 
-def _described(line: Mapping[str, Any], invoice: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+def _described(
+    line: Mapping[str, Any], invoice: Mapping[str, Any], wording: Wording
+) -> tuple[str, Sequence[str]]:
     """What a line is for, and what to know about it."""
-    product = line["product"] or f"contract {line['contract']}"
+    product = line["product"]
+    named = wording.products.get(product, product) or f"contract {line['contract']}"
     kind = KINDS.get(line["kind"])
-    what = product if kind is None else f"{kind}: {product}"
+    what = named if kind is None else f"{kind}: {named}"
     group = " · ".join(f"{name}: {value}" for name, value in line["dimensions"].items())
     notes = [group] if group else []
     if line["cause"]:
         notes.append(f"{CAUSES[line['cause']]} (of {line['adjusts']})")
     own = (line["period_start"], line["period_end"])
     if own != (invoice["period_start"], invoice["period_end"]):
-        notes.append(_period(*own))
+        notes.append(wording.days(*own))
     if invoice["contract"] is None:
         notes.append(f"contract {line['contract']}")
     return what, notes
 
 
-def _sums(invoice: Mapping[str, Any]) -> str:
+def _sums(invoice: Mapping[str, Any], wording: Wording) -> str:
     rows = []
     if invoice["taxes"]:
-        rows.append(("", "Subtotal", invoice["subtotal"]))
-        rows.extend(_taxes(invoice["taxes"], invoice["tax"]))
-    rows.append(("total", "Total", invoice["total"]))
+        rows.append(("", "Subtotal, without tax", invoice["subtotal"]))
+        rows.extend(("", *told) for told in _taxes(invoice, wording))
+    rows.append(("total", f"Total {invoice['currency']}", invoice["total"]))
     return "".join(
-        f'<tr class="{css}"><td>{escape(name)}</td><td></td>'
+        f'<tr class="{css}"><td colspan="2">{escape(name)}</td>'
         f'<td class="n">{_grouped(value)}</td></tr>'
         for css, name, value in rows
     )
 
 
-def _taxes(taxes: Sequence[Mapping[str, Any]], whole: str) -> Iterator[tuple[str, str, str]]:
-    """One row for the tax, naming the rates it is made of."""
-    rates = sorted({(t["jurisdiction"], t["code"], t["rate"]) for t in taxes})
-    named = ", ".join(f"{where} {code} {_percent(rate)}" for where, code, rate in rates)
-    yield "", f"Tax ({named})", whole
+def _taxes(invoice: Mapping[str, Any], wording: Wording) -> Iterator[tuple[str, str]]:
+    """One row a rate: which, of how much, and what it comes to."""
+    found: dict[tuple[str, str, str, bool], list[Mapping[str, str]]] = {}
+    for tax in invoice["taxes"]:
+        key = (tax["jurisdiction"], tax["code"] or "", tax["rate"], tax["inclusive"])
+        found.setdefault(key, []).append(tax)
+    digits = minor_units(invoice["currency"])
+    for (where, code, rate, inclusive), rows in sorted(found.items()):
+        base, amount = (_sum((row[name] for row in rows), digits) for name in ("base", "amount"))
+        named = " ".join(filter(None, (wording.taxes.get(where, where), code, _percent(rate))))
+        inside = ", in the prices above" if inclusive else ""
+        exempt = f" ({wording.exempt})" if wording.exempt and rate == "0" else ""
+        yield f"{named} on {_grouped(base)}{inside}{exempt}", amount
+
+
+def _sum(amounts: Iterable[str], digits: int) -> str:
+    """An exact sum, with a currency's digits."""
+    with localcontext(prec=60):
+        return f"{sum(map(Decimal, amounts), Decimal(0)):.{digits}f}"
 
 
 def _percent(rate: str) -> str:

@@ -150,6 +150,11 @@ def _amount(micros: pl.Expr) -> pl.Expr:
     return micros.cast(AMOUNT) / _MICROS
 
 
+def taxed_where(catalog: Catalog, customer: CustomerId, on: date) -> CustomerTax | None:
+    """Where a customer is taxed: as it says itself, else as its parent does; null: nowhere."""
+    return _Catalogued(catalog).place(customer, on)
+
+
 class _Catalogued:
     """What the catalog says of customers, products and tables; each is looked up once a day."""
 
@@ -172,12 +177,12 @@ class _Catalogued:
     def _placed(
         self, customer: str, on: date
     ) -> tuple[str, date, str | None, bool | None, str | None]:
-        place = self._place(CustomerId(customer), on)
+        place = self.place(CustomerId(customer), on)
         if place is None:
             return customer, on, None, None, f"customer {customer} has no tax jurisdiction on {on}"
         return customer, on, place.jurisdiction, place.exempt is not None, None
 
-    def _place(self, customer: CustomerId, on: date) -> CustomerTax | None:
+    def place(self, customer: CustomerId, on: date) -> CustomerTax | None:
         """Where a customer is taxed: as it says itself, else as its parent does."""
         name: CustomerId | None = customer
         for _ in range(ANCESTORS_MAX):

@@ -59,9 +59,25 @@ def show_explanation(to: Console, explained: Told) -> None:
     for what, how, amount in _rows(explained):
         shown.add_row(escape(what), escape(how), amount)
     shown.add_section()
-    shown.add_row("billed", _rounding(explained), f"[bold]{money(explained['amount'])}[/bold]")
+    last = "in all" if explained.get("adjustment") else "billed"
+    shown.add_row(last, _rounding(explained), f"[bold]{money(explained['amount'])}[/bold]")
     to.print(shown)
+    for words in _adjusted(explained):
+        to.print(f"  {escape(words)}")
     to.print(f"  as of {explained['as_of']}, engine {explained['engine']}")
+
+
+def _adjusted(explained: Told) -> Iterator[str]:
+    """What an adjustment is beside the line it adjusts, which is what was explained."""
+    own = explained.get("adjustment")
+    if own is None:
+        return
+    currency = explained["line"]["currency"]
+    yield f"that is what line {own['adjusts']} comes to"
+    yield (
+        f"line {own['line_id']} adds what was not closed for it ({own['cause']}): "
+        f"quantity {number(own['quantity'])}, {money(own['amount'])} {currency}"
+    )
 
 
 def _rows(explained: Told) -> Iterator[Row]:

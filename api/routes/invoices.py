@@ -24,6 +24,7 @@ from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.routes.totals import Period, instant, line_items
 from api.totals import Totals
+from api.wording import wording_of
 from catalog.clock import to_rfc3339
 from catalog.ids import ContractId, CustomerId
 from catalog.keys import Scope
@@ -144,7 +145,9 @@ class InvoiceRoutes:
         found = await self._invoices.invoice(invoice)
         wants_page = accept.split(",")[0].split(";")[0].strip().lower() == HTML
         if format_ is InvoiceFormat.HTML or (format_ is None and wants_page):
-            return Response(printed(document_json(found)), media_type=f"{HTML}; charset=utf-8")
+            catalog = await self._invoices.catalog_of(found)
+            page = printed(document_json(found), wording_of(document_json(found), catalog))
+            return Response(page, media_type=f"{HTML}; charset=utf-8")
         return _json(document_json(found))
 
     async def issue(self, invoice: str, writer: Writer) -> Response:

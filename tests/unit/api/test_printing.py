@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from api.printing import printed
+from api.wording import Wording
 
 try:
     import pypdfium2
@@ -32,6 +34,12 @@ def line(number: int, **given: Any) -> dict[str, Any]:
     return usual | MONTH | given
 
 
+def tax(base: str, amount: str, **given: Any) -> dict[str, Any]:
+    """The tax of one line as JSON."""
+    usual = {"jurisdiction": "DE", "code": "standard", "rate": "0.19", "inclusive": False}
+    return usual | {"base": base, "amount": amount} | given
+
+
 def invoice(lines: int, **given: Any) -> dict[str, Any]:
     """A document of so many lines as JSON."""
     usual = {
@@ -50,15 +58,15 @@ def invoice(lines: int, **given: Any) -> dict[str, Any]:
         "tax": "2345.68",
         "total": "14691.35",
         "checksum": "ab" * 32,
-        "taxes": [{"jurisdiction": "DE", "code": "standard", "rate": "0.19"}],
+        "taxes": [tax("10000.00", "1900.00"), tax("2345.67", "445.68")],
         "lines": [line(n) for n in range(lines)],
     }
     return usual | MONTH | given
 
 
-def pages(document: dict[str, Any]) -> tuple[list[str], list[Any]]:
+def pages(document: dict[str, Any], wording: Wording | None = None) -> tuple[list[str], list[Any]]:
     """The text and the pixels (greys) of each printed page."""
-    made = weasyprint.HTML(string=printed(document)).write_pdf()
+    made = weasyprint.HTML(string=printed(document, wording or Wording())).write_pdf()
     pdf = pypdfium2.PdfDocument(made)
     texts, images = [], []
     for page in pdf:
@@ -114,3 +122,50 @@ def test_what_is_not_owed_is_stamped(status: str) -> None:
     texts, _ = pages(invoice(3, status=status))
     found = [stamp for stamp in ("DRAFT", "VOID") if stamp in texts[0].upper()]
     assert found == [each.upper() for each in (status,) if each != "issued"]
+
+
+def test_it_names_what_was_sold_on_the_days_it_was_used() -> None:
+    """Products by name, days of the contract's calendar: January in Tokyo begins in December."""
+    month = {"period_start": "2025-12-31T15:00:00Z", "period_end": "2026-01-31T15:00:00Z"}
+    own = line(1, period_start="2026-01-14T15:00:00Z", period_end="2026-01-31T15:00:00Z")
+    document = invoice(0, **month, issued_at="2026-01-31T23:00:00.000001Z") | {"lines": [own]}
+    wording = Wording(products={"tokens": "Tokens, <all>"}, zone=ZoneInfo("Asia/Tokyo"))
+    (text, *_), _ = pages(document, wording)
+    assert "Tokens, <all>" in text
+    assert "2026-01-01 to 2026-01-31" in text
+    assert "2026-01-15 to 2026-01-31" in text
+    assert "2026-02-01" in text  # when it was issued
+
+
+def test_every_rate_is_told_with_what_it_is_of() -> None:
+    """With and without a code, exempt and not, inside the prices and not: each with its sums."""
+    rows = [
+        tax("100.00", "19.00", code=None),
+        tax("50.00", "3.50", code="books", rate="0.07"),
+        tax("0.10", "0.02", code=None),
+        tax("10.00", "0.00", code="food", rate="0"),
+        tax("1000.00", "200.00", code=None, rate="0.2", jurisdiction="FR", inclusive=True),
+    ]
+    wording = Wording(
+        taxes={"DE": "Umsatzsteuer"}, exempt="reverse charge", registration="ATU12345678"
+    )
+    (text, *_), _ = pages(invoice(1, taxes=rows), wording)
+    for told in (
+        "Umsatzsteuer 19 % on 100.10",
+        "19.02",
+        "Umsatzsteuer books 7 % on 50.00",
+        "Umsatzsteuer food 0 % on 10.00 (reverse charge)",
+        "FR 20 % on 1\u202f000.00, in the prices above",
+        "ATU12345678",
+    ):
+        assert told in text
+
+
+def test_a_credit_note_says_what_it_takes_back_and_why() -> None:
+    """Its number, the invoice's, and the reason that was given."""
+    own = {"kind": "credit_note", "credits": "inv~k", "credited_number": "INV-000041"}
+    (text, *_), _ = pages(invoice(1, **own, reason="billed twice", total="-5.00"))
+    assert "Credit note" in text
+    assert "INV-000041" in text
+    assert "billed twice" in text
+    assert "−5.00" in text
