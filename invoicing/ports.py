@@ -13,6 +13,7 @@ import polars as pl
 from catalog.clock import Micros
 from catalog.errors import Conflict
 from catalog.periods import PeriodSpec
+from catalog.snapshot import Catalog
 from invoicing.closed import ClosedLines
 
 
@@ -138,12 +139,35 @@ class Arrived:
     among: frozenset[str] | None = None
 
 
+class Catalogs(Protocol):
+    """The catalog as it was recorded at an instant."""
+
+    def as_of(self, recorded_at: Micros) -> Catalog:
+        """What had been stated by then."""
+        ...
+
+
 class Arrivals(Protocol):
     """Who had events come, or go, lately. The readers' positions must have reached ``upto``."""
 
     def subjects(self, arrived: Arrived) -> frozenset[str]:
         """Subjects of events received in the interval, or compensated in it; others too, maybe."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is looked through for closed lines that would be others at ``as_of``.
+
+    ``catalog`` is that of ``as_of``, ``state`` what is closed then, ``ahead`` CLOSED of months
+    that are not. ``among``: the contracts that are of interest (null: all).
+    """
+
+    catalog: Catalog
+    state: BooksState
+    ahead: pl.DataFrame
+    as_of: Micros
+    among: Collection[str] | None = None
 
 
 class Books(ClosedLines, Protocol):

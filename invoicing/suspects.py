@@ -7,7 +7,7 @@ remembered. So only what events or catalog have touched since needs another look
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import polars as pl
 
@@ -17,20 +17,12 @@ from catalog.ids import Subject
 from catalog.indexed import PerCatalog
 from catalog.snapshot import Catalog, Chain
 from invoicing.placement import last_midnight
-from invoicing.ports import Arrivals, Arrived, BooksState
+from invoicing.ports import Arrivals, Arrived, BooksState, Catalogs, Inspection
 from invoicing.view import BEGINNING
 from rating.frames import LineKind
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class Catalogs(Protocol):
-    """The catalog as it was recorded at an instant."""
-
-    def as_of(self, recorded_at: Micros) -> Catalog:
-        """What had been stated by then."""
-        ...
 
 
 class Touched:
@@ -55,25 +47,18 @@ class Touched:
             held = self._differences = then, now, frozenset(_restated(then, now))
         return held[2]
 
-    def of(
-        self,
-        catalog: Catalog,
-        state: BooksState,
-        ahead: pl.DataFrame,
-        *,
-        as_of: Micros,
-        among: Collection[str] | None = None,
-    ) -> Collection[str]:
-        """Every contract of which a closed line could be another one at ``as_of``."""
+    def of(self, asked: Inspection) -> Collection[str]:
+        """Every contract of which a closed line could be another one."""
+        catalog, state, among = asked.catalog, asked.state, asked.among
         settled, found = _last_settled(state)
         then = self._catalogs.as_of(settled)
         if then.revision != catalog.revision:
             found |= self._restated(then, catalog)
         payers = self._payers(catalog)
-        early = _usage_closed_early(ahead)
+        early = _usage_closed_early(asked.ahead)
         arrived = Arrived(
             after=settled,
-            upto=as_of,
+            upto=asked.as_of,
             before=last_midnight(catalog, max(state.closed_until, BEGINNING)),
             always=self._claimed(catalog, early),
             among=None if among is None else self._claimed(catalog, among),

@@ -23,7 +23,7 @@ from invoicing.causes import with_causes
 from invoicing.closed import CLOSED
 from invoicing.documents import Grouping, Payers
 from invoicing.placement import latest_day
-from invoicing.ports import Books, BooksState
+from invoicing.ports import Books, BooksState, Catalogs, Inspection
 from rating.frames import BILLING, LINES, LINES_ORDER
 from rating.ports import FactSource
 from rating.rater import Rater
@@ -50,55 +50,20 @@ AHEAD = timedelta(days=400)
 FAR_AHEAD = timedelta(days=4_100)
 
 
-class Catalogs(Protocol):
-    """The catalog as it was recorded at an instant."""
-
-    def as_of(self, recorded_at: Micros) -> Catalog:
-        """What had been stated by then."""
-        ...
-
-
 class Suspects(Protocol):
     """Which contracts may need adjustments."""
 
-    def of(
-        self,
-        catalog: Catalog,
-        state: BooksState,
-        ahead: pl.DataFrame,
-        *,
-        as_of: Micros,
-        among: Collection[str] | None = None,
-    ) -> Collection[str]:
-        """Every contract of which a closed line could be another one at ``as_of``.
-
-        More is slow, fewer is wrong.
-
-        Args:
-            catalog: of ``as_of``.
-            state: what is closed.
-            ahead: CLOSED of months that are not.
-            as_of: the instant asked for.
-            among: the contracts that are of interest; null for all.
-        """
+    def of(self, asked: Inspection) -> Collection[str]:
+        """Every contract of which a closed line could be another one. More is slow, fewer wrong."""
         ...
 
 
 class Everyone:
     """All contracts there are: always right, and the reference."""
 
-    def of(
-        self,
-        catalog: Catalog,
-        state: BooksState,
-        ahead: pl.DataFrame,
-        *,
-        as_of: Micros,
-        among: Collection[str] | None = None,
-    ) -> Collection[str]:
+    def of(self, asked: Inspection) -> Collection[str]:
         """All of them."""
-        del state, ahead, as_of, among
-        return [str(contract) for contract in catalog.contracts]
+        return [str(contract) for contract in asked.catalog.contracts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +172,15 @@ class BooksView:
 
     def _changed(self, look: Look, issued: frozenset[str], ahead: pl.DataFrame) -> _Changed:
         """The open adjustments of the contracts in scope, wherever they count."""
-        as_of, among = look.scope.as_of, look.contracts
-        found = self._suspects.of(look.catalog, look.state, ahead, as_of=as_of, among=among)
+        found = self._suspects.of(
+            Inspection(
+                catalog=look.catalog,
+                state=look.state,
+                ahead=ahead,
+                as_of=look.scope.as_of,
+                among=look.contracts,
+            )
+        )
         suspects = {name for name in found if name in look.catalog.contracts}
         if look.contracts is not None:
             suspects &= set(look.contracts)

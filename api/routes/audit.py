@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from api.models.instants import Instant
+from api.models.listing import Listing
 from api.models.page import Page
 from api.paging import (
-    CURSOR_CHARS_MAX,
-    LIMIT_DEFAULT,
-    LIMIT_MAX,
     InvalidCursor,
     decode_cursor,
     encode_cursor,
@@ -28,18 +25,12 @@ POSITION_DIGITS_MAX = 18
 _Text = Annotated[str, Field(min_length=1, max_length=TEXT_CHARS_MAX, pattern=r"^[^\x00]*$")]
 
 
-class AuditParameters(BaseModel):
+class AuditParameters(Listing):
     """Which entries; what is not given does not restrict."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: _Text | None = Field(None, description="contracts, keys, periods, …", examples=["keys"])
     subject: _Text | None = Field(None, description="The id of what was changed.")
     actor: _Text | None = Field(None, description="A key's id, or cli.", examples=["cli"])
-    since: Instant | None = Field(None, alias="from", description="Inclusive.")
-    until: Instant | None = Field(None, alias="to", description="Exclusive.")
-    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
-    cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
 
     @property
     def query(self) -> AuditQuery:

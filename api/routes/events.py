@@ -9,17 +9,15 @@ from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from api.conflicts import Conflicts
 from api.eventlog import EventLog, EventPage, place_of, place_text
-from api.models.instants import Instant
+from api.models.listing import Listing
 from api.models.page import Cursor, Limit
 from api.paging import (
-    CURSOR_CHARS_MAX,
     LIMIT_DEFAULT,
-    LIMIT_MAX,
     InvalidCursor,
     decode_cursor,
     encode_cursor,
@@ -40,17 +38,11 @@ CURSOR_DIGITS_MAX = 19
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class EventParameters(BaseModel):
+class EventParameters(Listing):
     """Which events; what is not given does not restrict."""
-
-    model_config = ConfigDict(frozen=True)
 
     subject: str | None = Field(None, min_length=1, max_length=ID_BYTES_MAX)
     type: str | None = Field(None, min_length=1, max_length=ID_BYTES_MAX)
-    since: Instant | None = Field(None, alias="from", description="Inclusive.")
-    until: Instant | None = Field(None, alias="to", description="Exclusive.")
-    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
-    cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
 
     @property
     def query(self) -> EventQuery:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import polars as pl
@@ -38,7 +40,39 @@ class Format(StrEnum):
 
 Customer = Annotated[str | None, Query(description="Only this customer.", examples=["acme"])]
 Form = Annotated[Format, Query(alias="format", description="CSV comes whole.")]
-Report = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What every report is asked: of which lines, in which form, which page of it."""
+
+    period: str
+    customer: str | None
+    as_of: datetime | None
+    form: Format
+    limit: int
+    cursor: str | None
+
+    @property
+    def span(self) -> PeriodSpec:
+        """The period, read."""
+        return PeriodSpec.parse(self.period)
+
+
+def _asked(
+    period: Period,
+    customer: Customer = None,
+    as_of: AsOf = None,
+    form: Form = Format.JSON,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+) -> Asked:
+    return Asked(
+        period=period, customer=customer, as_of=as_of, form=form, limit=limit, cursor=cursor
+    )
+
+
+AskedReport = Annotated[Asked, Depends(_asked)]
 
 
 class ReportRoutes:
@@ -53,53 +87,30 @@ class ReportRoutes:
 
     async def revenue(
         self,
-        period: Period,
+        asked: AskedReport,
         by: Annotated[By, Query(description="What it is cut by.")] = By.DAY,
-        customer: Customer = None,
-        as_of: AsOf = None,
-        form: Form = Format.JSON,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
     ) -> Response:
         """Closed and open amounts by day, accounting date, product or customer."""
         zone = self._catalog().timezone
-        found = await self._ask(period, customer, instant(as_of, decode_place(cursor)[1]))
-        rows = revenue(_reported(found), by, timezone=zone)
-        return _answer(rows, found, period, form, limit, cursor)
+        found = await self._ask(asked)
+        return _answer(revenue(_reported(found), by, timezone=zone), found, asked)
 
-    async def unbilled(
-        self,
-        period: Period,
-        customer: Customer = None,
-        as_of: AsOf = None,
-        form: Form = Format.JSON,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-    ) -> Response:
+    async def unbilled(self, asked: AskedReport) -> Response:
         """What is on no invoice that stands now, by customer: open lines, and closed ones."""
-        found = await self._ask(period, customer, instant(as_of, decode_place(cursor)[1]))
-        span = PeriodSpec.parse(period)
+        found = await self._ask(asked)
+        span = asked.span
         invoiced = await asyncio.to_thread(self._books.invoiced, since=span.first, until=span.until)
-        rows = unbilled(_reported(found), invoiced=invoiced)
-        return _answer(rows, found, period, form, limit, cursor)
+        return _answer(unbilled(_reported(found), invoiced=invoiced), found, asked)
 
-    async def adjustments(
-        self,
-        period: Period,
-        customer: Customer = None,
-        as_of: AsOf = None,
-        form: Form = Format.JSON,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-    ) -> Response:
+    async def adjustments(self, asked: AskedReport) -> Response:
         """Adjustment lines, each with what it adjusts and why."""
-        found = await self._ask(period, customer, instant(as_of, decode_place(cursor)[1]))
-        return _answer(adjustments(_reported(found)), found, period, form, limit, cursor)
+        found = await self._ask(asked)
+        return _answer(adjustments(_reported(found)), found, asked)
 
-    async def _ask(self, period: str, customer: str | None, as_of: Any) -> Totals:
-        wanted = None if customer is None else CustomerId(customer)
-        question = Question(period=PeriodSpec.parse(period), customer=wanted, as_of=as_of)
-        return await self._totals.ask(question)
+    async def _ask(self, asked: Asked) -> Totals:
+        wanted = None if asked.customer is None else CustomerId(asked.customer)
+        as_of = instant(asked.as_of, decode_place(asked.cursor)[1])
+        return await self._totals.ask(Question(period=asked.span, customer=wanted, as_of=as_of))
 
 
 def _reported(totals: Totals) -> pl.DataFrame:
@@ -107,24 +118,22 @@ def _reported(totals: Totals) -> pl.DataFrame:
     return both.select(REPORTED.names())
 
 
-def _answer(
-    rows: pl.DataFrame, totals: Totals, period: str, form: Format, limit: int, cursor: str | None
-) -> Response:
+def _answer(rows: pl.DataFrame, totals: Totals, asked: Asked) -> Response:
     text = as_text(rows)
-    if form is Format.CSV:
+    if asked.form is Format.CSV:
         numbers = {name for name, dtype in rows.schema.items() if dtype.is_numeric()}
         content = as_safe_csv(text, numbers=frozenset(numbers))
-        headers = {"Tallyman-As-Of": to_rfc3339(totals.as_of), "Tallyman-Period": period}
+        headers = {"Tallyman-As-Of": to_rfc3339(totals.as_of), "Tallyman-Period": asked.period}
         return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
-    start, _ = decode_place(cursor)
-    end = start + limit
+    start, _ = decode_place(asked.cursor)
+    end = start + asked.limit
     whole = [name for name, dtype in rows.schema.items() if dtype.is_integer()]
     items = text.with_columns(rows[name] for name in whole)[start:end].to_dicts()
     for item in items:
         if "dimensions" in item:
             item["dimensions"] = orjson.loads(item["dimensions"])
     document = {
-        "period": period,
+        "period": asked.period,
         "as_of": to_rfc3339(totals.as_of),
         "watermark": to_rfc3339(totals.watermark),
         "items": items,

@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from api.models.instants import Instant
-from api.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX, decode_place, encode_place
+from api.models.listing import Listing
+from api.paging import decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from api.usage import MeterUsage, UsageQuery, moments
@@ -25,13 +26,9 @@ GROUPS_MAX = 20
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class UsageParameters(BaseModel):
+class UsageParameters(Listing):
     """What of the meter is asked for."""
 
-    model_config = ConfigDict(frozen=True)
-
-    since: Instant | None = Field(None, alias="from", description="Inclusive.")
-    until: Instant | None = Field(None, alias="to", description="Exclusive.")
     window: str | None = Field(
         None, max_length=16, description="A row a window: 5m, 1h, 1d.", examples=["1d"]
     )
@@ -43,8 +40,6 @@ class UsageParameters(BaseModel):
         None, max_length=64, description="Whose days and hours windows follow."
     )
     as_of: Instant | None = Field(None, description="Answer as it was known then.")
-    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
-    cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)
 
 
 def build_router(*, usage: MeterUsage) -> APIRouter:

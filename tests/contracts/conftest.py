@@ -1,4 +1,4 @@
-"""A small world around each ledger: the memory reference, and a real Valkey."""
+"""What contracts are tested on: each ledger in a small world, and a database of each engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from storage.redis.ledger import RedisLedger
 from storage.redis.link import Address
 from storage.redis.valkey import ValkeyProcess
 from storage.redis.writer import RedisLedgerWriter
+from storage.sql.database import Database, open_database
 from tests.ledger_world import World, catalog, contract, right
+from tests.sql import ENGINES, fresh_url
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,18 @@ async def world(request: pytest.FixtureRequest, valkey: ValkeyProcess) -> AsyncI
     yield made
     await ledger.close()
     writer.close()
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each engine."""
+    with fresh_url(request.param, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    """The same, open."""
+    opened = open_database(url)
+    yield opened
+    opened.close()

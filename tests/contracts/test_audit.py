@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,7 +21,7 @@ from invoicing.ports import BooksChanged, DocumentKind
 from storage.clock import FileClock
 from storage.sql.audit import AuditEntry, AuditLog, AuditQuery, Change
 from storage.sql.books import SqlBooks
-from storage.sql.database import Database, open_database
+from storage.sql.database import Database
 from storage.sql.exports import LINES, ExportStore
 from storage.sql.grants import GrantStore
 from storage.sql.keys import KeyStore
@@ -30,7 +29,6 @@ from storage.sql.nodes import NodeRegistry
 from storage.sql.schema import AUDIT
 from storage.sql.statements import StatementStore
 from tests.closed_lines import document, entry, month, open_lines
-from tests.sql import ENGINES, fresh_url
 
 CLOCK = FixedClock(1_000)
 KEY = KeyRecord(
@@ -51,15 +49,6 @@ GRANT = GivenGrant(
     rollover_max=None,
     recorded_at=Micros(1),
 )
-
-
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty database of each engine."""
-    with fresh_url(request.param, tmp_path) as url:
-        opened = open_database(url)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,7 +20,6 @@ from storage.sql.books_rows import row_checksum
 from storage.sql.database import Database, open_database
 from storage.sql.schema import CLOSED_LINES, INVOICES, PERIODS
 from tests.closed_lines import document, entry, month, open_lines
-from tests.sql import ENGINES, fresh_url
 
 EVER = Micros(2**62)
 CLOSING = """
@@ -58,21 +55,6 @@ print(books.month("2026-01").body)
 print(books.documents(as_of=2**62)["number"].to_list())
 database.close()
 """
-
-
-@pytest.fixture(params=ENGINES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each engine."""
-    with fresh_url(request.param, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    """The same, open."""
-    opened = open_database(url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,7 +26,7 @@ from storage.arrivals import memory_arrivals
 from storage.memory.facts import MemoryFactSource
 from tests.finance_world import World
 from tests.oracle import Event
-from tests.sql import ENGINES, fresh_url
+from tests.sql import fresh_url
 from tests.unit.invoicing.test_books_oracle import catalog_from, facts_of, voids_frame
 
 DAY = 86_400_000_000
@@ -78,13 +78,6 @@ def repriced() -> Catalog:
     charge = tree["pricebooks"]["b"]["prices"][0]["charge"]
     charge["tiers"][1]["unit_price"] = "0.75"
     return catalog_from(tree)
-
-
-@pytest.fixture(params=ENGINES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each engine."""
-    with fresh_url(request.param, tmp_path) as found:
-        yield found
 
 
 def world(url: str, events: Sequence[Event], *, now: int) -> World:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -13,22 +11,12 @@ from catalog.clock import FixedClock
 from catalog.errors import Conflict, NotFound
 from catalog.ids import CustomerId
 from catalog.pricebooks import Anchor
-from storage.sql.database import Database, open_database
+from storage.sql.database import Database
 from storage.sql.grants import GrantStore
 from storage.sql.schema import GRANTS
 from tests.ledger_world import ACME, grant
-from tests.sql import ENGINES, fresh_url
 
 CLOCK = FixedClock(1_000)
-
-
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty database of each engine."""
-    with fresh_url(request.param, tmp_path) as url:
-        opened = open_database(url)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

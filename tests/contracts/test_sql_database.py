@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from storage.sql.keys import KeyStore
 from storage.sql.meta import MetaStore
 from storage.sql.nodes import NodeRegistry, NodeTaken
 from storage.sql.schema import METADATA
-from tests.sql import ENGINES, fresh_url
+from tests.sql import fresh_url
 
 OPENING = """
 import sys
@@ -34,21 +33,6 @@ database = open_database(sys.argv[1])
 print(MetaStore(database).claim("winner", sys.argv[2]))
 database.close()
 """
-
-
-@pytest.fixture(params=ENGINES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each engine."""
-    with fresh_url(request.param, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    """The same, open."""
-    opened = open_database(url)
-    yield opened
-    opened.close()
 
 
 def key(name: str, *, digest: bytes | None = None, scopes: set[Scope] | None = None) -> KeyRecord:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +15,6 @@ from catalog.clock import FixedClock, Micros
 from catalog.history import Kind, NewStatement, StatedVersion, build_catalog
 from storage.sql.database import Database, open_database
 from storage.sql.statements import SNAPSHOTS_MAX, RevisionChanged, StatementStore
-from tests.sql import ENGINES, fresh_url
 
 UTC_ZONE = ZoneInfo("UTC")
 APPENDING = """
@@ -37,21 +34,6 @@ for index in range(count):
     store.append([new, new], expected_revision=None)
 database.close()
 """
-
-
-@pytest.fixture(params=ENGINES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each engine."""
-    with fresh_url(request.param, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    """The same, open."""
-    opened = open_database(url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
