@@ -73,6 +73,13 @@ class ClosedLines(Protocol):
         """DOCUMENTS with greater positions, at most ``limit`` rows, in order of position."""
         ...
 
+    def lines_issued(self, after: int, *, upto: int) -> pl.DataFrame:
+        """CLOSED of the documents at positions in ``(after, upto]``, in the order of LINES_ORDER.
+
+        Each line once, whichever of these documents (an invoice, what takes it back) it is on.
+        """
+        ...
+
     def lines_of(self, document: str) -> pl.DataFrame:
         """CLOSED of one document, in the order of LINES_ORDER; empty where none is closed."""
         ...

@@ -41,10 +41,10 @@ TAXED = pl.Schema(
         "amount": AMOUNT,
     }
 )
-"""One row a tax amount, rounded to the currency's minor units. ``line_id`` is null where tax is
-rounded once an invoice. ``rate`` is a fraction (0.19). ``base`` is the net amount taxed. An
-``inclusive`` tax is already in the lines' amounts: subtotal = sum of lines − inclusive tax,
-total = subtotal + all tax."""
+"""One row a line and tax, rounded to the currency's minor units; tax that is rounded once an
+invoice is shared among its lines, so that what is handed on by line adds up. ``rate`` is a fraction
+(0.19). ``base`` is the net amount taxed. An ``inclusive`` tax is already in the lines' amounts:
+subtotal = sum of lines − inclusive tax, total = subtotal + all tax."""
 
 WAITING = pl.Schema({"document": pl.String(), "reason": pl.String()})
 """Documents that cannot be taxed, one row each, with a sentence for a person: which jurisdiction

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import orjson
 import polars as pl
@@ -81,14 +81,8 @@ def read_batch(
         return Batch(stream=stream, after=after, upto=end, lines=_unbilled(rows), documents=_none())
     documents = closed.issued_after(after, limit=count)
     end = after if documents.is_empty() else int(documents["position"][-1])
-    lines = [_billed(closed, row) for row in documents.iter_rows(named=True)]
-    return Batch(
-        stream=stream,
-        after=after,
-        upto=end,
-        lines=pl.concat(lines) if lines else pl.DataFrame(schema=BILLED),
-        documents=documents,
-    )
+    lines = _billed(documents, closed.lines_issued(after, upto=end))
+    return Batch(stream=stream, after=after, upto=end, lines=lines, documents=documents)
 
 
 def _none() -> pl.DataFrame:
@@ -106,41 +100,62 @@ def _unbilled(rows: pl.DataFrame) -> pl.DataFrame:
     return named.select(pl.col(name).cast(dtype) for name, dtype in BILLED.items())
 
 
-def _billed(closed: ClosedLines, document: dict[str, Any]) -> pl.DataFrame:
-    """The lines of one document, with their tax, signed as the document is."""
-    head = orjson.loads(str(document["head"]))
+def _billed(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    """The lines of documents, with their tax, each signed as the document is."""
+    heads = [orjson.loads(head) for head in documents["head"]]
+    told = documents.select(
+        "document",
+        "number",
+        "credits",
+        document_id="id",
+        document_kind="kind",
+        issued_at="recorded_at",
+        sign=pl.when(pl.col("kind") == "credit_note").then(-1).otherwise(1),
+    )
     # A line that was closed onto the same document after it was issued (and voided) is no part
     # of this issue.
-    lines = closed.lines_of(str(document["document"])).filter(
-        pl.col("recorded_at") <= document["recorded_at"]
+    mine = told.join(lines, on="document", maintain_order="left_right").filter(
+        pl.col("recorded_at") <= pl.col("issued_at")
     )
-    if lines.height != head["lines"]:
-        raise DocumentChanged(
-            f"{document['id']} was issued with {head['lines']} lines and has {lines.height}"
-        )
-    sign = -1 if document["kind"] == "credit_note" else 1
-    joined = lines.join(_tax_of(head["taxes"]), on="line_id", how="left").with_columns(
-        amount=pl.col("amount") * sign,
-        tax=pl.col("tax_total").fill_null(0),  # signed as the document is
-        inside=pl.col("tax_inside").fill_null(0),
+    _check_whole(
+        told.with_columns(lines=pl.Series([h["lines"] for h in heads], dtype=pl.Int64)), mine
+    )
+    taxes = _taxes(zip(documents["id"], (head["taxes"] for head in heads), strict=True))
+    joined = mine.join(
+        taxes, on=["document_id", "line_id"], how="left", maintain_order="left"
+    ).with_columns(
+        amount=pl.col("amount") * pl.col("sign"),
+        tax=pl.col("tax").fill_null(0),  # signed as the document is
+        inside=pl.col("inside").fill_null(0),
     )
     filled = joined.with_columns(
         net=pl.col("amount") - pl.col("inside"),
         gross=pl.col("amount") - pl.col("inside") + pl.col("tax"),
-        document_id=pl.lit(document["id"]),
-        number=pl.lit(document["number"]),
-        document_kind=pl.lit(document["kind"]),
-        credits=pl.lit(document["credits"]),
-        document_date=pl.lit(document["recorded_at"]).dt.date(),
+        document_date=pl.col("issued_at").dt.date(),
     )
     return filled.select(pl.col(name).cast(dtype) for name, dtype in BILLED.items())
 
 
-def _tax_of(taxes: list[dict[str, object]]) -> pl.DataFrame:
-    """Per line: all tax, and what of it is inside the price; as an issued invoice has them."""
-    money = {"amount": pl.Decimal(38, 6), "inclusive": pl.Boolean(), "line_id": pl.String()}
-    rows = [tuple(row[name] for name in money) for row in taxes]
-    text = {name: pl.String() if name == "amount" else kind for name, kind in money.items()}
-    frame = pl.DataFrame(rows, schema=text, orient="row").cast({"amount": TAXED["amount"]})
-    inside = pl.when("inclusive").then("amount").otherwise(0)
-    return frame.group_by("line_id").agg(tax_total=pl.col("amount").sum(), tax_inside=inside.sum())
+def _check_whole(documents: pl.DataFrame, lines: pl.DataFrame) -> None:
+    """Refuse documents whose ``lines`` are not as many as they were issued with."""
+    counts = lines.group_by("document_id").agg(found=pl.len().cast(pl.Int64))
+    known = documents.join(counts, on="document_id", how="left", maintain_order="left")
+    wrong = known.with_columns(pl.col("found").fill_null(0)).filter(
+        pl.col("found") != pl.col("lines")
+    )
+    for id_, issued, found in wrong.select("document_id", "lines", "found").iter_rows():
+        raise DocumentChanged(f"{id_} was issued with {issued} lines and has {found}")
+
+
+def _taxes(told: Iterable[tuple[str, list[dict[str, object]]]]) -> pl.DataFrame:
+    """Per document and line: all tax, and what of it is inside the price; as issued."""
+    rows = [
+        (id_, tax["line_id"], tax["amount"], tax["inclusive"])
+        for id_, taxes in told
+        for tax in taxes
+    ]
+    text = dict.fromkeys(("document_id", "line_id", "amount"), pl.String())
+    frame = pl.DataFrame(rows, schema=text | {"inclusive": pl.Boolean()}, orient="row")
+    amount = pl.col("amount").cast(TAXED["amount"])
+    inside = pl.when("inclusive").then(amount).otherwise(0)
+    return frame.group_by("document_id", "line_id").agg(tax=amount.sum(), inside=inside.sum())

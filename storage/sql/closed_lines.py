@@ -66,6 +66,13 @@ class SqlClosedLines:
         later = query.where(INVOICES.c.position > position).order_by(INVOICES.c.position)
         return documents_frame(self._rows(later.limit(limit)))
 
+    def lines_issued(self, after: int, *, upto: int) -> pl.DataFrame:
+        """CLOSED of the documents at positions in ``(after, upto]``, each line once."""
+        place = INVOICES.c.position
+        documents = sa.select(INVOICES.c.document).where(place > after, place <= upto)
+        query = selected_lines().where(CLOSED_LINES.c.document.in_(documents))
+        return self._lines(query).sort(*LINES_ORDER, nulls_last=False)
+
     def lines_of(self, document: str) -> pl.DataFrame:
         """CLOSED of one document, in the order of LINES_ORDER; empty where none is closed."""
         query = selected_lines().where(CLOSED_LINES.c.document == document)
