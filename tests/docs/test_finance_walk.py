@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +20,12 @@ NOW = "2026-01-20T12:00:00Z"  # as the page says
 def test_every_step_is_true() -> None:
     """Each request is answered with the status and the body that the page shows."""
     found = list(blocks(PAGE))
-    wrong, made = [], 0
+    wrong, made, told = [], 0, ""
     with running_service("--sandbox", "--now", NOW) as service:
         for block, answer in pairwise([*found, Block("", 200, "", 0)]):
+            if block.language == "csv":
+                told = delivered(service.data / "exports", told)
+                wrong += [f"{PAGE.name}:{block.line}: {each}" for each in is_shown(block, told)]
             if block.language != "http":
                 continue
             status, told = perform(service, block)
@@ -32,3 +37,10 @@ def test_every_step_is_true() -> None:
                 wrong += [f"{where}: {each}" for each in is_shown(answer, told)]
     assert wrong == []
     assert made > 12
+
+
+def delivered(root: Path, answer: str) -> str:
+    """The file that a run's answer says was delivered."""
+    (run,) = json.loads(answer)["runs"]
+    (path,) = root.glob(f"*/{run['id']}.csv")
+    return path.read_text()
