@@ -44,8 +44,9 @@ class Rule:
 class Accounts:
     """Where things are posted. What is null goes to ``revenue``.
 
-    ``deferred`` takes fixed fees in advance (revenue to be recognised later), ``credits`` what
-    prepaid credits paid, ``discounts`` what was given away. ``rules`` come before all of these.
+    ``deferred`` takes fixed fees in advance and what adjusts them (revenue to be recognised
+    later), ``credits`` what prepaid credits paid, ``discounts`` what was given away. ``rules`` come
+    before all of these.
     """
 
     receivable: str
@@ -108,7 +109,8 @@ POSTINGS = pl.Schema(
 )
 """One row a posting; one of ``debit`` and ``credit`` is above 0, the other 0. The postings of an
 ``entry`` (one document, or one contract's lines of one closing) share date, entity and currency,
-and their debits are their credits. ``line_id`` is null where a posting sums up several lines."""
+and their debits are their credits. ``line_id`` is null where a posting sums up several lines; its
+``customer`` is then who is billed, the parent of a family."""
 
 _ENTRY = ("entry", "date", "entity", "number", "currency")
 
@@ -154,7 +156,8 @@ def _account(accounts: Accounts) -> pl.Expr:
     """The account of each line: the first rule that matches, else by what the line is."""
     kind = pl.col("kind")
     found = pl.lit(accounts.revenue)
-    advance = (kind == LineKind.FIXED) & (pl.col("timing") == Timing.ADVANCE)
+    fees = kind.is_in([LineKind.FIXED.value, LineKind.ADJUSTMENT.value])
+    advance = fees & (pl.col("timing") == Timing.ADVANCE)  # nothing else is billed in advance
     for condition, account in (
         (advance, accounts.deferred),
         (kind == LineKind.CREDIT, accounts.credits),
@@ -183,9 +186,10 @@ def _conditions(rule: Rule) -> Iterable[pl.Expr]:
 def _summed(lines: pl.DataFrame, column: str, *, account: str, side: int) -> pl.DataFrame:
     """One posting an entry: the sum of a column, on ``side`` (1 debit, -1 credit)."""
     part = 1 if side == 1 else 3
-    shared = [pl.col(name).first() for name in (*_ENTRY[1:], "customer", "contract")]
+    shared = [pl.col(name).first() for name in _ENTRY[1:]]
+    billed = {name: pl.col(f"billed_{name}").first() for name in ("customer", "contract")}
     summed = lines.group_by("entry", maintain_order=True).agg(
-        *shared, signed=pl.col(column).sum() * side
+        *shared, **billed, signed=pl.col(column).sum() * side
     )
     return summed.with_columns(
         pl.lit(None, pl.String).alias(name) for name in ("product", "kind", "line_id")

@@ -25,6 +25,8 @@ BILLED = pl.Schema(
         "document_kind": pl.String(),
         "credits": pl.String(),
         "document_date": pl.Date(),
+        "billed_customer": pl.String(),
+        "billed_contract": pl.String(),
         "tax": pl.Decimal(38, 6),
         "net": pl.Decimal(38, 6),
         "gross": pl.Decimal(38, 6),
@@ -33,9 +35,10 @@ BILLED = pl.Schema(
 """One row a line of an issued document, signed as the document is (a credit note's are turned).
 
 ``amount`` is the line as closed, ``tax`` its tax, ``net`` without and ``gross`` with it.
-``document_date`` is the day (UTC) of issue. Of a line that is not on a document, as in
-:attr:`Stream.LINES`, the document's columns are null, ``tax`` 0, ``net`` = ``gross`` =
-``amount``."""
+``document_date`` is the day (UTC) of issue. ``billed_customer`` gets the document, which may be a
+parent of the line's ``customer``; ``billed_contract`` is null where several share it. Of a line
+that is not on a document, as in :attr:`Stream.LINES`, the document's columns are null, ``tax`` 0,
+``net`` = ``gross`` = ``amount``, and its own customer and contract are billed."""
 
 
 class Stream(StrEnum):
@@ -92,7 +95,11 @@ def _none() -> pl.DataFrame:
 def _unbilled(rows: pl.DataFrame) -> pl.DataFrame:
     """Closed lines as BILLED, on no document."""
     filled = rows.with_columns(
-        tax=pl.lit(0), net=pl.col("amount"), gross=pl.col("amount"), document_date=None
+        tax=pl.lit(0),
+        net=pl.col("amount"),
+        gross=pl.col("amount"),
+        billed_customer=pl.col("customer"),
+        billed_contract=pl.col("contract"),
     ).with_columns(pl.lit(None).alias(name) for name in BILLED if name.startswith("document_"))
     named = filled.with_columns(
         pl.lit(None).alias(name) for name in ("document_id", "number", "credits")
@@ -109,6 +116,8 @@ def _billed(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
         "credits",
         document_id="id",
         document_kind="kind",
+        billed_customer="customer",
+        billed_contract="contract",
         issued_at="recorded_at",
         sign=pl.when(pl.col("kind") == "credit_note").then(-1).otherwise(1),
     )

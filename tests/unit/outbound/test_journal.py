@@ -57,6 +57,7 @@ def batch(rows: list[dict[str, Any]], stream: Stream = Stream.DOCUMENTS) -> Batc
     found = []
     for index, row in enumerate(rows, start=1):
         full = usual | {"sequence": index} | row
+        full.setdefault("billed_customer", full["customer"])
         full.setdefault("net", full["amount"])
         full.setdefault("gross", full["net"] + full["tax"])
         found.append([full.get(name) for name in BILLED])
@@ -88,6 +89,7 @@ def test_each_kind_has_its_account() -> None:
     """Advance fees are deferred, credits come off what was paid before, rules come first."""
     rows = [
         {"amount": Decimal(50), "kind": "fixed", "timing": "advance"},
+        {"amount": Decimal(-2), "kind": "adjustment", "timing": "advance"},
         {"amount": Decimal(30), "kind": "fixed"},
         {"amount": Decimal(-20), "kind": "credit", "product": None},
         {"amount": Decimal(-5), "kind": "discount", "product": None},
@@ -95,14 +97,29 @@ def test_each_kind_has_its_account() -> None:
         {"amount": Decimal(9), "entity": "eu", "document_id": "inv_2"},
     ]
     assert posted(rows) == [
-        ("1200", "62", "0"),
+        ("1200", "60", "0"),
         ("2400", "0", "50"),
+        ("2400", "2", "0"),
         ("4000", "0", "30"),
         ("2300", "20", "0"),
         ("4900", "5", "0"),
         ("4020", "0", "7"),
         ("1200", "9", "0"),
         ("4010", "0", "9"),
+    ]
+
+
+def test_who_is_billed_owes_it() -> None:
+    """A family's invoice is its parent's receivable (and tax); revenue is told by the child."""
+    family = {"billed_customer": "top", "tax": Decimal(19), "amount": Decimal(100)}
+    rows = [family | {"customer": "kid1", "contract": "k1"}, family | {"customer": "kid2"}]
+    document, options = document_of(destination())
+    found = document.rows(batch(rows), options).select("account", "customer", "contract")
+    assert found.rows() == [
+        ("1200", "top", None),
+        ("4000", "kid1", "k1"),
+        ("4000", "kid2", "k1"),
+        ("2200", "top", None),
     ]
 
 
