@@ -51,14 +51,21 @@ class Payer:
 
 
 class Payers:
-    """Who pays for which contract, as one catalog and grouping say."""
+    """Who pays for which contract, as one catalog and grouping say; each is found once."""
 
     def __init__(self, catalog: Catalog, grouping: Grouping) -> None:
         self._catalog = catalog
         self._grouping = grouping
+        self._known: dict[tuple[str, str], Payer] = {}
 
     def of(self, contract: str, customer: str) -> Payer:
         """The payer of a contract's lines; ``customer`` is who the lines say."""
+        found = self._known.get((contract, customer))
+        if found is None:
+            found = self._known[contract, customer] = self._found(contract, customer)
+        return found
+
+    def _found(self, contract: str, customer: str) -> Payer:
         chain = self._catalog.contracts.get(ContractId(contract))
         entity = chain.last.entity if chain and chain.versions else None
         payer = customer if self._grouping is not Grouping.PARENT else self._topmost(customer)
@@ -102,6 +109,8 @@ class Payers:
 
     def paid(self, lines: pl.DataFrame) -> pl.DataFrame:
         """``lines`` with ``payer`` as it is now, row by row; the rest as it is in the books."""
+        if self._grouping is not Grouping.PARENT:
+            return lines.with_columns(payer="customer")
         found = self._owned(lines.select("contract", "customer"))
         return lines.with_columns(found["payer"])
 

@@ -12,10 +12,11 @@ from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros, to_datetime
 from catalog.ids import ContractId
+from catalog.indexed import PerCatalog
 from catalog.periods import FOREVER, Period, PeriodSpec, local_date
 from catalog.pricebooks import Timing
 from catalog.snapshot import Catalog, midnight
-from rating.plan import Chosen, plan_lines, terms_of
+from rating.plan import Chosen, plan_lines
 from rating.timeline import Term
 
 DAY_US = 86_400_000_000
@@ -136,13 +137,20 @@ def _months(day: date) -> Iterable[date]:
     return (date(index // 12, index % 12 + 1, 1) for index in range(first, first + 1_200))
 
 
+def _zones(catalog: Catalog) -> frozenset[ZoneInfo]:
+    named = {chain.last.timezone for chain in catalog.contracts.values() if chain.versions}
+    return frozenset({catalog.timezone, *(ZoneInfo(name) for name in named if name)})
+
+
+zones_of = PerCatalog(_zones)
+"""Every calendar that contracts bill by: each contract's is that of its last version."""
+
+
 def latest_day(catalog: Catalog, instant: Micros) -> date:
     """The latest calendar day that ``instant`` is anywhere the contracts bill."""
-    zones = {catalog.timezone, *(term.timezone for term in terms_of(catalog))}
-    return max(local_date(instant, zone) for zone in zones)
+    return max(local_date(instant, zone) for zone in zones_of(catalog))
 
 
 def last_midnight(catalog: Catalog, day: date) -> Micros:
     """The instant by which ``day`` has begun wherever the contracts bill."""
-    zones = {catalog.timezone, *(term.timezone for term in terms_of(catalog))}
-    return max(midnight(day, zone) for zone in zones)
+    return max(midnight(day, zone) for zone in zones_of(catalog))

@@ -48,6 +48,8 @@ STANDING = pl.Schema(
 BEGINNING = date(1970, 1, 1)
 AHEAD = timedelta(days=400)
 FAR_AHEAD = timedelta(days=4_100)
+PAYERS_KEPT = 2
+"""Catalogs whose payers are remembered: that of now, and that of a question about the past."""
 
 
 class Suspects(Protocol):
@@ -100,13 +102,13 @@ class BooksView:
         self._books = books
         self._source = source
         self._catalogs = catalogs
-        self._grouping = grouping
+        self._payers = PerCatalog(lambda catalog: Payers(catalog, grouping), kept_max=PAYERS_KEPT)
         self._suspects = suspects
         self._rater = Rater()
 
     def payers(self, catalog: Catalog) -> Payers:
         """Who is billed for what, as ``catalog`` says."""
-        return Payers(catalog, self._grouping)
+        return self._payers(catalog)
 
     def view(self, scope: Scope) -> View:
         """Every line of ``scope``. The same scope gives the same bytes, for ever."""

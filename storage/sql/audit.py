@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from catalog.clock import Micros
+from storage.sql.bulk import append_frame
 from storage.sql.database import Database
 from storage.sql.schema import AUDIT
 
@@ -26,6 +28,8 @@ CLI = "cli"
 """The actor of a command that works on a data directory itself, and of the service's start."""
 
 _HASHED = ("position", "recorded_at", "actor", "kind", "subject", "action", "summary", "digest")
+_NUMBERS = ("position", "recorded_at")
+_STORED = {name: pl.Int64() if name in _NUMBERS else pl.String() for name in (*_HASHED, "chain")}
 _PAGE_ROWS = 10_000
 
 
@@ -98,21 +102,14 @@ def record_changes(
     last = connection.execute(columns.limit(1)).one_or_none()
     position, chain = (0, "") if last is None else (int(last[0]), str(last[1]))
     rows = []
-    for offset, change in enumerate(changes, start=1):
-        row: dict[str, object] = {
-            "position": position + offset,
-            "recorded_at": at,
-            "actor": actor or CLI,
-            "kind": change.kind,
-            "subject": change.subject,
-            "action": change.action,
-            "summary": json.dumps(change.summary),
-            "digest": change.digest,
-        }
-        chain = _chained(chain, row)
-        rows.append(row | {"chain": chain})
+    for number, change in enumerate(changes, start=position + 1):
+        summary = json.dumps(change.summary)
+        named = (change.kind, change.subject, change.action, summary, change.digest)
+        hashed = (number, at, actor or CLI, *named)
+        chain = _chained(chain, hashed)
+        rows.append((*hashed, chain))
     if rows:
-        connection.execute(sa.insert(AUDIT), rows)
+        append_frame(connection, AUDIT, pl.DataFrame(rows, schema=_STORED, orient="row"))
 
 
 class AuditLog:
@@ -148,14 +145,15 @@ class AuditLog:
             rows = connection.execute(sa.select(AUDIT).order_by(AUDIT.c.position))
             for row in rows.yield_per(_PAGE_ROWS).mappings():
                 count += 1
-                chain = _chained(chain, row)
+                chain = _chained(chain, tuple(row[name] for name in _HASHED))
                 if row["position"] != count or row["chain"] != chain:
                     return count, count
         return count, None
 
 
-def _chained(before: str, row: Mapping[str, object] | RowMapping) -> str:
-    return digest_of(before + json.dumps([row[name] for name in _HASHED]))
+def _chained(before: str, hashed: tuple[object, ...]) -> str:
+    """The chain after an entry, of which ``hashed`` are the values of _HASHED."""
+    return digest_of(before + json.dumps(hashed))
 
 
 def _entry(row: RowMapping) -> AuditEntry:
