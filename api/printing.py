@@ -62,6 +62,7 @@ CAUSES = {
 
 def printed(invoice: Mapping[str, Any], wording: Wording) -> str:
     """The page of one document (its JSON, lines included). Every text is escaped."""
+    invoice = {**invoice, "contract": _contract(invoice)}
     title = TITLES[invoice["kind"]]
     name = invoice["number"] or "not numbered yet"
     return "".join(
@@ -99,6 +100,12 @@ def _facts(invoice: Mapping[str, Any], wording: Wording) -> str:
         facts.append(("Reason", invoice["reason"]))
     cells = (f"<div><span>{escape(k)}</span>{escape(v)}</div>" for k, v in facts)
     return f'<section class="facts">{"".join(cells)}</section>'
+
+
+def _contract(invoice: Mapping[str, Any]) -> str | None:
+    """The contract all of it is of; null where there are several."""
+    (first, *others) = {line["contract"] for line in invoice["lines"]} or {invoice["contract"]}
+    return None if others else first
 
 
 def _table(invoice: Mapping[str, Any], wording: Wording) -> str:
@@ -145,7 +152,13 @@ def _sums(invoice: Mapping[str, Any], wording: Wording) -> str:
     if invoice["taxes"]:
         rows.append(("", "Subtotal, without tax", invoice["subtotal"]))
         rows.extend(("", *told) for told in _taxes(invoice, wording))
-    rows.append(("total", f"Total {invoice['currency']}", invoice["total"]))
+    total = f"Total {invoice['currency']}"
+    if invoice.get("waiting"):
+        rows.append(("", f"Tax is not known yet: {invoice['waiting']}", ""))
+        total += ", without tax"
+    if invoice["total"].startswith("-"):
+        total += ", to your credit"
+    rows.append(("total", total, invoice["total"]))
     return "".join(
         f'<tr class="{css}"><td colspan="2">{escape(name)}</td>'
         f'<td class="n">{_grouped(value)}</td></tr>'
@@ -184,6 +197,8 @@ def _percent(rate: str) -> str:
 
 def _grouped(number: str) -> str:
     """A decimal with thousands apart and a true minus sign."""
+    if not number:
+        return ""
     sign, digits = ("−", number[1:]) if number.startswith("-") else ("", number)
     whole, point, part = digits.partition(".")
     return f"{sign}{int(whole):,}{point}{part}".replace(",", "\u202f")

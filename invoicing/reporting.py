@@ -5,15 +5,13 @@ Every sum is exact, and those of one report over the same lines agree, whichever
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import Decimal
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from catalog.money import from_units, minor_units, nearest
 from rating.frames import AMOUNT, LINES, LineKind, LineStatus
+from rating.rounding import from_millionths, minor_steps, nearest_whole
 
 REPORTED = pl.Schema({**LINES, "accounting_date": pl.Date()})
 """LINES with the day each counts on: what reports are made of."""
@@ -29,6 +27,8 @@ SPREAD = pl.Schema(
 )
 """One row a line and day."""
 
+SPREAD_LINES = 20_000
+"""Lines spread at a time: a month of them is some 600,000 rows."""
 DAYS_MAX = 3_700
 """A line over more days than these counts on its accounting date."""
 
@@ -54,19 +54,23 @@ def revenue(lines: pl.DataFrame, by: By, *, timezone: ZoneInfo) -> pl.DataFrame:
         by: names the key's column. Lines of a whole contract have no product.
         timezone: whose days a period is spread over.
     """
-    rows = _spread(lines, timezone) if by is By.DAY else lines
+    if by is not By.DAY:
+        return _sums(lines, by).sort(by.value, "currency", nulls_last=False)
+    parts = [_sums(_spread(part, timezone), by) for part in lines.iter_slices(SPREAD_LINES)]
+    cut = pl.concat([_sums(SPREAD.to_frame(), by), *parts])
+    return cut.group_by(by.value, "currency").agg(pl.all().sum()).sort(by.value, "currency")
+
+
+def _sums(rows: pl.DataFrame, by: By) -> pl.DataFrame:
+    """What :func:`revenue` tells, unsorted."""
     amounts = {
         status: pl.col("amount").filter(pl.col("status") == status).sum().alias(status)
         for status in (LineStatus.CLOSED.value, LineStatus.OPEN.value)
     }
-    return (
-        rows.group_by(by.value, "currency")
-        .agg(
-            *amounts.values(),
-            amount=pl.col("amount").sum(),
-            lines=pl.col("line_id").n_unique().cast(pl.Int64),
-        )
-        .sort(by.value, "currency", nulls_last=False)
+    return rows.group_by(by.value, "currency").agg(
+        *amounts.values(),
+        amount=pl.col("amount").sum(),
+        lines=pl.col("line_id").n_unique().cast(pl.Int64),
     )
 
 
@@ -92,23 +96,28 @@ def _spread(lines: pl.DataFrame, timezone: ZoneInfo) -> pl.DataFrame:
     What has accrued by the end of each day is rounded, half away from zero, and the day gets the
     difference.
     """
-    found: list[tuple[str, str, str, date, Decimal]] = []
-    columns = ("line_id", "status", "currency", "amount", "accounting_date")
-    for *kept, first, days in _with_days(lines, timezone).select(*columns, "first", "days").rows():
-        line, status, currency, amount, on = kept
-        if not 1 <= days <= DAYS_MAX:
-            found.append((line, status, currency, on, amount))
-            continue
-        digits = minor_units(currency)
-        units = int(amount.scaleb(digits))
-        given = 0
-        for number in range(1, days + 1):
-            accrued = nearest(units * number, days)
-            day = date.fromordinal(first.toordinal() + number - 1)
-            if accrued != given:
-                found.append((line, status, currency, day, from_units(accrued - given, digits)))
-            given = accrued
-    return pl.DataFrame(found, schema=SPREAD, orient="row")
+    dated = _with_days(lines, timezone).with_columns(step=minor_steps(lines))
+    even = pl.col("days").is_between(1, DAYS_MAX)
+    whole = dated.filter(~even).with_columns(day="accounting_date")
+    units = pl.col("amount").to_physical() // pl.col("step")
+    number, days = pl.col("number").cast(pl.Int128), pl.col("days").cast(pl.Int128)
+    accrued, before = (nearest_whole(pl.col("units") * upto, days) for upto in (number, number - 1))
+    daily = (
+        dated.filter(even)
+        .with_columns(units=units, number=pl.int_ranges(1, pl.col("days") + 1))
+        .explode("number")
+        .with_columns(share=accrued - before)
+        .filter(pl.col("share") != 0)
+        .with_columns(
+            day=pl.col("first") + pl.duration(days=pl.col("number") - 1),
+            amount=from_millionths(pl.col("share") * pl.col("step")),
+        )
+    )
+    return pl.concat([_shaped(whole), _shaped(daily)])
+
+
+def _shaped(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in SPREAD.items())
 
 
 def _with_days(lines: pl.DataFrame, timezone: ZoneInfo) -> pl.DataFrame:

@@ -21,19 +21,15 @@ from catalog.clock import Micros
 from catalog.contracts import Customer
 from catalog.errors import OutOfRange
 from catalog.ids import CustomerId, JurisdictionId, ProductId
-from catalog.money import minor_units
 from catalog.snapshot import Catalog, Chain, T, midnight
 from catalog.taxes import CustomerTax, TaxPrices, TaxRounding, TaxTable
 from invoicing.tax import TAXABLE, TAXED, WAITING, Assessment
-from rating.frames import AMOUNT
+from rating.rounding import from_millionths, minor_steps, nearest_whole
 
 ANCESTORS_MAX = 100
 UNITS_MAX = 2**126 // (2 * 10**8)
 """Minor units of all lines together: twice that times a rate (of at most 10^8 / 10^8, six decimals
 of a per cent) fits 128 bits. Some 10^8 lines of the greatest amount there is stay below."""
-_MICROS = 10**6
-"""How many of AMOUNT's smallest steps one is."""
-
 _PLACES = {
     "customer": pl.String(),
     "tax_date": pl.Date(),
@@ -102,10 +98,7 @@ def _rated(lines: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
 
 def _measured(rated: pl.DataFrame) -> pl.DataFrame:
     """The lines with ``units``, their amounts in whole minor units, ``step`` AMOUNT's each."""
-    codes = rated["currency"].unique().to_list()
-    steps = {code: _MICROS // 10 ** minor_units(code) for code in codes}
-    step = pl.col("currency").replace_strict(steps, return_dtype=pl.Int128)
-    measured = rated.with_columns(step=step, micros=pl.col("amount").to_physical())
+    measured = rated.with_columns(step=minor_steps(rated), micros=pl.col("amount").to_physical())
     if measured.select((pl.col("micros") % pl.col("step") != 0).any()).item():
         raise AssertionError("an amount has more digits than its currency")
     units = measured.with_columns(units=pl.col("micros") // pl.col("step"))
@@ -126,28 +119,17 @@ def _taxed(rated: pl.DataFrame) -> pl.DataFrame:
     """TAXED. Shared roundings follow what has accrued so far, so they add up to the whole's."""
     one = ("document", *_RATE)
     own = pl.col("units") * pl.col("numerator")
-    accrued = _nearest(own.cum_sum().over(one), pl.col("denominator"))
+    accrued = nearest_whole(own.cum_sum().over(one), pl.col("denominator"))
     shared = rated.with_columns(accrued=accrued)
     before = pl.col("accrued").shift(1, fill_value=0).over(one)
-    alone = _nearest(own, pl.col("denominator"))
+    alone = nearest_whole(own, pl.col("denominator"))
     tax = pl.when("per_line").then(alone).otherwise(pl.col("accrued") - before)
     told = shared.with_columns(tax=tax * pl.col("step")).with_columns(
         rate=pl.col("percent") / 100,
-        base=_amount(pl.col("micros") - pl.when("inclusive").then("tax").otherwise(0)),
-        amount=_amount(pl.col("tax")),
+        base=from_millionths(pl.col("micros") - pl.when("inclusive").then("tax").otherwise(0)),
+        amount=from_millionths(pl.col("tax")),
     )
     return told.select(pl.col(name).cast(dtype) for name, dtype in TAXED.items())
-
-
-def _nearest(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
-    """:func:`catalog.money.nearest` in columns."""
-    size: pl.Expr = (numerator.abs() * 2 + denominator) // (denominator * 2)
-    return size * numerator.sign()
-
-
-def _amount(micros: pl.Expr) -> pl.Expr:
-    """An AMOUNT of its whole 10^-6."""
-    return micros.cast(AMOUNT) / _MICROS
 
 
 def taxed_where(catalog: Catalog, customer: CustomerId, on: date) -> CustomerTax | None:

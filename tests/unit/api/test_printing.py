@@ -169,3 +169,21 @@ def test_a_credit_note_says_what_it_takes_back_and_why() -> None:
     assert "INV-000041" in text
     assert "billed twice" in text
     assert "−5.00" in text
+
+
+def test_a_draft_without_a_rate_does_not_look_untaxed() -> None:
+    """It says what is missing, and that its total is without tax."""
+    reason = "tax table DE has no rate of tax code books on 2026-01-31"
+    draft = invoice(1, status="draft", number=None, taxes=[], tax="0.00", waiting=reason)
+    (text, *_), _ = pages(draft)
+    assert f"Tax is not known yet: {reason}" in " ".join(text.split())
+    assert "Total EUR, without tax" in text
+
+
+def test_a_family_is_told_apart_and_one_contract_is_named() -> None:
+    """Each line names its contract where there are several; else the page does, once."""
+    two = [line(1, contract="k-one"), line(2, contract="k-two")]
+    (text, *_), _ = pages(invoice(0, contract=None) | {"lines": two})
+    assert ("several" in text, text.count("k-one"), text.count("k-two")) == (True, 1, 1)
+    (text, *_), _ = pages(invoice(0, contract=None) | {"lines": two[:1]})
+    assert ("several" in text, text.count("k-one")) == (False, 1)

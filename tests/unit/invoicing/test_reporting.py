@@ -13,7 +13,15 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicing.reporting import REPORTED, By, adjustments, revenue, unbilled
+from invoicing.reporting import (
+    DAYS_MAX,
+    REPORTED,
+    SPREAD_LINES,
+    By,
+    adjustments,
+    revenue,
+    unbilled,
+)
 from tests.closed_world import line
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -47,6 +55,32 @@ def test_days_are_local() -> None:
     found = revenue(rows, By.DAY, timezone=berlin)
     assert found["day"].to_list() == [date(2026, 3, day) for day in range(1, 32)]
     assert set(found["amount"]) == {Decimal(1)}
+
+
+def test_what_never_ends_counts_on_its_day() -> None:
+    """A line without an end, or over more days than are told, is whole on its accounting date."""
+    far = START + timedelta(days=DAYS_MAX + 1)
+    rows = frame(
+        line(1, amount=Decimal(3), period_end=None),
+        line(2, amount=Decimal(4), period_end=far),
+        line(3, amount=Decimal(0), period_end=START + timedelta(days=2)),
+    )
+    found = revenue(rows, By.DAY, timezone=UTC_ZONE)
+    assert found.select("day", "amount", "lines").rows() == [(date(2026, 1, 31), Decimal(7), 2)]
+
+
+def test_many_lines_are_told_like_few() -> None:
+    """However many are spread at a time, sums and counts are those of all."""
+    end = START + timedelta(days=2)
+    one = frame(line(1, amount=Decimal("0.03"), period_end=end))
+    count = SPREAD_LINES + 1
+    ids = pl.Series("line_id", [f"l{number}" for number in range(count)])
+    many = one.select(pl.all().repeat_by(count).explode()).with_columns(ids)
+    found = revenue(many, By.DAY, timezone=UTC_ZONE)
+    shares = [Decimal("0.02") * count, Decimal("0.01") * count]
+    assert found["amount"].to_list() == shares
+    assert found["lines"].to_list() == [count, count]
+    assert revenue(many.clear(), By.DAY, timezone=UTC_ZONE).is_empty()
 
 
 def test_open_closed_and_unbilled() -> None:
