@@ -93,7 +93,7 @@ class Invoices:
         """
         found = await asyncio.to_thread(self.find, id_)
         if found is not None:
-            return await asyncio.to_thread(self.with_lines, found)
+            return (await asyncio.to_thread(self.with_lines, found))[0]
         settled = await self._desk.question()
         drafts = await self.drafts_near(id_, settled)
         for document in await asyncio.to_thread(self._told, drafts, settled.as_of):
@@ -111,14 +111,18 @@ class Invoices:
         same = books.documents(as_of=EVER, documents=[row["document"]])
         return _as_issued(row, _credits(same))
 
-    def with_lines(self, document: Document) -> Document:
-        """The same with its lines (LINES); a credit note's are negated."""
-        if document.lines is not None:
-            return document
-        own = self._desk.books.lines_of(document.document).select(list(LINES))
-        if document.head["kind"] == DocumentKind.CREDIT_NOTE:
-            own = own.with_columns(-pl.col("quantity", "amount", "event_count"))
-        return Document(head=document.head, document=document.document, lines=own)
+    def with_lines(self, *documents: Document) -> list[Document]:
+        """The same with their lines (LINES); a credit note's are negated."""
+        missing = [each.document for each in documents if each.lines is None]
+        if not missing:
+            return list(documents)
+        found = self._desk.books.lines_of(*missing).select(*LINES, "document")
+        parts = found.group_by("document", maintain_order=True)
+        kept = {str(name): part for (name,), part in parts}
+        return [
+            each if each.lines is not None else _lined(each, kept.get(each.document, found.clear()))
+            for each in documents
+        ]
 
     async def catalog_of(self, document: Document) -> Catalog:
         """The catalog that a document was made with; of a draft, that of now."""
@@ -267,6 +271,13 @@ def _narrowed(drafts: Drafts, wanted: Wanted) -> Drafts:
     if wanted.timing is not None:
         heads = heads.filter(pl.col("timing") == wanted.timing)
     return Drafts(heads=heads, lines=drafts.lines, taxed=drafts.taxed)
+
+
+def _lined(document: Document, lines: pl.DataFrame) -> Document:
+    own = lines.select(list(LINES))
+    if document.head["kind"] == DocumentKind.CREDIT_NOTE:
+        own = own.with_columns(-pl.col("quantity", "amount", "event_count"))
+    return Document(head=document.head, document=document.document, lines=own)
 
 
 def _order(document: Document) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Issuing:
         if found.head["kind"] == DocumentKind.INVOICE.value:
             if found.head["status"] == InvoiceStatus.VOID:
                 raise InvoiceVoid(f"{found.head['number']} was voided")
-            return await asyncio.to_thread(self._invoices.with_lines, found)
+            return (await asyncio.to_thread(self._invoices.with_lines, found))[0]
         raise InvoiceVoid("a credit note is not issued again")
 
     async def issue_due(self, wanted: Wanted, *, actor: str | None) -> Issued:
@@ -90,7 +90,7 @@ class Issuing:
             raise InvoiceNotIssued("a credit note is not voided; issue what it took back again")
         if found.head["status"] != InvoiceStatus.VOID:
             found = await self._desk.decide(lambda: self._void(id_, reason, actor))
-        return await asyncio.to_thread(self._invoices.with_lines, found)
+        return (await asyncio.to_thread(self._invoices.with_lines, found))[0]
 
     async def _issue_one(self, id_: str, actor: str | None) -> Document:
         found = await asyncio.to_thread(self._invoices.find, id_)

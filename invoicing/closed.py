@@ -80,8 +80,8 @@ class ClosedLines(Protocol):
         """
         ...
 
-    def lines_of(self, document: str) -> pl.DataFrame:
-        """CLOSED of one document, in the order of LINES_ORDER; empty where none is closed."""
+    def lines_of(self, *documents: str) -> pl.DataFrame:
+        """CLOSED of a page of documents, in the order of LINES_ORDER; empty: none is closed."""
         ...
 
     def line(self, line_id: str) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Draft invoices: rated lines grouped into documents. A draft is a view and stores nothing."""
+"""Quoted invoices: rated lines grouped into the documents they would be on, without tax."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def draft_invoices(rows: Iterable[tuple[Row, Billed]]) -> Iterator[Invoice]:
 def _draft(key: Key, lines: tuple[Row, ...]) -> Invoice:
     customer, contract, timing, start, end, currency = key
     subtotal = sum((Decimal(str(line["amount"])) for line in lines), Decimal(0))
-    tax = subtotal * 0  # no tax engine yet; keeps the currency's digits
+    tax = subtotal * 0  # a quote is without tax; keeps the currency's digits
     return Invoice(
         id=_invoice_id(key),
         number=None,

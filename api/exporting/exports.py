@@ -76,7 +76,7 @@ class Exports:
         Raises:
             Conflict: there is one by that id.
         """
-        if any(declared.export == export for declared in self._store.all()):
+        if export in self._store.names():
             raise Conflict(f"there is an export {export} already")
         return self.put(export, tree, actor=actor)[0]
 
@@ -177,7 +177,7 @@ class Exports:
 
     def names(self) -> list[str]:
         """The destinations in force."""
-        return [declared.export for declared in self._store.all()]
+        return self._store.names()
 
     def _batch(self, found: Destination) -> int:
         document, _ = document_of(found)

@@ -133,7 +133,7 @@ class InvoiceRoutes:
         return Page(items=items, next_cursor=more)
 
     def _items(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
-        return [document_json(self._invoices.with_lines(each)) for each in documents]
+        return [document_json(each) for each in self._invoices.with_lines(*documents)]
 
     async def get_invoice(
         self,

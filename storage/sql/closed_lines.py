@@ -73,9 +73,9 @@ class SqlClosedLines:
         query = selected_lines().where(CLOSED_LINES.c.document.in_(documents))
         return self._lines(query).sort(*LINES_ORDER, nulls_last=False)
 
-    def lines_of(self, document: str) -> pl.DataFrame:
-        """CLOSED of one document, in the order of LINES_ORDER; empty where none is closed."""
-        query = selected_lines().where(CLOSED_LINES.c.document == document)
+    def lines_of(self, *documents: str) -> pl.DataFrame:
+        """CLOSED of a page of documents, in the order of LINES_ORDER; empty: none is closed."""
+        query = selected_lines().where(CLOSED_LINES.c.document.in_(documents))
         return self._lines(query).sort(*LINES_ORDER, nulls_last=False)
 
     def line(self, line_id: str) -> pl.DataFrame:

@@ -158,16 +158,15 @@ class ExportStore:
         with self._database.read() as connection:
             return _declared(connection, export, revision)
 
+    def names(self) -> list[str]:
+        """The destinations in force, by id."""
+        with self._database.read() as connection:
+            return _names(connection)
+
     def all(self) -> tuple[Declared, ...]:
         """Every destination in force, by id."""
-        same = EXPORTS.alias()
-        newest = sa.select(sa.func.max(same.c.revision)).where(same.c.export == EXPORTS.c.export)
-        query = sa.select(EXPORTS.c.export).where(
-            EXPORTS.c.revision == newest.scalar_subquery(), ~EXPORTS.c.retired
-        )
         with self._database.read() as connection:
-            names = connection.execute(query.order_by(EXPORTS.c.export)).scalars().all()
-            return tuple(_declared(connection, name) for name in names)
+            return tuple(_declared(connection, name) for name in _names(connection))
 
     def plan(
         self, export: str, *, after: int, upto: int, revision: int, actor: str | None = None
@@ -224,10 +223,9 @@ class ExportStore:
             NotFound: there is no such run.
         """
         now = self._clock.now_us()
-        run = replace(
-            self.run(export, number), status=RunStatus.PENDING, attempts=0, next_attempt_at=now
-        )
         with self._database.write() as connection:
+            held = _one(connection, export, number)
+            run = replace(held, status=RunStatus.PENDING, attempts=0, next_attempt_at=now)
             _keep(connection, run)
             change = Change("exports", export, "replay", {"run": number})
             record_changes(connection, [change], actor=actor, at=now)
@@ -239,12 +237,8 @@ class ExportStore:
         Raises:
             NotFound: there is no such run.
         """
-        mine = (EXPORT_RUNS.c.export == export) & (EXPORT_RUNS.c.number == number)
         with self._database.read() as connection:
-            row = connection.execute(sa.select(EXPORT_RUNS).where(mine)).mappings().one_or_none()
-        if row is None:
-            raise NotFound(f"export {export!r} has no run {number}")
-        return _run(row)
+            return _one(connection, export, number)
 
     def runs(self, export: str, *, before: int | None, limit: int) -> tuple[Run, ...]:
         """A destination's runs, the newest first, those below number ``before``."""
@@ -292,8 +286,20 @@ class ExportStore:
 
 
 def _keep(connection: Connection, run: Run) -> None:
-    mine = (EXPORT_RUNS.c.export == run.export) & (EXPORT_RUNS.c.number == run.number)
+    mine = _named(run.export, run.number)
     connection.execute(sa.update(EXPORT_RUNS).where(mine).values(_row(run)))
+
+
+def _one(connection: Connection, export: str, number: int) -> Run:
+    query = sa.select(EXPORT_RUNS).where(_named(export, number))
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"export {export!r} has no run {number}")
+    return _run(row)
+
+
+def _named(export: str, number: int) -> sa.ColumnElement[bool]:
+    return (EXPORT_RUNS.c.export == export) & (EXPORT_RUNS.c.number == number)
 
 
 def _head(connection: Connection, stream: str) -> int:
@@ -305,6 +311,15 @@ def _last(connection: Connection, export: str) -> RowMapping | None:
     query = sa.select(EXPORTS).where(EXPORTS.c.export == export)
     newest = query.order_by(EXPORTS.c.revision.desc()).limit(1)
     return connection.execute(newest).mappings().one_or_none()
+
+
+def _names(connection: Connection) -> list[str]:
+    same = EXPORTS.alias()
+    newest = sa.select(sa.func.max(same.c.revision)).where(same.c.export == EXPORTS.c.export)
+    query = sa.select(EXPORTS.c.export).where(
+        EXPORTS.c.revision == newest.scalar_subquery(), ~EXPORTS.c.retired
+    )
+    return list(connection.execute(query.order_by(EXPORTS.c.export)).scalars())
 
 
 def _declared(connection: Connection, export: str, revision: int | None = None) -> Declared:
