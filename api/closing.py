@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from api.bookkeeping import Desk
-from catalog.clock import Micros, to_rfc3339
+from catalog.clock import EVER, Micros, to_rfc3339
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
 from invoicing.closing import PeriodNotEnded, amounts_of, month_spec, month_to_close
@@ -60,7 +60,7 @@ class Closing:
             return held
         settled = await desk.settle()
         entry = await asyncio.to_thread(desk.entry, settled, actor=actor, closed_by=month.text)
-        state = await asyncio.to_thread(desk.books.state, as_of=Micros(2**62))
+        state = await asyncio.to_thread(desk.books.state, as_of=EVER)
         first = min(max(BEGINNING, state.closed_until), month.first)
         span = PeriodSpec(text=month.text, first=first, until=month.until)
         view, catalog = await desk.look(Scope(period=span, as_of=settled.as_of))

@@ -14,7 +14,7 @@ import polars as pl
 
 from api.bookkeeping import Desk
 from api.totals import Settled
-from catalog.clock import Micros, to_micros
+from catalog.clock import EVER, Micros, to_micros
 from catalog.errors import NotFound
 from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId
@@ -28,8 +28,6 @@ from invoicing.preparing import Drafts, drafts_of, heads_of
 from invoicing.tax import TaxEngine
 from invoicing.view import BEGINNING, FAR_AHEAD, Scope
 from rating.frames import LINES
-
-EVER = Micros(2**62)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

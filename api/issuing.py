@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from api.bookkeeping import Desk
-from api.invoices import EVER, Document, Invoices, PreparedDrafts, Wanted
+from api.invoices import Document, Invoices, PreparedDrafts, Wanted
+from catalog.clock import EVER
 from catalog.errors import NotFound
 from invoicing.closing import PeriodNotEnded, amounts_of
 from invoicing.documents import issue_id

@@ -8,6 +8,9 @@ from typing import NewType, Protocol
 Micros = NewType("Micros", int)
 """Microseconds since 1970-01-01T00:00:00Z. Instants are compared and stored as these."""
 
+EVER = Micros(2**62)
+"""Later than every instant: as of everything there is."""
+
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

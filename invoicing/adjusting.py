@@ -6,7 +6,7 @@ import hashlib
 
 import polars as pl
 
-from catalog.clock import Micros, to_datetime
+from catalog.clock import EVER, to_datetime
 from catalog.snapshot import Catalog
 from invoicing.adjustments import DIFFERENCES
 from invoicing.documents import Payers
@@ -18,7 +18,7 @@ from rating.frames import INSTANT, LineKind
 def closing_instants(found: pl.DataFrame, closed: pl.DataFrame, state: BooksState) -> pl.Expr:
     """What a line was closed with: its own instant, else its billing period's or month's."""
     instants = {month.month: to_datetime(month.as_of) for month in state.months}
-    earliest = [m.as_of for m in state.months[:1]] + [state.first_issue or Micros(2**62)]
+    earliest = [m.as_of for m in state.months[:1]] + [state.first_issue or EVER]
     same = closed.group_by("contract", "timing", "billing_start").agg(pl.col("as_of").max())
     near = found.select("contract", "timing", "billing_start").join(
         same, on=["contract", "timing", "billing_start"], how="left", maintain_order="left"

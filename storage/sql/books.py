@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from catalog.clock import Clock, Micros
+from catalog.clock import EVER, Clock, Micros
 from invoicing.closed import DOCUMENTS
 from invoicing.ports import (
     BooksChanged,
@@ -37,7 +37,6 @@ from storage.sql.schema import CLOSED_LINES, INVOICES, PERIODS
 NAMES_MAX = 500
 """More names than these are looked for in everything read: no engine takes any number of them."""
 PAGE_ROWS = 10_000
-NOW = Micros(2**62)
 
 
 class SqlBooks(SqlClosedLines):
@@ -104,7 +103,7 @@ class SqlBooks(SqlClosedLines):
     def documents(
         self,
         *,
-        as_of: Micros = NOW,
+        as_of: Micros = EVER,
         since: date | None = None,
         until: date | None = None,
         ids: Collection[str] | None = None,

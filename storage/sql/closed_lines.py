@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from catalog.clock import EVER
 from invoicing.closed import CLOSED, DOCUMENTS
 from rating.frames import LINES_ORDER
 from storage.sql.bulk import texts
@@ -15,14 +16,13 @@ from storage.sql.closed_rows import BESIDE, closed_frame, documents_frame
 from storage.sql.database import Database
 from storage.sql.schema import CLOSED_LINES, INVOICES
 
-NOW = 2**62
 _ISSUED = INVOICES.alias("issued")
 _CREDIT = INVOICES.alias("credit")
 _COMMA: sa.ColumnElement[str] = sa.literal_column("','", sa.Text)
 _NOTHING: sa.ColumnElement[str] = sa.literal_column("''", sa.Text)
 
 
-def standing(as_of: int = NOW) -> sa.Select[Any]:
+def standing(as_of: int = EVER) -> sa.Select[Any]:
     """The invoices that stood at ``as_of``: issued and not taken back. At most one a document."""
     taken_back = sa.exists().where(
         _CREDIT.c.credits == _ISSUED.c.id, _CREDIT.c.recorded_at <= as_of
@@ -32,7 +32,7 @@ def standing(as_of: int = NOW) -> sa.Select[Any]:
     return sa.select(*columns).where(known, ~taken_back)
 
 
-def selected_lines(as_of: int = NOW) -> sa.Select[Any]:
+def selected_lines(as_of: int = EVER) -> sa.Select[Any]:
     """Closed lines as :func:`closed_frame` takes them, with the invoices of ``as_of``.
 
     A line is one text, put together by the engine: a million of them are a million objects here,
