@@ -49,6 +49,8 @@ def run(
 ) -> None:
     """Measure; ends with 1 if a row failed."""
     failed = []
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
     for row in rows(wanted or ()):
         directory = Path(tempfile.mkdtemp(prefix="tmb-", dir=scratch))
         context = Context(
