@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.examples import Block, blocks
 from tests.docs.test_api_examples import is_shown, perform
-from tests.e2e.harness import REPOSITORY, running_service
+from tests.e2e.harness import REPOSITORY, Service, running_service
 
 PAGE = REPOSITORY / "docs" / "finance.md"
 NOW = "2026-01-20T12:00:00Z"  # as the page says
@@ -35,8 +35,18 @@ def test_every_step_is_true() -> None:
                 wrong.append(f"{where}: {status}, not {answer.status}: {told[:500]}")
             else:
                 wrong += [f"{where}: {each}" for each in is_shown(answer, told)]
+        page = printed_page(service)
     assert wrong == []
     assert made > 12
+    assert all(told in page for told in ("INV-000002", "LLM<", "2026-01-01 to 2026-01-31", "90.00"))
+
+
+def printed_page(service: Service) -> str:
+    """The page of January's invoice in arrears, as a browser gets it."""
+    asked = {"period": "2026-01", "timing": "arrears"}
+    (invoice,) = service.get("/v1/invoices", **asked)["items"]
+    accepts = {"Accept": "text/html,application/xhtml+xml"}
+    return service.client.get(f"/v1/invoices/{invoice['id']}", headers=accepts).text
 
 
 def delivered(root: Path, answer: str) -> str:
