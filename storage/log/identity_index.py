@@ -286,12 +286,20 @@ class DiskIdentityIndex:
         """Whether each accepted identity is void."""
         return [seq in self._voids for seq in seqs]
 
-    def maintain(self, rest: Rest = _no_rest) -> None:
+    def maintain(self) -> None:
         """Write frozen tables, drop runs that left the window, merge. Any thread may call it.
 
         Raises:
             OSError: the disk failed. Nothing is lost, and it may be tried again.
         """
+        with self._pacing.hurried():  # where the background is at it, this waits for it
+            self._maintain(_no_rest)
+
+    def _maintain_gently(self) -> None:
+        self._pacing.begin()
+        self._maintain(lambda: self._pacing.rest(self._waiting()))
+
+    def _maintain(self, rest: Rest) -> None:
         with self._maintenance:
             self._write_waiting(rest)
             horizon = self._last_received_at - self._home.window_us
@@ -299,10 +307,6 @@ class DiskIdentityIndex:
                 if expired := self._older.runs.expired(horizon):
                     self._replace(expired)
             self._merge(rest)
-
-    def _maintain_gently(self) -> None:
-        self._pacing.begin()
-        self.maintain(lambda: self._pacing.rest(self._waiting()))
 
     def _waiting(self) -> int:
         """How much waits beside what is being done: tables, and runs that nobody has merged."""

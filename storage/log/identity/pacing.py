@@ -25,7 +25,7 @@ class Pacing:
         """Work begins, in this thread."""
         self._worked_s = time.thread_time()
 
-    def rest(self, waiting: int) -> None:
+    def rest(self, waiting: float) -> None:
         """A slice is done, and so many others ``waiting``. What is waited for is no work."""
         worked_s = time.thread_time() - self._worked_s
         self._hurry.wait(worked_s * REST_SHARE / (1 + waiting))

@@ -52,5 +52,5 @@ class RecentTable:
         for start in range(0, slots, 2 * SLICE_ROWS):
             stop = min(slots, start + 2 * SLICE_ROWS)
             part = room[: kernels.sorted_part(self._table, start, stop, room)]
-            low, high, content, seq = (np.ascontiguousarray(column) for column in part.T)
+            low, high, content, seq = (column.copy() for column in part.T)
             yield Entries(Keys(low, high), content, seq.astype(np.int64))
