@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.readers.base import Pace
 from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
 from api.recent import Recent
@@ -13,6 +14,9 @@ from catalog.clock import DAY_US, Clock, Micros
 from catalog.ids import NodeId
 from storage.copies.log import compensations_node
 from storage.sql.nodes import NodeRegistry
+
+COPIES_PACE = Pace(poll_s=0.02, gather_s=0.2)
+"""A question takes what there is at once; without one copies may wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +60,10 @@ def build_logs(
         durable = [tail.durable().received_at for tail in watermark_tails().values()]
         return None if at_rest or not durable else min(durable)
 
+    # Readers ask hundreds of times a second.
+    gateways = Recent(lambda: gateways_on_disk(directory))
     watermark_tails = LogTails(directory, Recent(live))
-    tails = LogTails(directory, lambda: gateways_on_disk(directory))
+    tails = LogTails(directory, gateways)
     window_us = settings.log.window_days * DAY_US
     copies = CopiesReader(
         home=CopiesHome(
@@ -68,8 +74,9 @@ def build_logs(
             window_us=window_us,
         ),
         tails=tails,
-        earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
+        earlier=LogTails(directory, gateways),
         watermark=watermark,
+        pace=None if at_rest else COPIES_PACE,
     )
     return Logs(
         directory=directory,
@@ -77,7 +84,7 @@ def build_logs(
         live=LogTails(directory, live),
         read=LogTails(
             directory,
-            lambda: [*gateways_on_disk(directory), copies.node],
+            lambda: [*gateways(), copies.node],
             through=lambda: copies.through,
         ),
         copies=copies,

@@ -37,6 +37,7 @@ from storage.redis.scripts import (
 )
 
 PIPELINED_MAX = 1_000
+_EPOCH, _SERVER = spelled("HGET", STATE, "epoch"), spelled("INFO", "server")
 TIMEOUT_S = 5.0
 
 Arguments = list[str | int]
@@ -124,11 +125,8 @@ class RedisLedgerWriter:
         Raises:
             LedgerLost: it was flushed or restarted, or another writer began.
         """
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hget(STATE, "epoch")
-        pipeline.info("server")
-        epoch, info = self._do(pipeline.execute)
-        if epoch != self._epoch or not epoch.startswith(f"{info['run_id']}."):
+        epoch, server = self._answers([_EPOCH, _SERVER])
+        if epoch != self._epoch or f"\r\nrun_id:{epoch.partition('.')[0]}\r\n" not in server:
             raise LedgerLost("the ledger was flushed or replaced")
 
     def _run(self) -> str:
