@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +37,15 @@ from storage.log.identity.checkpoint import (
 from storage.log.identity.keys import I64, Entries, Found, Keys
 from storage.log.identity.pacing import Pacing
 from storage.log.identity.replay import ReplayedLog, received_since, replayed
-from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
+from storage.log.identity.run import (
+    Rest,
+    Run,
+    RunDamaged,
+    RunRange,
+    merged,
+    no_rest,
+    write_run,
+)
 from storage.log.identity.runs import FAN_IN, RunSet, covering
 from storage.log.identity.table import RecentTable
 
@@ -69,26 +77,11 @@ class _Older(NamedTuple):
     runs: RunSet
 
 
-Rest = Callable[[], object]
-"""Called between two slices of the maintenance."""
-
-
 def _check_fits(checkpoint: Checkpoint, home: _Home, log: ReplayedLog) -> None:
     if checkpoint.seq >= log.next_seq:
         raise NoCheckpoint("it covers more than there is in the log")
     if checkpoint.window_us < home.window_us:
         raise NoCheckpoint("it was kept for a shorter window")
-
-
-def _no_rest() -> None:
-    """Work through."""
-
-
-def _sliced(chunks: Iterable[Entries], rest: Rest) -> Iterator[Entries]:
-    """The same chunks, with ``rest`` behind each that is done."""
-    for chunk in chunks:
-        yield chunk
-        rest()
 
 
 class DiskIdentityIndex:
@@ -293,7 +286,7 @@ class DiskIdentityIndex:
             OSError: the disk failed. Nothing is lost, and it may be tried again.
         """
         with self._pacing.hurried():  # where the background is at it, this waits for it
-            self._maintain(_no_rest)
+            self._maintain(no_rest)
 
     def _maintain_gently(self) -> None:
         self._pacing.begin()
@@ -314,7 +307,7 @@ class DiskIdentityIndex:
         fresh = sum(run.count <= self._home.limits.table_rows for run in runs.runs)
         return max(0, len(frozen) - 1) + max(0, fresh - 2 * FAN_IN)
 
-    def _write_waiting(self, rest: Rest = _no_rest) -> bool:
+    def _write_waiting(self, rest: Rest = no_rest) -> bool:
         """Write the frozen tables; whether there was one."""
         wrote = False
         while self._older.frozen:
@@ -343,7 +336,7 @@ class DiskIdentityIndex:
                     self._merge(rest, after=last_seq)
 
             count = sum(run.count for run in group)
-            run = self._written(covers, _sliced(merged(group), between), count)
+            run = self._written(covers, merged(group), count, between)
             with self._changing:
                 self._replace(group, instead=run)
 
@@ -354,12 +347,12 @@ class DiskIdentityIndex:
             first_received_at=table.first_received_at,
             last_received_at=table.last_received_at,
         )
-        run = self._written(covers, _sliced(table.sorted(), rest), table.count)
+        run = self._written(covers, table.sorted(), table.count, rest)
         self._replace((), instead=run, written=table)
 
-    def _written(self, covers: RunRange, chunks: Iterable[Entries], count: int) -> Run:
+    def _written(self, covers: RunRange, chunks: Iterable[Entries], count: int, rest: Rest) -> Run:
         directory, files = self._home.directory, self._home.files
-        write_run(directory, covers, chunks, count=count, files=files)
+        write_run(directory, covers, chunks, count=count, files=files, rest=rest)
         return Run(directory, covers, files=files, check=False)
 
     def _replace(

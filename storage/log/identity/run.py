@@ -11,7 +11,7 @@ them begins. A new identity costs one word of the filter; only about 1 in 100 go
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ _HEADER_BYTES = 128
 _KEYS_PER_WORD = 4.5
 _KEYS_PER_FENCE = 16
 _CHECKED_ROWS = 1 << 20
+_PUT_ROWS = 1 << 16
 _HALF = np.uint64(32)
 _TWELVE = np.uint64(4095)
 PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64)
@@ -42,6 +43,10 @@ PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64
 
 _COLUMNS = ("low", "high", "content", "seq", "filter", "fence")
 _TYPES = tuple(map(np.dtype, ("<u8", "<u8", "<u8", "<u4", "<u8", "<u4")))
+
+
+Rest = Callable[[], object]
+"""Called between two slices of the work."""
 
 
 class RunDamaged(Exception):
@@ -155,17 +160,30 @@ def _read_header(view: memoryview, covers: RunRange) -> tuple[int, int, int, tup
     return count, words, fences, (c0, c1, c2, c3, c4, c5)
 
 
-def write_run(
-    directory: Path, covers: RunRange, chunks: Iterable[Entries], *, count: int, files: Files
+def no_rest() -> None:
+    """Work through."""
+
+
+def write_run(  # noqa: PLR0913  (what, where, and how)
+    directory: Path,
+    covers: RunRange,
+    chunks: Iterable[Entries],
+    *,
+    count: int,
+    files: Files,
+    rest: Rest = no_rest,
 ) -> None:
-    """Write a run of ``count`` entries that come sorted, chunk by chunk. Durable on return."""
+    """Write a run of ``count`` entries that come sorted, chunk by chunk. Durable on return.
+
+    ``rest`` is called behind every chunk, and as often while the filter is written.
+    """
     path = directory / covers.name
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     if partial.name in files.names(directory):
         files.unlink(partial)
     file = files.create(partial)
     try:
-        _Writer(file, covers, count).write(chunks)
+        _Writer(file, covers, count).write(chunks, rest)
         file.fdatasync()
     finally:
         file.close()
@@ -194,7 +212,7 @@ class _Writer:
             at += size * kind.itemsize
             at += -at % 8
 
-    def write(self, chunks: Iterable[Entries]) -> None:
+    def write(self, chunks: Iterable[Entries], rest: Rest) -> None:
         """Write all columns, then the header that vouches for them."""
         for chunk in chunks:
             seq = (chunk.seq - self._covers.first_seq).astype(np.uint32)
@@ -203,9 +221,11 @@ class _Writer:
             self._put(2, chunk.content)
             self._put(3, seq)
             self._note(chunk.keys)
+            rest()
         for number, column in ((4, self._filter), (5, np.cumsum(self._fence, dtype=np.uint32))):
-            for at in range(0, len(column), SLICE_ROWS):
-                self._put(number, column[at : at + SLICE_ROWS])
+            for at in range(0, len(column), _PUT_ROWS):
+                self._put(number, column[at : at + _PUT_ROWS])
+                rest()
         covers, sizes = self._covers, self._sizes
         head = _HEADER.pack(
             _MAGIC,

@@ -40,9 +40,7 @@ class RunSet:
         """The runs of which everything was received before ``horizon``."""
         return tuple(run for run in self.runs if run.covers.last_received_at < horizon)
 
-    def to_merge(
-        self, *, smallest: int, span_us_max: int, after: int = 0
-    ) -> tuple[Run, ...]:
+    def to_merge(self, *, smallest: int, span_us_max: int, after: int = 0) -> tuple[Run, ...]:
         """Neighbours of about one size that are worth merging now; none when there are not.
 
         ``smallest`` is the size of a run as it is first written. Runs never span more than
