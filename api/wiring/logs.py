@@ -60,10 +60,8 @@ def build_logs(
         durable = [tail.durable().received_at for tail in watermark_tails().values()]
         return None if at_rest or not durable else min(durable)
 
-    # Readers ask hundreds of times a second.
-    gateways = Recent(lambda: gateways_on_disk(directory))
     watermark_tails = LogTails(directory, Recent(live))
-    tails = LogTails(directory, gateways)
+    tails = LogTails(directory, lambda: gateways_on_disk(directory))
     window_us = settings.log.window_days * DAY_US
     copies = CopiesReader(
         home=CopiesHome(
@@ -74,7 +72,7 @@ def build_logs(
             window_us=window_us,
         ),
         tails=tails,
-        earlier=LogTails(directory, gateways),
+        earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
         watermark=watermark,
         pace=None if at_rest else COPIES_PACE,
     )
@@ -84,7 +82,7 @@ def build_logs(
         live=LogTails(directory, live),
         read=LogTails(
             directory,
-            lambda: [*gateways(), copies.node],
+            lambda: [*gateways_on_disk(directory), copies.node],
             through=lambda: copies.through,
         ),
         copies=copies,

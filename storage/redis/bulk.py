@@ -24,7 +24,7 @@ def answers(client: redis.Redis, commands: Sequence[bytes]) -> list[Any]:
         redis.ConnectionError, redis.TimeoutError: what became of them is unknown.
     """
     pool = client.connection_pool
-    connection = pool.get_connection()
+    connection: Any = pool.get_connection()
     try:
         connection.send_packed_command([b"".join(commands)], check_health=False)
         return [_reply(connection) for _ in commands]

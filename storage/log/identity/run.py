@@ -164,7 +164,7 @@ def no_rest() -> None:
     """Work through."""
 
 
-def write_run(  # noqa: PLR0913  (what, where, and how)
+def write_run(
     directory: Path,
     covers: RunRange,
     chunks: Iterable[Entries],
