@@ -35,17 +35,9 @@ from storage.log.identity.checkpoint import (
     write_checkpoint,
 )
 from storage.log.identity.keys import I64, Entries, Found, Keys
-from storage.log.identity.pacing import Pacing
+from storage.log.identity.pacing import Pacing, Rest, no_rest
 from storage.log.identity.replay import ReplayedLog, received_since, replayed
-from storage.log.identity.run import (
-    Rest,
-    Run,
-    RunDamaged,
-    RunRange,
-    merged,
-    no_rest,
-    write_run,
-)
+from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
 from storage.log.identity.runs import FAN_IN, RunSet, covering
 from storage.log.identity.table import RecentTable
 
@@ -101,6 +93,7 @@ class DiskIdentityIndex:
         ]
         self._older = _Older((), RunSet(tuple(runs)))
         self._active = RecentTable(home.limits.table_rows)
+        self._spare: RecentTable | None = None
         self._last_received_at = 0
         self._last_seq = self._settled = checkpoint.seq
         self._swap = threading.Lock()
@@ -174,6 +167,7 @@ class DiskIdentityIndex:
         """Call :meth:`maintain` in a thread whenever a table is full, with rests."""
         name = f"identity-index-{self._home.node}"
         self._background = Background(self._maintain_gently, name=name)
+        self._background.wake()
 
     def replay(self, log: ReplayedLog) -> None:
         """Read what the runs do not cover from the log.
@@ -254,7 +248,8 @@ class DiskIdentityIndex:
         with self._swap:
             frozen, runs = self._older
             self._older = _Older((*frozen, self._active), runs)
-            self._active = RecentTable(self._home.limits.table_rows)
+            self._active = self._spare or RecentTable(self._home.limits.table_rows)
+            self._spare = None
         if self._background is not None:
             self._background.wake()
 
@@ -289,8 +284,26 @@ class DiskIdentityIndex:
             self._maintain(no_rest)
 
     def _maintain_gently(self) -> None:
+        """The same with rests, and a table made ready before one is needed."""
         self._pacing.begin()
-        self._maintain(lambda: self._pacing.rest(self._waiting()))
+
+        def pause() -> None:
+            self._pacing.rest(self._waiting())
+
+        def rest() -> None:
+            pause()
+            self._make_spare(pause)
+
+        self._make_spare(pause)
+        self._maintain(rest)
+
+    def _make_spare(self, rest: Rest) -> None:
+        if self._spare is not None:
+            return
+        spare = RecentTable(self._home.limits.table_rows)
+        spare.touch(rest)
+        with self._swap:
+            self._spare = spare
 
     def _maintain(self, rest: Rest) -> None:
         with self._maintenance:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+Rest = Callable[[], object]
+"""Called between two slices of the work."""
 
 REST_SHARE = 4.0
 """So many times as long as a slice took is the rest behind it, when there is little to do."""
+
+
+def no_rest() -> None:
+    """Work through."""
 
 
 class Pacing:

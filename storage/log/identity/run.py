@@ -11,7 +11,7 @@ them begins. A new identity costs one word of the filter; only about 1 in 100 go
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ingest.kernels import identities as kernels
 from storage.log.files import File, Files
 from storage.log.identity.keys import SLICE_ROWS, U64, Entries, Found, Keys, Rows
+from storage.log.identity.pacing import Rest, no_rest
 from storage.log.layout import PARTIAL_SUFFIX
 
 RUN_VERSION = 1
@@ -43,10 +44,6 @@ PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64
 
 _COLUMNS = ("low", "high", "content", "seq", "filter", "fence")
 _TYPES = tuple(map(np.dtype, ("<u8", "<u8", "<u8", "<u4", "<u8", "<u4")))
-
-
-Rest = Callable[[], object]
-"""Called between two slices of the work."""
 
 
 class RunDamaged(Exception):
@@ -158,10 +155,6 @@ def _read_header(view: memoryview, covers: RunRange) -> tuple[int, int, int, tup
     if stated != covers:
         raise RunDamaged(f"{covers.name} covers {stated}")
     return count, words, fences, (c0, c1, c2, c3, c4, c5)
-
-
-def no_rest() -> None:
-    """Work through."""
 
 
 def write_run(
