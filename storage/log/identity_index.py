@@ -93,6 +93,7 @@ class DiskIdentityIndex:
         ]
         self._older = _Older((), RunSet(tuple(runs)))
         self._active = RecentTable(home.limits.table_rows)
+        self._active.touch()
         self._spare: RecentTable | None = None
         self._last_received_at = 0
         self._last_seq = self._settled = checkpoint.seq
