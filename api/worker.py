@@ -9,6 +9,7 @@ import asyncio
 import gc
 import sys
 
+import pyarrow as pa
 import structlog
 
 from api.application import create_app
@@ -46,6 +47,17 @@ async def run(worker: Worker, settings: Settings, *, version: str) -> None:
     log.info("worker_stopped")
 
 
+def _settle() -> None:
+    """Do now what would hold the interpreter, and with it every reader, at some later time.
+
+    pyarrow imports pandas, half a second, when the first array becomes numpy's; and the collector
+    need not look again at what was imported.
+    """
+    pa.array([0]).to_numpy()
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Run the worker."""
     settings = read_settings()
@@ -53,8 +65,10 @@ def main() -> None:
     gc.set_threshold(*COLLECT_AFTER)
     sys.setswitchinterval(SWITCH_S)
     try:
+        worker = build_worker(settings)
+        _settle()
         with new_runner() as runner:
-            runner.run(run(build_worker(settings), settings, version=VERSION))
+            runner.run(run(worker, settings, version=VERSION))
     except DomainError as error:
         log.error("worker_failed", error=error.detail)  # noqa: TRY400  (its text says it all)
         sys.exit(1)

@@ -62,16 +62,18 @@ class ClickHouseReader(Reader):
         specs = self._specs()
         stored = self._stored()
         worked, broken = False, None
+        awaited, self._awaited = self._awaited, False
         for node, tail in self.tails().items():
             try:
-                worked |= self._step_node(node, tail, specs, stored)
+                worked |= self._step_node(node, tail, specs, stored, awaited=awaited)
             except StoreUnavailable:
+                self._awaited |= awaited
                 raise
             except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
                 broken = error
         if broken is not None:
+            self._awaited |= awaited
             raise broken
-        self._awaited &= worked
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
@@ -123,13 +125,15 @@ class ClickHouseReader(Reader):
         tail: Tail,
         specs: Mapping[SpecId, FactSpec],
         stored: Mapping[tuple[NodeId, Output], Reached],
+        *,
+        awaited: bool,
     ) -> bool:
         places = {output: self._reached(node, output, stored).seq for output in _outputs(specs)}
         page = next_page(places)
         if page is None:
             return False
         waiting = tail.durable().seq - page.after
-        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=self._awaited):
+        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=awaited):
             return False
         wanted = Wanted(after=page.after, rows_max=self.pace.rows_max, until=page.until)
         chosen = {SpecId(spec): specs[SpecId(spec)] for table, spec in page.keys if spec}

@@ -19,6 +19,7 @@ from api.readers.base import Pace, Reader
 from api.readers.copy_search import CopySearch
 from api.readers.earlier import Earlier, SealedTail
 from api.readers.merged import Stretch, next_stretch
+from api.readers.pages import Gathering
 from catalog.clock import Clock, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
@@ -62,6 +63,8 @@ class CopiesReader(Reader):
         pace: Pace | None = None,
     ) -> None:
         super().__init__(name="copies", tails=tails, pace=pace or Pace(poll_s=0.01))
+        self._gathering = Gathering(rows=self.pace.rows_max, age_s=self.pace.gather_s)
+        self._awaited = False
         self._home = home
         self.node = home.node
         self._logs = tails
@@ -96,6 +99,7 @@ class CopiesReader(Reader):
         """Whether every copy received up to ``as_of`` is among the compensations."""
         if self._through >= as_of:
             return True
+        self._awaited = True
         self.wake()
         return False
 
@@ -103,6 +107,11 @@ class CopiesReader(Reader):
         """Look at the next stretch of all logs."""
         log = self._opened()
         tails = self._logs()
+        awaited, self._awaited = self._awaited, False
+        waiting = sum(t.durable().seq - self._positions.get(n, 0) for n, t in tails.items())
+        if not self._gathering.is_due(self.node, waiting=waiting, awaited=awaited):
+            return False
+        self._gathering.taken(self.node)
         self._search.prepare(
             list(tails), log.known, through=self._through, positions=self._positions
         )
@@ -142,6 +151,7 @@ class CopiesReader(Reader):
         self.node = renewed(self.node)
         shutil.rmtree(self._home.scratch, ignore_errors=True)
         self._positions, self._through = {}, Micros(0)
+        self._gathering.clear()
 
     def _opened(self) -> CompensationLog:
         if self._log is None:

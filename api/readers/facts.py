@@ -52,14 +52,17 @@ class FactsReader(Reader):
         """One segment's files or one page of the tail, on every node."""
         specs = self._specs()
         worked, broken = False, None
+        awaited, self._awaited = self._awaited, False
         for node, tail in self._sealable().items():
             try:
-                worked |= self._seal_one(node, tail, specs) or self._follow(node, tail, specs)
+                worked |= self._seal_one(node, tail, specs) or self._follow(
+                    node, tail, specs, awaited=awaited
+                )
             except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
                 broken = error
         if broken is not None:
+            self._awaited |= awaited
             raise broken
-        self._awaited &= worked
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
@@ -146,14 +149,21 @@ class FactsReader(Reader):
         read = {key: pl.concat(found) for key, found in pieces.items()}
         return read | {VOIDS_KEY: pl.concat(voids)}
 
-    def _follow(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
+    def _follow(
+        self,
+        node: NodeId,
+        tail: SealableTail,
+        specs: Mapping[SpecId, FactSpec],
+        *,
+        awaited: bool,
+    ) -> bool:
         """Take one page of what is not sealed into memory."""
         positions = {key: self._facts.state(key, node).reached for key in (VOIDS_KEY, *specs)}
         page = next_page(positions)
         if page is None:
             return False
         waiting = tail.durable().seq - page.after
-        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=self._awaited):
+        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=awaited):
             return False
         wanted = Wanted(after=page.after, rows_max=self.pace.rows_max, until=page.until)
         chosen = {key: specs[key] for key in page.keys if key != VOIDS_KEY}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.readers.base import Pace
 from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
 from api.recent import Recent
@@ -13,6 +14,9 @@ from catalog.clock import DAY_US, Clock, Micros
 from catalog.ids import NodeId
 from storage.copies.log import compensations_node
 from storage.sql.nodes import NodeRegistry
+
+COPIES_PACE = Pace(poll_s=0.02, gather_s=0.2)
+"""A question takes what there is at once; without one copies may wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,7 @@ def build_logs(
         tails=tails,
         earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
         watermark=watermark,
+        pace=None if at_rest else COPIES_PACE,
     )
     return Logs(
         directory=directory,

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import hiredis
 import numpy as np
-import polars as pl
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from bench.dedupe.identities import Identities, batches, identities, mixed
@@ -25,6 +24,7 @@ from catalog.clock import Micros
 from catalog.ids import NodeId, Seq
 from ingest.identity import Identities as Hashed
 from ingest.identity import identify
+from storage.log.frames import Stored
 from storage.log.identity_index import DAY_US, DiskIdentityIndex, IndexLimits
 from storage.redis.valkey import answers, valkey_command
 
@@ -67,10 +67,10 @@ class RetainedLog:
         self.next_seq = Seq(count + 1)
         self.last_received_at = Micros(last_received_at)
 
-    def read_after(self, seq: int, *, rows_max: int) -> pl.DataFrame:
+    def stored_after(self, seq: int, *, rows_max: int) -> list[Stored]:
         """Nothing."""
         del seq, rows_max
-        return pl.DataFrame()
+        return []
 
     def seq_before(self, received_at: int) -> Seq:
         """Nothing is older than the window."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.kernels.memory import compiled
+from ingest.kernels.memory import compiled, inlined, load_u64
 
 
 @compiled
@@ -31,48 +31,79 @@ def first_rows(low, high, slots, first):
     return copies
 
 
+@inlined
+def place(low, slots):
+    """Which of ``slots`` equal parts of the value range a low half lies in; monotonic."""
+    return np.int64(((low >> np.uint64(32)) * np.uint64(slots)) >> np.uint64(32))
+
+
 @compiled
 def find(low, high, seq, content, table):
     """Fill ``seq`` and ``content`` of the rows that have no seq yet and whose key is in ``table``.
 
-    ``table`` is its columns: low and high halves, content (uint64) and seq (int64).
+    ``table`` is uint64, a power of two of slots: low and high half, content and seq of each.
     """
-    table_low, table_high, table_content, table_seq = table
-    mask = np.uint64(table_low.size - 1)
+    mask = table.shape[0] - 1
     for row in range(low.size):
         if seq[row] != 0:
             continue
-        at = np.int64(high[row] & mask)
-        while table_low[at] != 0:
-            if table_low[at] == low[row] and table_high[at] == high[row]:
-                seq[row] = table_seq[at]
-                content[row] = table_content[at]
+        at = place(low[row], table.shape[0])
+        while table[at, 0] != 0:
+            if table[at, 0] == low[row] and table[at, 1] == high[row]:
+                content[row] = table[at, 2]
+                seq[row] = np.int64(table[at, 3])
                 break
-            at = (at + 1) & np.int64(mask)
+            at = (at + 1) & mask
 
 
 @compiled
 def add(low, high, seq, content, table):
     """Add rows, all of new and different keys, to ``table``, which has room for them."""
-    table_low, table_high, table_content, table_seq = table
-    mask = np.uint64(table_low.size - 1)
+    mask = table.shape[0] - 1
     for row in range(low.size):
-        at = np.int64(high[row] & mask)
-        while table_low[at] != 0:
-            at = (at + 1) & np.int64(mask)
-        table_low[at] = low[row]
-        table_high[at] = high[row]
-        table_content[at] = content[row]
-        table_seq[at] = seq[row]
+        at = place(low[row], table.shape[0])
+        while table[at, 0] != 0:
+            at = (at + 1) & mask
+        table[at, 0] = low[row]
+        table[at, 1] = high[row]
+        table[at, 2] = content[row]
+        table[at, 3] = np.uint64(seq[row])
 
 
 @compiled
-def bloom_hits(low, high, seq, filters, words, starts, pairs, hit_rows, hit_runs):
+def sorted_part(table, start, stop, part):
+    """Copy the entries whose place is in ``[start, stop)`` to ``part``, by low half; how many.
+
+    A table is almost sorted: what has moved on from its place lies before the next empty slot.
+    """
+    slots = table.shape[0]
+    count = passed = 0
+    while passed < slots:
+        at = (start + passed) & (slots - 1)
+        low = table[at, 0]
+        passed += 1
+        if low == 0:
+            if passed > stop - start:
+                break
+            continue
+        home = place(low, slots)
+        if home < start or home >= stop:
+            continue
+        into = count
+        while into > 0 and part[into - 1, 0] > low:
+            part[into] = part[into - 1]
+            into -= 1
+        part[into] = table[at]
+        count += 1
+    return count
+
+
+@compiled
+def bloom_hits(low, high, seq, filters, words, pairs, hit_rows, hit_runs):
     """Which runs may have the keys of rows that have no seq yet; how many hits were noted.
 
     Args:
-        filters: uint64, the Bloom words of all runs, one run behind the other.
-        words, starts: uint64 and int64, a run each: how many words it has, and where they begin.
+        filters, words: int64 and uint64, a run each: the address of its Bloom words, how many.
         pairs: uint64, 4,096: what 12 bits of a key stand for in its word.
         hit_rows, hit_runs: int64, room for rows x runs.
     """
@@ -86,7 +117,7 @@ def bloom_hits(low, high, seq, filters, words, starts, pairs, hit_rows, hit_runs
         )
         upper = low[row] >> np.uint64(32)
         for run in range(words.size):
-            word = filters[starts[run] + np.int64((upper * words[run]) >> np.uint64(32))]
+            word = load_u64(filters[run] + 8 * np.int64((upper * words[run]) >> np.uint64(32)))
             hit_rows[hits] = row
             hit_runs[hits] = run
             hits += word & bits == bits  # no branch: the words of many rows are fetched at once

@@ -62,7 +62,7 @@ class _Generation:
             first_received_at=0,
             last_received_at=0,
         )
-        write_run(self._directory, covers, [table.sorted()], count=table.count, files=FILES)
+        write_run(self._directory, covers, table.sorted(), count=table.count, files=FILES)
         self._put((), Run(self._directory, covers, files=FILES, check=False))
         while group := self._runs.to_merge(smallest=self._rows, span_us_max=FOREVER_US):
             covers, count = covering(group), sum(run.count for run in group)

@@ -2,8 +2,9 @@
 
 What is recent is in memory (:mod:`.identity.table`); what is older in sorted runs on disk
 (:mod:`.identity.run`), whose filters are in memory. A table that is full is frozen, written as a
-run in the background, and runs of a size are merged. A checkpoint names the runs and the record
-up to which they cover the log; the rest is read from the log again when the index is opened.
+run in the background, and runs of a size are merged: slice by slice, with rests in between, so that
+the thread that answers never waits for more than one (ADR 11). A checkpoint names the runs and the
+record up to which they cover the log; the rest is read from the log again when the index is opened.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from storage.log.identity.checkpoint import (
     write_checkpoint,
 )
 from storage.log.identity.keys import I64, Entries, Found, Keys
+from storage.log.identity.pacing import Pacing, Rest, no_rest
 from storage.log.identity.replay import ReplayedLog, received_since, replayed
 from storage.log.identity.run import Run, RunDamaged, RunRange, merged, write_run
-from storage.log.identity.runs import RunSet, covering
+from storage.log.identity.runs import FAN_IN, RunSet, covering
 from storage.log.identity.table import RecentTable
 
 DAY_US = 86_400 * SECOND_US
@@ -91,10 +93,14 @@ class DiskIdentityIndex:
         ]
         self._older = _Older((), RunSet(tuple(runs)))
         self._active = RecentTable(home.limits.table_rows)
+        self._active.touch()
+        self._spare: RecentTable | None = None
         self._last_received_at = 0
         self._last_seq = self._settled = checkpoint.seq
         self._swap = threading.Lock()
         self._maintenance = threading.Lock()
+        self._changing = threading.Lock()
+        self._pacing = Pacing()
         self._background: Background | None = None
 
     @classmethod
@@ -159,8 +165,10 @@ class DiskIdentityIndex:
         return index
 
     def maintain_in_background(self) -> None:
-        """Call :meth:`maintain` in a thread whenever a table is full."""
-        self._background = Background(self.maintain, name=f"identity-index-{self._home.node}")
+        """Call :meth:`maintain` in a thread whenever a table is full, with rests."""
+        name = f"identity-index-{self._home.node}"
+        self._background = Background(self._maintain_gently, name=name)
+        self._background.wake()
 
     def replay(self, log: ReplayedLog) -> None:
         """Read what the runs do not cover from the log.
@@ -241,17 +249,23 @@ class DiskIdentityIndex:
         with self._swap:
             frozen, runs = self._older
             self._older = _Older((*frozen, self._active), runs)
-            self._active = RecentTable(self._home.limits.table_rows)
+            self._active = self._spare or RecentTable(self._home.limits.table_rows)
+            self._spare = None
         if self._background is not None:
             self._background.wake()
 
     def _make_room(self) -> None:
         """Let no more tables wait in memory than may. Between groups, never inside of one."""
-        if len(self._older.frozen) > self._home.limits.backlog_max:
-            try:
+        if len(self._older.frozen) <= self._home.limits.backlog_max:
+            return
+        try:
+            if self._background is None:
                 self.maintain()
-            except OSError as error:
-                raise LogUnavailable(f"cannot write the index: {error}") from error
+                return
+            with self._pacing.hurried():  # merging is left to the thread: it may take seconds
+                self._write_waiting()
+        except OSError as error:
+            raise LogUnavailable(f"cannot write the index: {error}") from error
 
     def void(self, seqs: Sequence[int]) -> None:
         """Mark accepted identities void, by seq. Idempotent."""
@@ -267,36 +281,92 @@ class DiskIdentityIndex:
         Raises:
             OSError: the disk failed. Nothing is lost, and it may be tried again.
         """
+        with self._pacing.hurried():  # where the background is at it, this waits for it
+            self._maintain(no_rest)
+
+    def _maintain_gently(self) -> None:
+        """The same with rests, and a table made ready before one is needed."""
+        self._pacing.begin()
+
+        def pause() -> None:
+            self._pacing.rest(self._waiting())
+
+        def rest() -> None:
+            pause()
+            self._make_spare(pause)
+
+        self._make_spare(pause)
+        self._maintain(rest)
+
+    def _make_spare(self, rest: Rest) -> None:
+        if self._spare is not None:
+            return
+        spare = RecentTable(self._home.limits.table_rows)
+        spare.touch(rest)
+        with self._swap:
+            self._spare = spare
+
+    def _maintain(self, rest: Rest) -> None:
         with self._maintenance:
-            while self._older.frozen:
-                self._write_frozen(self._older.frozen[0])
+            self._write_waiting(rest)
             horizon = self._last_received_at - self._home.window_us
-            if expired := self._older.runs.expired(horizon):
-                self._replace(expired)
-            while group := self._mergeable():
-                covers = covering(group)
-                count = sum(run.count for run in group)
-                self._replace(group, instead=self._written(covers, merged(group), count))
+            with self._changing:
+                if expired := self._older.runs.expired(horizon):
+                    self._replace(expired)
+            self._merge(rest)
 
-    def _mergeable(self) -> tuple[Run, ...]:
+    def _waiting(self) -> int:
+        """How much waits beside what is being done: tables, and runs that nobody has merged."""
+        frozen, runs = self._older
+        fresh = sum(run.count <= self._home.limits.table_rows for run in runs.runs)
+        return max(0, len(frozen) - 1) + max(0, fresh - 2 * FAN_IN)
+
+    def _write_waiting(self, rest: Rest = no_rest) -> bool:
+        """Write the frozen tables; whether there was one."""
+        wrote = False
+        while self._older.frozen:
+            with self._changing:
+                if self._older.frozen:  # else another thread has written it
+                    self._write_frozen(self._older.frozen[0], rest)
+            wrote = True
+        return wrote
+
+    def _merge(self, rest: Rest, *, after: int = 0) -> None:
+        """Merge what is due, of the runs behind the record ``after``.
+
+        The longer a merge, the more becomes due meanwhile: it goes first, so that neither tables in
+        memory nor short runs pile up.
+        """
         limits = self._home.limits
-        return self._older.runs.to_merge(
-            smallest=limits.table_rows, span_us_max=self._home.window_us // limits.run_span_share
-        )
+        span_us_max = self._home.window_us // limits.run_span_share
+        while group := self._older.runs.to_merge(
+            smallest=limits.table_rows, span_us_max=span_us_max, after=after
+        ):
+            covers = covering(group)
 
-    def _write_frozen(self, table: RecentTable) -> None:
+            def between(last_seq: int = covers.last_seq) -> None:
+                rest()
+                if self._write_waiting(rest):
+                    self._merge(rest, after=last_seq)
+
+            count = sum(run.count for run in group)
+            run = self._written(covers, merged(group), count, between)
+            with self._changing:
+                self._replace(group, instead=run)
+
+    def _write_frozen(self, table: RecentTable, rest: Rest) -> None:
         covers = RunRange(
             first_seq=table.first_seq,
             last_seq=table.last_seq,
             first_received_at=table.first_received_at,
             last_received_at=table.last_received_at,
         )
-        run = self._written(covers, [table.sorted()], table.count)
+        run = self._written(covers, table.sorted(), table.count, rest)
         self._replace((), instead=run, written=table)
 
-    def _written(self, covers: RunRange, chunks: Iterable[Entries], count: int) -> Run:
+    def _written(self, covers: RunRange, chunks: Iterable[Entries], count: int, rest: Rest) -> Run:
         directory, files = self._home.directory, self._home.files
-        write_run(directory, covers, chunks, count=count, files=files)
+        write_run(directory, covers, chunks, count=count, files=files, rest=rest)
         return Run(directory, covers, files=files, check=False)
 
     def _replace(
@@ -330,7 +400,8 @@ class DiskIdentityIndex:
     def close(self) -> None:
         """Stop the background thread. What is not in a run is read from the log next time."""
         if self._background is not None:
-            self._background.stop()
+            with self._pacing.hurried():
+                self._background.stop()
 
 
 def _entries(identities: Identities, seq: I64) -> Entries:

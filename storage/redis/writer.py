@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import redis
@@ -21,6 +22,7 @@ from entitlements.ports import (
     PositionOverlap,
     Refill,
 )
+from storage.redis.bulk import answers, spelled
 from storage.redis.scripts import (
     APPLY,
     KEY_LIFETIME_MS,
@@ -35,6 +37,7 @@ from storage.redis.scripts import (
 )
 
 PIPELINED_MAX = 1_000
+_EPOCH, _SERVER = spelled("HGET", STATE, "epoch"), spelled("INFO", "server")
 TIMEOUT_S = 5.0
 
 Arguments = list[str | int]
@@ -86,13 +89,12 @@ class RedisLedgerWriter:
     def refill(self, refills: Sequence[Refill], positions: Mapping[NodeId, Seq]) -> None:
         """See :meth:`entitlements.ports.LedgerWriter.refill`."""
         self._owned()
-        calls = [_refill_call(self._epoch, refill, positions) for refill in refills]
-        self._run_all(REFILL, calls)
+        self._run_all(REFILL, (_refill_call(self._epoch, one, positions) for one in refills))
 
     def apply(self, usages: Sequence[AccountUsage], *, node: NodeId, after: Seq, upto: Seq) -> None:
         """See :meth:`entitlements.ports.LedgerWriter.apply`."""
         head: Arguments = [self._epoch, node, after, upto, KEY_LIFETIME_MS]
-        self._run_all(APPLY, [_apply_call(head, usage) for usage in usages])
+        self._run_all(APPLY, (_apply_call(head, usage) for usage in usages))
 
     def applied(self, customers: Sequence[CustomerId], node: NodeId) -> dict[CustomerId, Seq]:
         """See :meth:`entitlements.ports.LedgerWriter.applied`."""
@@ -123,36 +125,41 @@ class RedisLedgerWriter:
         Raises:
             LedgerLost: it was flushed or restarted, or another writer began.
         """
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hget(STATE, "epoch")
-        pipeline.info("server")
-        epoch, info = self._do(pipeline.execute)
-        if epoch != self._epoch or not epoch.startswith(f"{info['run_id']}."):
+        epoch, server = self._answers([_EPOCH, _SERVER])
+        if epoch != self._epoch or f"\r\nrun_id:{epoch.partition('.')[0]}\r\n" not in server:
             raise LedgerLost("the ledger was flushed or replaced")
 
     def _run(self) -> str:
         info = cast("dict[str, Any]", self._do(lambda: self._client.info("server")))
         return str(info["run_id"])
 
-    def _run_all(self, script: Script, calls: Sequence[tuple[list[str], Arguments]]) -> None:
+    def _run_all(self, script: Script, calls: Iterable[tuple[list[str], Arguments]]) -> None:
         overlap = False
-        for first in range(0, len(calls), PIPELINED_MAX):
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.script_load(script.text)
-            for keys, arguments in calls[first : first + PIPELINED_MAX]:
-                pipeline.evalsha(script.sha, len(keys), *keys, *map(str, arguments))
-            replies = self._do(pipeline.execute)[1:]
+        commands = (_spelled(script, keys, arguments) for keys, arguments in calls)
+        while some := list(islice(commands, PIPELINED_MAX)):
+            replies = self._answers([spelled("SCRIPT", "LOAD", script.text), *some])[1:]
             if "lost" in replies:
                 raise LedgerLost("an account was flushed or replaced")
             overlap = overlap or "overlap" in replies
         if overlap:
             raise PositionOverlap("an account has applied a part of these records")
 
+    def _answers(self, commands: Sequence[bytes]) -> list[Any]:
+        replies: list[Any] = self._do(lambda: answers(self._client, commands))
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError):
+                raise reply
+        return replies
+
     def _do(self, call: Any) -> Any:
         try:
             return call()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise LedgerUnavailable(f"the entitlement ledger: {error}") from error
+
+
+def _spelled(script: Script, keys: list[str], arguments: Arguments) -> bytes:
+    return spelled("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
 def _apply_call(head: Arguments, usage: AccountUsage) -> tuple[list[str], Arguments]:

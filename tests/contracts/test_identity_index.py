@@ -153,6 +153,16 @@ class IndexMachine(RuleBasedStateMachine):
         """Write, expire and merge."""
         self.index.maintain()
 
+    @rule(starts=st.lists(st.integers(0, 300), max_size=12), count=st.integers(1, 16))
+    def maintain_while_groups_come_in(self, starts: list[int], count: int) -> None:
+        """As its own thread does it, slice by slice."""
+
+        def rest() -> None:
+            if starts and len(self.index._older.frozen) < LIMITS.backlog_max:
+                self.submit(starts.pop(), count, 1)
+
+        self.index._maintain(rest)
+
     @rule(power_cut=st.booleans(), flush=st.booleans())
     def restart(self, power_cut: bool, flush: bool) -> None:
         """Open it again after a kill or a power cut."""
@@ -272,6 +282,30 @@ def test_a_crash_in_any_call_of_maintenance_loses_no_identity() -> None:
         assert np.flatnonzero(known == 0).size == 121 - (log.next_seq - 1)
         assert again.is_void([1, 2]) == [True, False]
     assert call > 40
+
+
+def test_what_comes_in_during_a_merge_does_not_wait_for_its_end() -> None:
+    """Tables are written and short runs merged between the slices of a longer merge."""
+    files, log = SimFiles(), MemoryLog(NODE, FixedClock(T0_US))
+    index = on_disk(log, files)
+    fill(log, index, 0, 64)
+    count, deepest = 64, 0
+
+    def rest() -> None:
+        nonlocal count, deepest
+        partial = [name for name in files.names(INDEX) if name.endswith(".partial")]
+        deepest = max(deepest, len(partial))
+        if count < 1_600 and not index._older.frozen:
+            fill(log, index, count, count + 64)
+            count += 64
+
+    index._maintain(rest)
+    assert deepest > 2
+    assert not index._older.frozen
+    assert len(index._older.runs.runs) < 10
+    for opened in (index, on_disk(log, files)):
+        assert opened.probe(identified(opened, events(count))).seq.all()
+    assert {run.covers.name for run in index._older.runs.runs} < set(files.names(INDEX))
 
 
 def test_it_stays_small_on_disk(tmp_path: Path) -> None:

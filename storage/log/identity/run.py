@@ -21,18 +21,22 @@ import numpy.typing as npt
 
 from ingest.kernels import identities as kernels
 from storage.log.files import File, Files
-from storage.log.identity.keys import U64, Entries, Found, Keys, Rows
+from storage.log.identity.keys import SLICE_ROWS, U64, Entries, Found, Keys, Rows
+from storage.log.identity.pacing import Rest, no_rest
 from storage.log.layout import PARTIAL_SUFFIX
 
 RUN_VERSION = 1
 SEQ_SPAN_MAX = 1 << 32
-MERGE_ROWS = 1 << 20
+SYNC_BYTES = 1 << 20
+"""A long run is synced as it grows: an fsync of the log waits for what others have written."""
 
 _MAGIC = b"TALLYIDS"
 _HEADER = struct.Struct("<8sIIqqqqqII6I")
 _HEADER_BYTES = 128
 _KEYS_PER_WORD = 4.5
 _KEYS_PER_FENCE = 16
+_CHECKED_ROWS = 1 << 20
+_PUT_ROWS = 1 << 16
 _HALF = np.uint64(32)
 _TWELVE = np.uint64(4095)
 PAIRS = np.array([1 << (i & 63) | 1 << (i >> 6) for i in range(4096)], np.uint64)
@@ -105,7 +109,7 @@ class Run:
                 if _crc(column) != checksum:
                     raise RunDamaged(f"{covers.name}: column {name} is damaged")
         self._low, self._high, self._content, self._seq = columns[:4]
-        self.filter: U64 = columns[4]
+        self.filter: U64 = columns[4].copy()  # of every look-up: not left to the page cache
         self._fence = columns[5].astype(np.intp)
 
     def probe(self, keys: Keys, found: Found, rows: Rows) -> None:
@@ -120,15 +124,15 @@ class Run:
         seq = self._seq[part].astype(np.int64) + self.covers.first_seq
         return Entries(Keys(self._low[part], self._high[part]), self._content[part], seq)
 
-    def starts(self, bounds: U64) -> Rows:
-        """The first row of each of the given low halves."""
-        return np.searchsorted(self._low, bounds)
+    def start(self, bound: np.uint64 | None) -> int:
+        """The first row that is not below ``bound``; null: the number of rows."""
+        return self.count if bound is None else int(np.searchsorted(self._low, bound))
 
 
 def _crc(column: npt.NDArray[np.generic]) -> int:
     crc = 0
-    for at in range(0, column.size, MERGE_ROWS):
-        crc = google_crc32c.extend(crc, column[at : at + MERGE_ROWS].tobytes())
+    for at in range(0, column.size, _CHECKED_ROWS):
+        crc = google_crc32c.extend(crc, column[at : at + _CHECKED_ROWS].tobytes())
     return int(crc)
 
 
@@ -154,16 +158,25 @@ def _read_header(view: memoryview, covers: RunRange) -> tuple[int, int, int, tup
 
 
 def write_run(
-    directory: Path, covers: RunRange, chunks: Iterable[Entries], *, count: int, files: Files
+    directory: Path,
+    covers: RunRange,
+    chunks: Iterable[Entries],
+    *,
+    count: int,
+    files: Files,
+    rest: Rest = no_rest,
 ) -> None:
-    """Write a run of ``count`` entries that come sorted, chunk by chunk. Durable on return."""
+    """Write a run of ``count`` entries that come sorted, chunk by chunk. Durable on return.
+
+    ``rest`` is called behind every chunk, and as often while the filter is written.
+    """
     path = directory / covers.name
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     if partial.name in files.names(directory):
         files.unlink(partial)
     file = files.create(partial)
     try:
-        _Writer(file, covers, count).write(chunks)
+        _Writer(file, covers, count).write(chunks, rest)
         file.fdatasync()
     finally:
         file.close()
@@ -184,6 +197,7 @@ class _Writer:
         self._filter = np.zeros(words, np.uint64)
         self._fence = np.zeros(fences + 1, np.uint32)
         self._checksums = [0] * len(_COLUMNS)
+        self._unsynced = 0
         self._offsets = []
         at = _HEADER_BYTES
         for size, kind in zip(self._sizes, _TYPES, strict=True):
@@ -191,7 +205,7 @@ class _Writer:
             at += size * kind.itemsize
             at += -at % 8
 
-    def write(self, chunks: Iterable[Entries]) -> None:
+    def write(self, chunks: Iterable[Entries], rest: Rest) -> None:
         """Write all columns, then the header that vouches for them."""
         for chunk in chunks:
             seq = (chunk.seq - self._covers.first_seq).astype(np.uint32)
@@ -200,8 +214,11 @@ class _Writer:
             self._put(2, chunk.content)
             self._put(3, seq)
             self._note(chunk.keys)
-        self._put(4, self._filter)
-        self._put(5, np.cumsum(self._fence, dtype=np.uint32))
+            rest()
+        for number, column in ((4, self._filter), (5, np.cumsum(self._fence, dtype=np.uint32))):
+            for at in range(0, len(column), _PUT_ROWS):
+                self._put(number, column[at : at + _PUT_ROWS])
+                rest()
         covers, sizes = self._covers, self._sizes
         head = _HEADER.pack(
             _MAGIC,
@@ -234,18 +251,21 @@ class _Writer:
         self._file.write_at([data], self._offsets[number])
         self._offsets[number] += len(data)
         self._checksums[number] = google_crc32c.extend(self._checksums[number], data)
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_BYTES:
+            self._file.fdatasync()
+            self._unsynced = 0
 
 
-def merged(runs: tuple[Run, ...], *, rows: int = MERGE_ROWS) -> Iterator[Entries]:
+def merged(runs: tuple[Run, ...], *, rows: int = SLICE_ROWS) -> Iterator[Entries]:
     """The entries of all runs in one order, about ``rows`` at a time."""
     parts = -(-sum(run.count for run in runs) // rows)
-    step = (1 << 64) // parts
-    bounds = np.array([step * part for part in range(1, parts)], np.uint64)
-    cuts = [np.concatenate([[0], run.starts(bounds), [run.count]]) for run in runs]
-    for part in range(parts):
-        pieces = [
-            run.entries(cut[part], cut[part + 1]) for run, cut in zip(runs, cuts, strict=True)
-        ]
+    starts = [0] * len(runs)
+    for part in range(1, parts + 1):
+        bound = np.uint64((part << 64) // parts) if part < parts else None
+        stops = [run.start(bound) for run in runs]
+        pieces = [run.entries(*cut) for run, *cut in zip(runs, starts, stops, strict=True)]
+        starts = stops
         low = np.concatenate([piece.keys.low for piece in pieces])
         order = np.argsort(low, kind="stable")  # timsort: it only merges what is sorted already
         high = np.concatenate([piece.keys.high for piece in pieces])[order]

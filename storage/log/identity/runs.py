@@ -13,16 +13,12 @@ RUN_ROWS_MAX = 1 << 26
 
 
 class RunSet:
-    """Runs in order of seq. Immutable; their filters stand in one array, read in one gather."""
+    """Runs in order of seq. Immutable; their filters are read where they are, in one gather."""
 
     def __init__(self, runs: tuple[Run, ...] = ()) -> None:
         self.runs = runs
-        sizes = [len(run.filter) for run in runs]
-        self._words = np.array(sizes, np.uint64)
-        self._starts = np.cumsum([0, *sizes], dtype=np.int64)[:-1]
-        self._filters = (
-            np.concatenate([run.filter for run in runs]) if runs else np.zeros(0, np.uint64)
-        )
+        self._words = np.array([len(run.filter) for run in runs], np.uint64)
+        self._filters = np.array([run.filter.ctypes.data for run in runs], np.int64)
 
     def probe(self, keys: Keys, found: Found) -> None:
         """Fill ``found`` for the rows that have nothing yet and are in a run."""
@@ -30,7 +26,7 @@ class RunSet:
             return
         room = len(keys.low) * len(self.runs) + 1
         rows, runs = np.empty(room, np.int64), np.empty(room, np.int64)
-        filters = (self._filters, self._words, self._starts)
+        filters = (self._filters, self._words)
         hits = kernels.bloom_hits(keys.low, keys.high, found.seq, *filters, PAIRS, rows, runs)
         for number in np.unique(runs[:hits]).tolist():
             self.runs[number].probe(keys, found, rows[:hits][runs[:hits] == number])
@@ -44,14 +40,16 @@ class RunSet:
         """The runs of which everything was received before ``horizon``."""
         return tuple(run for run in self.runs if run.covers.last_received_at < horizon)
 
-    def to_merge(self, *, smallest: int, span_us_max: int) -> tuple[Run, ...]:
+    def to_merge(self, *, smallest: int, span_us_max: int, after: int = 0) -> tuple[Run, ...]:
         """Neighbours of about one size that are worth merging now; none when there are not.
 
         ``smallest`` is the size of a run as it is first written. Runs never span more than
-        ``span_us_max`` of receipt, so that whole runs leave the window soon enough.
+        ``span_us_max`` of receipt, so that whole runs leave the window soon enough. Only runs
+        behind the record ``after`` are looked at.
         """
-        for at in range(len(self.runs) - FAN_IN + 1):  # oldest first, or one is left behind
-            group = self.runs[at : at + FAN_IN]
+        runs = [run for run in self.runs if run.covers.first_seq > after]
+        for at in range(len(runs) - FAN_IN + 1):  # oldest first, or one is left behind
+            group = tuple(runs[at : at + FAN_IN])
             tiers = {_tier(run.count, smallest) for run in group}
             if len(tiers) == 1 and _may_merge(group, span_us_max):
                 return group

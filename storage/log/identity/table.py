@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ingest.kernels import identities as kernels
-from storage.log.identity.keys import Entries, Found, Keys
+from storage.log.identity.keys import SLICE_ROWS, Entries, Found, Keys
+from storage.log.identity.pacing import Rest, no_rest
 
 
 class RecentTable:
@@ -22,11 +25,16 @@ class RecentTable:
         self.first_seq = self.last_seq = 0
         self.settled_seq = 0
         self.first_received_at = self.last_received_at = 0
-        self._low = np.zeros(slots, np.uint64)
-        self._high = np.zeros(slots, np.uint64)
-        self._content = np.zeros(slots, np.uint64)
-        self._seq = np.zeros(slots, np.int64)
-        self._table = (self._low, self._high, self._content, self._seq)
+        self._table = np.zeros((slots, 4), np.uint64)
+
+    def touch(self, rest: Rest = no_rest) -> None:
+        """Have its memory given by the system now, where it is empty, and not by the first groups.
+
+        They would wait for 4,096 page faults.
+        """
+        for start in range(0, len(self._table), SLICE_ROWS):
+            self._table[start : start + SLICE_ROWS] = 0
+            rest()
 
     def probe(self, keys: Keys, found: Found) -> None:
         """Fill ``found`` for the rows that have nothing yet and are here."""
@@ -47,10 +55,12 @@ class RecentTable:
         self.count += len(entries.seq)
         self.last_seq, self.last_received_at = int(entries.seq[-1]), received[1]
 
-    def sorted(self) -> Entries:
-        """All entries, by ``low``."""
-        used = np.flatnonzero(self._low)
-        cell = used[np.argsort(self._low[used])]
-        return Entries(
-            Keys(self._low[cell], self._high[cell]), self._content[cell], self._seq[cell]
-        )
+    def sorted(self) -> Iterator[Entries]:
+        """All entries by ``low``, at most about ``SLICE_ROWS`` at a time."""
+        slots = len(self._table)
+        room = np.empty((self.count, 4), np.uint64)
+        for start in range(0, slots, 2 * SLICE_ROWS):
+            stop = min(slots, start + 2 * SLICE_ROWS)
+            part = room[: kernels.sorted_part(self._table, start, stop, room)]
+            low, high, content, seq = (column.copy() for column in part.T)
+            yield Entries(Keys(low, high), content, seq.astype(np.int64))

@@ -65,6 +65,30 @@ def test_a_table_tells_keys_apart_by_both_halves() -> None:
         assert looked_up(table, STRANGERS) == [0] * 5
 
 
+@pytest.mark.parametrize("capacity", [64, 1 << 15])
+def test_a_table_hands_out_all_of_it_in_order(capacity: int) -> None:
+    """Uniform keys that fill it, keys of one place, and keys that run over its end; in slices."""
+    random = np.random.default_rng(capacity)
+    uniform = keys(*zip(*random.integers(1, 2**63, (2, capacity)).tolist(), strict=True))
+    for given in (
+        Keys(uniform.low * np.uint64(2), uniform.high),
+        keys(*((low, 2**60) for low in range(40, 0, -1))),
+        keys(*((2**64 - low, low) for low in range(1, 41)), (1, 1), (2**62, 2)),
+    ):
+        table = RecentTable(capacity)
+        table.insert(entries(given), received=(0, 0))
+        parts = list(table.sorted())
+        low = np.concatenate([part.keys.low for part in parts])
+        seq = np.concatenate([part.seq for part in parts])
+        assert low.tolist() == sorted(given.low.tolist())
+        assert sorted(seq.tolist()) == list(range(1, len(given.low) + 1))
+        rows = seq - 1
+        for part, wanted in zip(zip(*(p.keys for p in parts), strict=True), given, strict=True):
+            assert (np.concatenate(part) == wanted[rows]).all()
+        contents = np.concatenate([part.content for part in parts])
+        assert (contents == (given.low ^ given.high)[rows]).all()
+
+
 @pytest.mark.parametrize("rows", [3, 43])
 def test_a_run_tells_keys_apart_by_both_halves(rows: int) -> None:
     """By the search for a few keys and by the one for many."""
@@ -96,6 +120,19 @@ def test_runs_and_their_merger_answer_alike() -> None:
         assert looked_up(many, wanted.keys) == looked_up(one, wanted.keys) == wanted.seq.tolist()
     strangers = keys(*random.integers(1, 2**63, (5_000, 2)).tolist())
     assert not any(looked_up(one, strangers) + looked_up(many, strangers))
+
+
+def test_only_runs_behind_a_record_are_merged() -> None:
+    """While the older ones are being merged, the newer ones may be."""
+    files = SimFiles()
+    runs = RunSet(
+        tuple(run_of(files, entries(TWINS, first_seq=1 + 50 * number)) for number in range(9))
+    )
+    first = runs.to_merge(smallest=43, span_us_max=10_000)
+    assert first == runs.runs[:4]
+    later = runs.to_merge(smallest=43, span_us_max=10_000, after=first[-1].covers.last_seq)
+    assert later == runs.runs[4:8]
+    assert not runs.to_merge(smallest=43, span_us_max=10_000, after=later[-1].covers.last_seq)
 
 
 def test_every_flipped_byte_of_a_run_is_detected() -> None:
