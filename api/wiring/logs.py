@@ -9,6 +9,7 @@ from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
 from api.recent import Recent
 from api.settings import Settings
+from api.siblings import log_is_open, node_socket
 from catalog.clock import DAY_US, Clock, Micros
 from catalog.ids import NodeId
 from storage.copies.log import compensations_node
@@ -56,6 +57,9 @@ def build_logs(
         durable = [tail.durable().received_at for tail in watermark_tails().values()]
         return None if at_rest or not durable else min(durable)
 
+    def opened(node: NodeId) -> bool:
+        return at_rest or node not in live() or log_is_open(node_socket(settings.data, node))
+
     watermark_tails = LogTails(directory, Recent(live))
     tails = LogTails(directory, lambda: gateways_on_disk(directory))
     window_us = settings.log.window_days * DAY_US
@@ -70,6 +74,7 @@ def build_logs(
         tails=tails,
         earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
         watermark=watermark,
+        opened=opened,
     )
     return Logs(
         directory=directory,
