@@ -116,6 +116,19 @@ class Relay:
             raise WorkerUnavailable(f"the worker did not answer: {_name(error)}") from error
         return answer.content
 
+    async def document(self) -> bytes:
+        """The worker's OpenAPI document.
+
+        Raises:
+            WorkerUnavailable: it did not answer in time.
+        """
+        try:
+            answer = await self.get("/openapi.json", timeout_s=self._limits.relay_s_max)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise WorkerUnavailable(f"the worker did not answer: {_name(error)}") from error
+        return answer.content
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
