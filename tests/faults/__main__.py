@@ -62,12 +62,15 @@ def _real(report: Report, minutes: float, out: Path) -> None:
     """The second layer, where it is here and asked for."""
     if not minutes or importlib.util.find_spec(PROCESSES) is None:
         return
+    told = out / "processes.md"
+    told.unlink(missing_ok=True)
     try:
-        run = importlib.import_module(PROCESSES).run
-        report.processes = run(minutes, out / "processes.md")
+        importlib.import_module(PROCESSES).run(minutes, told)
     except AssertionError as error:
         report.broken = f"{type(error).__name__}: {error}"
         print(f"FAILED {report.broken}", flush=True)
+    finally:
+        report.processes = told.read_text() if told.exists() else ""
 
 
 def _planted() -> list[Verdict]:
