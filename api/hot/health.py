@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.types import Receive, Scope, Send
 
 from api.hot.dispatch import respond_json
+from api.hot.shared import Shared
 
 CHECK_S_MAX = 2.0
 
@@ -28,22 +29,15 @@ class Readyz:
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = dict(checks)
-        self._looking: asyncio.Task[dict[str, str]] | None = None
+        self._missing = Shared(self._look)
 
     def add(self, name: str, check: Check) -> None:
         """Look at one more thing from now on."""
         self._checks[name] = check
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Run all checks at once, each for at most two seconds.
-
-        Who asks meanwhile gets the same answer: nobody needs a key, so many who ask at once must
-        not crowd out the checks themselves.
-        """
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
-            self._looking.add_done_callback(self._looked)
-        missing = await asyncio.shield(self._looking)
+        """Run all checks at once, each for at most two seconds."""
+        missing = await self._missing.get()
         content: dict[str, object] = {"ready": not missing, "not_ready": missing}
         await respond_json(send, content, status=503 if missing else 200)
 
@@ -51,9 +45,6 @@ class Readyz:
         names = list(self._checks)
         reasons = await asyncio.gather(*(self._run(name) for name in names))
         return {name: why for name, why in zip(names, reasons, strict=True) if why is not None}
-
-    def _looked(self, _: asyncio.Task[dict[str, str]]) -> None:
-        self._looking = None
 
     async def _run(self, name: str) -> str | None:
         try:
