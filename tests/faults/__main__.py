@@ -43,9 +43,9 @@ def main() -> int:
     report.write(given.out)
     _real(report, given.minutes, given.out)
     report.write(given.out)
-    if given.planted:
-        report.planted = _planted()
-        report.write(given.out)
+    report.planted = _planted() if given.planted else []
+    report.finished = True
+    report.write(given.out)
     print(f"{'passed' if report.passed else 'FAILED'}: {given.out / 'faults.md'}")
     return 0 if report.passed else 1
 
