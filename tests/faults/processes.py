@@ -40,6 +40,11 @@ class Until:
         """Whether there is time left."""
         return time.monotonic() < self.deadline_s
 
+    def share(self, part: float) -> Until:
+        """When so much of the time that is left is over."""
+        now_s = time.monotonic()
+        return Until(now_s + max(0.0, self.deadline_s - now_s) * part)
+
 
 def run(minutes: float, out: Path, *, seed: int = SEED) -> str:
     """Run every campaign for its share of ``minutes``; writes and answers a Markdown fragment.
@@ -128,10 +133,10 @@ def _points(where: Place, until: Until, _seed: int) -> str:
     if reason := tracer.why_not():
         return f"**Faults at system calls**: skipped ({reason}).\n"
     lines = []
-    for effect in EFFECTS:
-        if until():
-            seen = asyncio.run(enumerate_points(where, effect, nth_max=8, more=until))
-            lines.append(points_text(effect, seen))
+    for left, effect in zip(range(len(EFFECTS), 0, -1), EFFECTS, strict=True):
+        share = until.share(1 / left)  # else the first would take all the time there is
+        seen = asyncio.run(enumerate_points(where, effect, nth_max=8, more=share))
+        lines.append(points_text(effect, seen))
     return "\n".join(lines)
 
 
