@@ -62,15 +62,9 @@ def build_logs(
 
     watermark_tails = LogTails(directory, Recent(live))
     tails = LogTails(directory, lambda: gateways_on_disk(directory))
-    window_us = settings.log.window_days * DAY_US
+    home = _copies_home(settings, directory, clock)
     copies = CopiesReader(
-        home=CopiesHome(
-            nodes=directory,
-            node=compensations_node(nodes_on_disk(directory), prefix=settings.node),
-            scratch=settings.data / "copies",
-            clock=clock,
-            window_us=window_us,
-        ),
+        home=home,
         tails=tails,
         earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
         watermark=watermark,
@@ -86,6 +80,16 @@ def build_logs(
             through=lambda: copies.through,
         ),
         copies=copies,
-        window_us=window_us,
+        window_us=home.window_us,
         clock=clock,
+    )
+
+
+def _copies_home(settings: Settings, nodes: Path, clock: Clock) -> CopiesHome:
+    return CopiesHome(
+        nodes=nodes,
+        node=compensations_node(nodes_on_disk(nodes), prefix=settings.node),
+        scratch=settings.data / "copies",
+        clock=clock,
+        window_us=settings.log.window_days * DAY_US,
     )
