@@ -182,7 +182,7 @@ async def test_emptied_under_load_nothing_is_oversold(world: World, server: Valk
 
     try:
         await asyncio.gather(vandal(), *(client(number) for number in range(20)))
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while allowed < 400 and time.monotonic() < deadline_s:
             allowed += (await world.consume((TOKENS, "1"))).allowed
             await asyncio.sleep(0.001)
