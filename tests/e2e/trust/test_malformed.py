@@ -22,7 +22,7 @@ BODIES = int(os.environ.get("MALFORMED_BODIES", "1000"))
 THREADS = 4
 AHEAD = 16
 GROWTH_BYTES_MAX = 192 * 1024**2
-"""Of the whole service; a worker that was asked for something for the first time takes most of it."""
+"""Of all processes; a worker asked for something for the first time takes most of it."""
 EVENT = (
     b'{"specversion":"1.0","id":"m","source":"malformed","type":"tokens","subject":"acme-1",'
     b'"time":"2026-01-10T00:00:00Z","data":{"n":"1","model":"gpt"}}'
