@@ -15,7 +15,7 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,6 +90,8 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, watch)
+            except ClientDisconnect:  # it sent half a body and left: nobody waits for an answer
+                log.debug("client_gone", method=scope["method"], path=scope["path"])
             except Exception:
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if not answered:  # it broke in the middle: so must the connection

@@ -60,7 +60,7 @@ class ExpressProtocol(BoundedProtocol):
             response = response.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
         self.transport.write(response)
         if self._last_request:
-            self.transport.close()
+            self._hang_up()
             return
         self._idle_since_s = self.loop.time()
         if self._idle_timer is None:
@@ -111,6 +111,6 @@ class ExpressProtocol(BoundedProtocol):
         elif not self._between_requests() or self.timeout_keep_alive_task is not None:
             return  # the other way watches it
         elif left_s <= 0:
-            self.transport.close()
+            self._hang_up()
             return
         self._idle_timer = self.loop.call_later(left_s, self._look_idle)

@@ -8,20 +8,27 @@ piece, so ordinary small requests pay for two comparisons.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from api.problems import CONTENT_TYPE, problem_with_code
 from api.settings import Limits
+from api.stalls import Stall
 
 # What a client may still send after its answer, e.g. the rest of a body that was refused. It is
 # read and dropped, because closing at once would destroy the answer on its way.
 DISCARD_BYTES_MAX = 64 * 1024**2
 HEADER_OVERHEAD_BYTES = 4  # ": " and CRLF
 RATE_CHECK_S = 5.0
+AHEAD_MAX = 256
+"""Requests on one connection ahead of their answers: thousands fit into one read."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -43,10 +50,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._messages = 0
         self._peer = ""
         self._deadline: asyncio.TimerHandle | None = None
+        self._cycles: deque[RequestResponseCycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse it if there are too many; else give it a deadline for its first request."""
         super().connection_made(transport)
+        self._stall = Stall(self.loop, transport, within_s=self.limits.answer_s_max)
         if self._joined() or len(self.connections) > self.limits.connections_max:
             self._refuse("overloaded")
             return
@@ -63,6 +72,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline, and the connection among its peer's."""
         self._disarm()
+        self._stall.stop()
+        self._abandon()
         if self._peer:
             self.peers[self._peer] -= 1
             if not self.peers[self._peer]:
@@ -108,13 +119,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless its headers are too large."""
+        """Start the request, unless its headers are too large or too many wait before it."""
         self._disarm()
         self._in_headers, self._in_body = False, True
         if self._header_bytes > self.limits.header_bytes_max:
             self._refusal = "headers_too_large"
             raise ValueError(self._refusal)  # ends in send_400_response
+        while self._cycles and self._cycles[0].response_complete:
+            self._cycles.popleft()
+        if len(self._cycles) >= AHEAD_MAX:
+            self._refusal = "overloaded"
+            raise ValueError(self._refusal)
         super().on_headers_complete()
+        self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Hand a part of the body on, or drop it (boundedly) when the answer is out."""
@@ -122,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             self._discarded_bytes += len(body)
             if self._discarded_bytes > DISCARD_BYTES_MAX:
-                self.transport.close()
+                self._hang_up()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -131,6 +148,34 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._messages += 1
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is written; the last one of its connection must be taken in time."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._stall.watch()
+
+    def pause_writing(self) -> None:
+        """The caller takes less than is written: it has some time to catch up."""
+        super().pause_writing()
+        self._stall.watch()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self._stall.stop()
+        if self.transport.is_closing():
+            self._stall.watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The connection was idle for too long."""
+        self._hang_up()
+
+    def shutdown(self) -> None:
+        """Close, after the answers to what was asked."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._stall.watch()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser (or one of the callbacks) did not take."""
@@ -169,14 +214,26 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer with a problem, if nothing was answered yet, and close."""
         self._refusal = code
         self._disarm()
-        cycle = self.cycle
-        answering = cycle is not None and not cycle.response_complete
-        if not (answering and cycle.response_started):
+        if not any(cycle.response_started for cycle in self._unanswered()):
             self.transport.write(_response(code, detail))
-        if answering:  # the handler sees that the caller is gone
+        self._abandon()
+        self._hang_up()
+
+    def _unanswered(self) -> list[RequestResponseCycle]:
+        """What was asked and is not answered yet: several, where a caller sent ahead."""
+        return [cycle for cycle in self._cycles if not cycle.response_complete]
+
+    def _abandon(self) -> None:
+        """Their handlers see that the caller is gone; the server tells the newest one only."""
+        for cycle in self._unanswered():
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.close()
+
+    def _hang_up(self) -> None:
+        """Close; what was written before must be taken in time."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            self._stall.watch()
 
 
 def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:

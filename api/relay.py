@@ -18,6 +18,7 @@ SCOPES_HEADER = b"x-tallyman-scopes"
 REQUEST_ID_HEADER = b"x-request-id"
 
 CONNECT_S_MAX = 2.0
+_WORKER = httpx.URL("http://worker")
 
 _HOP_BY_HOP = frozenset(
     {
@@ -71,7 +72,7 @@ class Relay:
         # dead and the pool notices when it uses them.
         transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=pool, retries=1)
         timeout = httpx.Timeout(limits.relay_s_max, connect=CONNECT_S_MAX)
-        self._extensions = {"timeout": timeout.as_dict()}
+        self._timeout = timeout.as_dict()
         self._client = httpx.AsyncClient(transport=transport, base_url="http://worker")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,6 +116,19 @@ class Relay:
             raise WorkerUnavailable(f"the worker did not answer: {_name(error)}") from error
         return answer.content
 
+    async def document(self) -> bytes:
+        """The worker's OpenAPI document.
+
+        Raises:
+            WorkerUnavailable: it did not answer in time.
+        """
+        try:
+            answer = await self.get("/openapi.json", timeout_s=self._limits.relay_s_max)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise WorkerUnavailable(f"the worker did not answer: {_name(error)}") from error
+        return answer.content
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -128,13 +142,14 @@ class Relay:
             name in {b"content-length", b"transfer-encoding"} for name, _ in scope["headers"]
         )
         # Not client.build_request: that would add headers the caller did not send, and the
-        # worker would compress for callers who cannot inflate.
+        # worker would compress for callers who cannot inflate. Not an httpx.URL of the target:
+        # that resolves "..", and the worker would answer for another path than the one admitted.
         return httpx.Request(
             scope["method"],
-            httpx.URL("http://worker", raw_path=target),
+            _WORKER,
             headers=headers,
             content=_body(receive, self._limits.body_bytes_max) if has_body else None,
-            extensions=self._extensions,
+            extensions={"timeout": self._timeout, "target": target},
         )
 
     def _slot(self) -> _Slot:

@@ -50,6 +50,8 @@ class Limits(BaseModel):
     """Until the body is there."""
     body_bytes_per_s_min: int = Field(default=KIB, ge=0, le=GIB)
     """How fast a body must come on average, looked at every 5 s; 0 leaves it to the deadline."""
+    answer_s_max: float = Field(default=60, gt=0, le=3_600)
+    """Until a caller has taken the next 32 KiB of an answer, or its end."""
     idle_s_max: float = Field(default=30, gt=0, le=3_600)
     """A connection without a request is closed after this."""
     connections_max: int = Field(default=20_000, ge=1, le=1_000_000)

@@ -33,6 +33,17 @@ def node_socket(data: Path, node: str) -> Path:
     return data / "run" / f"{node}.sock"
 
 
+def log_is_open(socket: Path) -> bool:
+    """Whether the gateway behind ``socket`` has its log open: no, where none answers in time."""
+    transport = httpx.HTTPTransport(uds=str(socket))
+    with httpx.Client(transport=transport, base_url="http://node", timeout=2.0) as client:
+        try:
+            reason: str | None = client.get("/internal/ready").json()["not_ready"]
+        except httpx.HTTPError:
+            return False
+    return reason is None
+
+
 class InternalApp:
     """What a gateway answers on its private socket.
 

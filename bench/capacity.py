@@ -30,7 +30,11 @@ LAG_MAX = 20
 """Heartbeats count as records: readers are never quite level."""
 
 DRAIN_S_MAX = 900.0
-_LAG = re.compile(r"^tallyman_reader_lag_records\{[^}]*\} (\S+)$", re.MULTILINE)
+_LAG = re.compile(
+    r'^tallyman_reader_lag_records\{(?![^}]*reader="sealer")[^}]*\} (\S+)$', re.MULTILINE
+)
+"""What is not sealed yet is no lag: the file that is being written never is."""
+
 STORES: Mapping[str, tuple[str, ...]] = {
     "log, sealed": ("nodes/*/segment-*",),
     "log, hot": ("nodes/*/hot-*",),

@@ -7,6 +7,7 @@ ledger. Metered items become slots; the ledger decides all of a request's slots 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import cast
 
 import msgspec
@@ -126,11 +127,8 @@ class Decisions:
         plans = [plan for checks in many for plan in checks.plans]
         ready = [plan for plan in plans if plan is not None and plan.demand.slots]
         verdicts: Sequence[Verdict | None] = [None] * len(ready)
-        outage = None
-        try:
+        with suppress(LedgerUnavailable):  # then none has a verdict
             verdicts = await self._ledger.decide_all([plan.demand for plan in ready])
-        except LedgerUnavailable:
-            outage = Reason.LEDGER_UNAVAILABLE
         found = iter(verdicts)
         decisions: list[list[Decision | None]] = []
         for checks in many:
@@ -138,7 +136,8 @@ class Decisions:
             for plan in checks.plans:
                 asks = plan is not None and bool(plan.demand.slots)
                 verdict = next(found) if asks else None
-                decisions[-1].append(self._at_once(plan, verdict, outage if asks else None))
+                outage = Reason.LEDGER_UNAVAILABLE if asks and verdict is None else None
+                decisions[-1].append(self._at_once(plan, verdict, outage))
         return decisions
 
     async def finish_checks(

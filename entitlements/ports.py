@@ -251,8 +251,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict]:
+    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict | None]:
         """Decide many, each like :meth:`decide` on its own, at the cost of one round trip.
+
+        Returns:
+            The verdicts, in order. Null where :meth:`decide` would have raised for this one
+            alone, e.g. because its account is damaged.
 
         Raises:
             LedgerUnavailable: decided or not is unknown, of any of them.

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.types import Receive, Scope, Send
 
 from api.hot.dispatch import respond_json
+from api.hot.shared import Shared
 
 CHECK_S_MAX = 2.0
 
@@ -28,6 +29,7 @@ class Readyz:
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = dict(checks)
+        self._missing = Shared(self._look)
 
     def add(self, name: str, check: Check) -> None:
         """Look at one more thing from now on."""
@@ -35,13 +37,14 @@ class Readyz:
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Run all checks at once, each for at most two seconds."""
-        names = list(self._checks)
-        reasons = await asyncio.gather(*(self._run(name) for name in names))
-        missing = {
-            name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None
-        }
+        missing = await self._missing.get()
         content: dict[str, object] = {"ready": not missing, "not_ready": missing}
         await respond_json(send, content, status=503 if missing else 200)
+
+    async def _look(self) -> dict[str, str]:
+        names = list(self._checks)
+        reasons = await asyncio.gather(*(self._run(name) for name in names))
+        return {name: why for name, why in zip(names, reasons, strict=True) if why is not None}
 
     async def _run(self, name: str) -> str | None:
         try:

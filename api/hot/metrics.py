@@ -30,6 +30,7 @@ from prometheus_client.utils import floatToGoString
 from starlette.types import Receive, Scope, Send
 
 from api.hot.dispatch import respond
+from api.hot.shared import Shared
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -102,9 +103,13 @@ class Metrics:
     def __init__(self, *, process: str, others: Callable[[], Mapping[str, Fetch]]) -> None:
         self._process = process
         self._others = others
+        self._joined = Shared(self._join)
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Ask everybody and answer."""
+        await respond(send, await self._joined.get(), content_type=CONTENT_TYPE_LATEST.encode())
+
+    async def _join(self) -> bytes:
         others = self._others()
         asked = (fetch() for fetch in others.values())
         texts = await asyncio.gather(*asked, return_exceptions=True)
@@ -112,8 +117,7 @@ class Metrics:
         found |= {
             name: text for name, text in zip(others, texts, strict=True) if isinstance(text, str)
         }
-        body = await asyncio.to_thread(join, found)
-        await respond(send, body, content_type=CONTENT_TYPE_LATEST.encode())
+        return await asyncio.to_thread(join, found)
 
 
 def join(texts: Mapping[str, str]) -> bytes:

@@ -24,6 +24,7 @@ from catalog.clock import Clock, Micros
 from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
 from ingest.copies import Copied, Place
+from ingest.ports import LogUnavailable
 from storage.copies.days import DayFiles
 from storage.copies.log import CompensationLog, CompensationsAhead, Known, Out, renewed
 
@@ -51,6 +52,8 @@ class CopiesReader(Reader):
 
     ``tails`` are the gateways' logs; ``earlier`` the same for looking back. ``watermark`` says up
     to where all of them are complete, null: as far as they go (nobody writes any more).
+    ``opened`` says whether a node's log is as its gateway has recovered it: after a power cut its
+    mark may be an older one until then.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class CopiesReader(Reader):
         tails: Callable[[], Mapping[NodeId, SealedTail]],
         earlier: Callable[[], Mapping[NodeId, SealedTail]],
         watermark: Callable[[], Micros | None],
+        opened: Callable[[NodeId], bool] = lambda _: True,
         pace: Pace | None = None,
     ) -> None:
         super().__init__(name="copies", tails=tails, pace=pace or Pace(poll_s=0.01))
@@ -69,6 +73,7 @@ class CopiesReader(Reader):
         self.node = home.node
         self._logs = tails
         self._watermark = watermark
+        self._opened_by_gateway = opened
         self._search = CopySearch(
             earlier=Earlier(tails=earlier, days=DayFiles(home.scratch / "days")),
             directory=home.scratch / "seen",
@@ -172,11 +177,14 @@ class CopiesReader(Reader):
     def _check_behind(self, positions: Mapping[NodeId, Seq]) -> None:
         tails = self._logs()
         for node, seq in positions.items():
-            if node not in tails or tails[node].durable().seq < seq:
-                raise CompensationsAhead(
-                    f"copies were looked for up to record {seq} of {node}, whose log ends before; "
-                    "rebuild copies"
-                )
+            tail = tails.get(node)
+            if tail is not None and tail.durable().seq >= seq:
+                continue
+            looked = f"copies were looked for up to record {seq} of {node}"
+            if tail is not None and not self._opened_by_gateway(node):
+                raise LogUnavailable(f"{looked}, whose gateway has not opened its log yet")
+            if tail is None or tail.durable().seq < seq:  # it may just have been opened
+                raise CompensationsAhead(f"{looked}, whose log ends before; rebuild copies")
 
     def _next(self, tails: Mapping[NodeId, SealedTail]) -> Stretch:
         watermark = self._watermark()

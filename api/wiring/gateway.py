@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 
 from api.hot.dispatch import Dispatcher, Hot, Routes
+from api.hot.document import OpenApi
 from api.hot.express import Express
 from api.hot.health import Check, Healthz, Readyz
 from api.hot.metrics import CATALOG_REVISION, Metrics, observe_answers
@@ -61,7 +62,7 @@ def build_gateway(settings: Settings, *, node: str) -> Gateway:
 
     checks = _checks(own, snapshots, relay, siblings, ledger)
     metrics = _metrics(node, relay, siblings)
-    routes = Routes(_open_routes(checks, metrics, metrics_public=settings.metrics_public))
+    routes = Routes(_open_routes(checks, metrics, relay, metrics_public=settings.metrics_public))
     return Gateway(
         name=node,
         app=_dispatcher(routes, snapshots, relay, siblings, sandbox=settings.sandbox),
@@ -123,9 +124,12 @@ def _snapshots(settings: Settings, database: Database, clock: Clock) -> Snapshot
     return snapshots
 
 
-def _open_routes(checks: dict[str, Check], metrics: Metrics, *, metrics_public: bool) -> list[Hot]:
+def _open_routes(
+    checks: dict[str, Check], metrics: Metrics, relay: Relay, *, metrics_public: bool
+) -> list[Hot]:
     """What a gateway answers before its log is open."""
     return [
+        Hot(method="GET", path="/openapi.json", handler=OpenApi(relay.document), open=True),
         Hot(method="GET", path="/healthz", handler=Healthz(), open=True),
         Hot(method="GET", path="/readyz", handler=Readyz(checks), open=True),
         Hot(method="GET", path="/metrics", handler=metrics, open=metrics_public),

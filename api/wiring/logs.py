@@ -10,6 +10,7 @@ from api.readers.copies import CopiesHome, CopiesReader
 from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
 from api.recent import Recent
 from api.settings import Settings
+from api.siblings import log_is_open, node_socket
 from catalog.clock import DAY_US, Clock, Micros
 from catalog.ids import NodeId
 from storage.copies.log import compensations_node
@@ -60,20 +61,18 @@ def build_logs(
         durable = [tail.durable().received_at for tail in watermark_tails().values()]
         return None if at_rest or not durable else min(durable)
 
+    def opened(node: NodeId) -> bool:
+        return at_rest or node not in live() or log_is_open(node_socket(settings.data, node))
+
     watermark_tails = LogTails(directory, Recent(live))
     tails = LogTails(directory, lambda: gateways_on_disk(directory))
-    window_us = settings.log.window_days * DAY_US
+    home = _copies_home(settings, directory, clock)
     copies = CopiesReader(
-        home=CopiesHome(
-            nodes=directory,
-            node=compensations_node(nodes_on_disk(directory), prefix=settings.node),
-            scratch=settings.data / "copies",
-            clock=clock,
-            window_us=window_us,
-        ),
+        home=home,
         tails=tails,
         earlier=LogTails(directory, lambda: gateways_on_disk(directory)),
         watermark=watermark,
+        opened=opened,
         pace=None if at_rest else COPIES_PACE,
     )
     return Logs(
@@ -86,6 +85,16 @@ def build_logs(
             through=lambda: copies.through,
         ),
         copies=copies,
-        window_us=window_us,
+        window_us=home.window_us,
         clock=clock,
+    )
+
+
+def _copies_home(settings: Settings, nodes: Path, clock: Clock) -> CopiesHome:
+    return CopiesHome(
+        nodes=nodes,
+        node=compensations_node(nodes_on_disk(nodes), prefix=settings.node),
+        scratch=settings.data / "copies",
+        clock=clock,
+        window_us=settings.log.window_days * DAY_US,
     )

@@ -156,7 +156,7 @@ class MemoryLedger:
                 return known
         return _unready(account, demand.slots) or _judge(account, demand)
 
-    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict]:
+    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict | None]:
         """See :meth:`entitlements.ports.Ledger.decide_all`."""
         return [await self.decide(demand) for demand in demands]
 

@@ -87,9 +87,12 @@ class RedisLedger:
 
     async def decide(self, demand: Demand) -> Verdict:
         """See :meth:`entitlements.ports.Ledger.decide`."""
-        return (await self.decide_all((demand,)))[0]
+        [verdict] = await self.decide_all((demand,))
+        if verdict is None:
+            raise LedgerUnavailable("the entitlement ledger refused")
+        return verdict
 
-    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict]:
+    async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict | None]:
         """See :meth:`entitlements.ports.Ledger.decide_all`."""
         if not demands:
             return []
@@ -99,21 +102,32 @@ class RedisLedger:
         replies: Sequence[Any] = (_LOST,) * len(demands)
         if epoch is not None:
             replies = await self._link.send([self._spelled(each, epoch) for each in demands])
-        return [
-            _verdict(demand, reply)
-            if type(reply) is list and reply[0] != "lost"
-            else await self._again(demand, reply, epoch)
-            for demand, reply in zip(demands, replies, strict=True)
-        ]
+        verdicts: list[Verdict | None] = []
+        away = False
+        for demand, reply in zip(demands, replies, strict=True):
+            if type(reply) is list and reply[0] != "lost":
+                verdicts.append(_verdict(demand, reply))
+                continue
+            verdict = None
+            if not away:  # else each of the rest would wait for its own timeout
+                try:
+                    verdict = await self._again(demand, reply, epoch)
+                except LedgerUnavailable:
+                    away = True
+            verdicts.append(verdict)
+        return verdicts
 
     def _spelled(self, demand: Demand, epoch: str) -> bytes:
         return spelling.decide(demand, epoch=epoch, lapse=self._watermark)
 
-    async def _again(self, demand: Demand, reply: Any, epoch: str | None) -> Verdict:
-        """Ask once more where the script, or the epoch it was asked under, was gone."""
+    async def _again(self, demand: Demand, reply: Any, epoch: str | None) -> Verdict | None:
+        """Ask once more where the script, or the epoch it was asked under, was gone.
+
+        Null: the server refuses this demand.
+        """
         if isinstance(reply, hiredis.ReplyError):
             if not str(reply).startswith("NOSCRIPT"):
-                raise LedgerUnavailable(f"the entitlement ledger refused: {reply}")
+                return None
             await self._call("SCRIPT", "LOAD", DECIDE.text)
         await self._refresh()
         known = self._epoch
@@ -121,7 +135,7 @@ class RedisLedger:
         if known is not None and moved:
             [reply] = await self._link.send([self._spelled(demand, known)])
         if isinstance(reply, hiredis.ReplyError):
-            raise LedgerUnavailable(f"the entitlement ledger refused: {reply}")
+            return None
         if reply[0] == "lost":
             return Verdict(status=Status.UNSEEDED if self._ready else Status.LOST)
         return _verdict(demand, reply)

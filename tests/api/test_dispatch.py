@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -200,6 +201,27 @@ async def test_readiness_names_what_is_missing() -> None:
         "ready": False,
         "not_ready": {"worker": "not running", "log": "OSError: gone"},
     }
+
+
+async def test_who_asks_at_once_shares_one_look() -> None:
+    """And whoever asks later gets another one; a caller who leaves takes nothing along."""
+    looks = 0
+
+    async def slow() -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.05)
+
+    transport = httpx.ASGITransport(Readyz({"sql": slow}))
+    async with httpx.AsyncClient(transport=transport, base_url="http://g") as c:
+        leaving = asyncio.create_task(c.get("/readyz"))
+        await asyncio.sleep(0.01)
+        asked = [asyncio.create_task(c.get("/readyz")) for _ in range(50)]
+        leaving.cancel()
+        assert {(await each).status_code for each in asked} == {200}
+        assert looks == 1
+        await c.get("/readyz")
+    assert looks == 2
 
 
 async def test_a_wrong_method_names_the_right_ones(client: httpx.AsyncClient) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from api.hot.dispatch import respond_json
-from api.limits import peer_of
+from api.limits import AHEAD_MAX, peer_of
 from api.settings import Limits
 from tests.api.running import serving
 
@@ -247,3 +249,84 @@ async def ask_from(host: str, port: int) -> bytes:
     answer = await reader.read()
     writer.close()
     return answer
+
+
+MUCH = b"x" * 2**24
+SLOW = Limits(answer_s_max=0.3, idle_s_max=1)
+
+
+async def answer_much(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sixteen megabytes, at once or in parts: more than the kernel takes."""
+    parts = [MUCH] if scope["path"] == "/whole" else [MUCH[: 2**20]] * 16
+    headers = [(b"content-length", str(len(MUCH)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for number, part in enumerate(parts, 1):
+        more = number < len(parts)
+        await send({"type": "http.response.body", "body": part, "more_body": more})
+    ENDED.append(scope["path"])
+
+
+ENDED: list[str] = []
+
+
+def narrow(port: int, *, asked: bytes) -> socket.socket:
+    """A caller that has hardly room for what it asks for, and takes none of it."""
+    caller = socket.socket()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    caller.connect(("127.0.0.1", port))
+    caller.sendall(asked)
+    return caller
+
+
+@pytest.mark.parametrize(("path", "head"), [("/stream", "x: y"), ("/whole", "connection: close")])
+async def test_an_answer_that_nobody_takes_is_cut_off(path: str, head: str) -> None:
+    """The handler ends and the connection goes; a caller who is only slow gets everything."""
+    ENDED.clear()
+    async with serving(answer_much, limits=SLOW) as port:
+        asked = f"GET {path} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n".encode()
+        callers = [await asyncio.to_thread(narrow, port, asked=asked) for _ in range(5)]
+        await asyncio.sleep(2.5)  # idle, and then the last of it
+        assert len(ENDED) == 5
+        for caller in callers:
+            taken = await asyncio.to_thread(take_all, caller, pause_s=0)
+            assert taken < len(MUCH)
+        slow = socket.create_connection(("127.0.0.1", port))
+        slow.sendall(asked.replace(b"x: y", b"connection: close"))
+        assert await asyncio.to_thread(take_all, slow, pause_s=0.002) > len(MUCH)
+
+
+def take_all(caller: socket.socket, *, pause_s: float) -> int:
+    """How many bytes come until the end, so many seconds between reads."""
+    taken = 0
+    with caller:
+        try:
+            while data := caller.recv(64 * 1024):
+                taken += len(data)
+                time.sleep(pause_s)
+        except ConnectionError:
+            pass
+    return taken
+
+
+async def test_who_sends_ahead_and_leaves_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Requests that wait behind another have nobody to answer either: nothing is raised."""
+    ahead = b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n" * 5
+    async with serving(answer_much, limits=SLOW) as port:
+        caller = await asyncio.to_thread(narrow, port, asked=ahead)
+        await asyncio.sleep(0.1)
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        await asyncio.sleep(0.3)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_so_many_may_be_sent_ahead_and_no_more() -> None:
+    """What fits is answered in order; beyond it the connection is closed."""
+    one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nb"
+    last = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nconnection: close\r\n\r\nb"
+    async with serving(count_body, limits=LIMITS) as port:
+        told = await exchange(port, one * (AHEAD_MAX - 1) + last)
+        assert told.count(b"200 OK") == AHEAD_MAX
+        told = await exchange(port, one * 5_000)
+        assert told.count(b"200 OK") <= AHEAD_MAX
+        assert told == b"reset" or b"overloaded" in told

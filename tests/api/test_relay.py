@@ -110,6 +110,17 @@ async def test_a_request_arrives_as_it_was_but_for_who_asks(
     assert "authorization" not in seen["headers"]
 
 
+@pytest.mark.parametrize("target", ["/a/../b/./c/..?x=../y", "/a//b", "/a%2e%2e/%zz", "/a|b'c"])
+async def test_the_target_is_not_tidied_up(
+    client: httpx.AsyncClient, path: Path, target: str
+) -> None:
+    """The worker answers for the path that was admitted, not for what a client makes of it."""
+    extensions = {"target": target.encode()}
+    async with serving(worker, path=path):
+        answer = await client.get("/", extensions=extensions)
+    assert answer.json()["target"] == (target if "?" in target else f"{target}?")
+
+
 async def test_answers_stream(client: httpx.AsyncClient, path: Path) -> None:
     """The first part arrives before the last is made; a HEAD has no body."""
     async with serving(worker, path=path):

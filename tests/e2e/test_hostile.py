@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import resource
+import socket
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -242,7 +243,32 @@ async def test_thousands_of_connections(service: Service) -> None:
     assert grown < 220 * MIB
 
 
-@pytest.mark.slow
+async def test_readers_who_take_nothing(service: Service) -> None:
+    """300 callers without a key ask for the largest open answer and leave it: others are served."""
+    before = memory_bytes(gateway(service))
+    asked = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 50
+    callers = [await asyncio.to_thread(narrow, service, asked) for _ in range(300)]
+    await asyncio.sleep(2)
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=service.client.headers, timeout=5
+    ) as neighbour:
+        for path in ("/v1/meters", "/v1/customers", "/openapi.json", "/readyz"):
+            assert (await neighbour.get(path)).status_code == 200
+    assert memory_bytes(gateway(service)) < before + 96 * MIB
+    for caller in callers:
+        caller.close()
+
+
+def narrow(service: Service, asked: bytes) -> socket.socket:
+    """A caller with hardly room for an answer, that asks and does not read."""
+    address = urlsplit(service.url)
+    caller = socket.socket()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    caller.connect((address.hostname, address.port))
+    caller.sendall(asked)
+    return caller
+
+
 async def test_a_full_queue_refuses_events_and_nothing_else() -> None:
     """503 with Retry-After, what was accepted is kept; reads and decisions go on."""
     settings = {"limits__queue_events_max": "200"}

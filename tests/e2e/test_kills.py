@@ -6,6 +6,7 @@ acknowledged, and blindly repeats whatever got no answer. At the end the books m
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -77,6 +78,10 @@ class Books:
     surprises: list[str] = field(default_factory=list)
 
 
+class NeverAnswered(Exception):
+    """Nobody waits for an answer any more."""
+
+
 class Load:
     """Threads that post events and consume, each request repeated until it is answered."""
 
@@ -84,6 +89,7 @@ class Load:
         self.books = Books()
         self._rng = rng
         self._stop = threading.Event()
+        self._given_up = threading.Event()
         self._lock = threading.Lock()
         self._target: Service | None = None
         self._threads = [
@@ -100,18 +106,21 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, within_s: float = 60) -> None:
         """Finish the requests under way, however often they must be repeated."""
         self._stop.set()
+        deadline_s = time.monotonic() + within_s
         for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a request never got an answer"
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        never = sum(thread.is_alive() for thread in self._threads)
+        self._given_up.set()  # else they would try for ever, and keep the process from its end
+        assert not never, f"{never} requests never got an answer within {within_s:.0f} s"
 
     def _run(
         self, work: Callable[[httpx.Client, int, random.Random], None], rng: random.Random
     ) -> None:
         worker = rng.getrandbits(48)
-        with httpx.Client(timeout=10) as http:
+        with contextlib.suppress(NeverAnswered), httpx.Client(timeout=10) as http:
             for number in itertools.count():
                 if self._stop.is_set():
                     return
@@ -119,7 +128,7 @@ class Load:
 
     def _answered(self, http: httpx.Client, path: str, body: object) -> dict[str, object]:
         """The first 200, however long it takes; anything but 200 and 503 is a surprise."""
-        while True:
+        while not self._given_up.is_set():
             service = self._target
             assert service is not None
             try:
@@ -137,6 +146,7 @@ class Load:
                 if answer is not None and answer.status_code != 503:
                     self.books.surprises.append(f"{path}: {answer.status_code} {answer.text}")
             time.sleep(0.02)
+        raise NeverAnswered
 
     def _post(self, http: httpx.Client, number: int, rng: random.Random) -> None:
         batch = [

@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import importlib
 import importlib.util
+import logging
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import structlog
 
 from tests.faults.report import Report
 from tests.planted.bugs import Verdict, bugs, try_all
@@ -31,6 +34,8 @@ def main() -> int:
     parser.add_argument("--planted", action="store_true", help="also plant every bug")
     parser.add_argument("--out", type=Path, default=Path("fault-report"), help="directory")
     given = parser.parse_args()
+    # What the service says of its faults is no news here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     report = Report(commit=_commit(), simulation=Result(), ledger=Result())
     report.simulation = run_seeds(given.first, given.seeds)
     print("\n".join(report_lines(report.simulation)), flush=True)
@@ -38,9 +43,9 @@ def main() -> int:
     report.write(given.out)
     _real(report, given.minutes, given.out)
     report.write(given.out)
-    if given.planted:
-        report.planted = _planted()
-        report.write(given.out)
+    report.planted = _planted() if given.planted else []
+    report.finished = True
+    report.write(given.out)
     print(f"{'passed' if report.passed else 'FAILED'}: {given.out / 'faults.md'}")
     return 0 if report.passed else 1
 
@@ -62,12 +67,15 @@ def _real(report: Report, minutes: float, out: Path) -> None:
     """The second layer, where it is here and asked for."""
     if not minutes or importlib.util.find_spec(PROCESSES) is None:
         return
+    told = out / "processes.md"
+    told.unlink(missing_ok=True)
     try:
-        run = importlib.import_module(PROCESSES).run
-        report.processes = run(minutes, out / "processes.md")
+        importlib.import_module(PROCESSES).run(minutes, told)
     except AssertionError as error:
         report.broken = f"{type(error).__name__}: {error}"
         print(f"FAILED {report.broken}", flush=True)
+    finally:
+        report.processes = told.read_text() if told.exists() else ""
 
 
 def _planted() -> list[Verdict]:

@@ -31,7 +31,11 @@ from tests.faults.alone import KEY, Alone, Place
 ROUND_KILLS = 25
 VICTIMS = ("gateway",) * 9 + ("valkey",) * 6 + ("worker",) * 3 + ("everything",) * 2
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
-READY_S_MAX = 120.0
+READY_S_MIN = 120.0
+READY_STARTS = 10
+"""A service that was killed may take so many times as long as its first start took, and no less
+than the seconds above: on a machine that does ten other things a worker alone may take a minute,
+and several may have been killed in a row."""
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Band:
         specs = child_specs(settings, lock=lock.descriptor, listener=0)
         self._argv = {spec.name: spec.argv for spec in specs if spec.name in {"valkey", "worker"}}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.patience_s = 4 * READY_S_MIN  # until it is known how long a start takes here
         host, port = alone.address
         self.url = f"http://{host}:{port}"
         self.client = httpx.Client(
@@ -103,7 +108,7 @@ class Band:
 
     def get(self, path: str, **params: str | int | bool) -> Any:
         """What GET ``path`` answers, asked again while readers catch up; else all but 200 fails."""
-        deadline_s = time.monotonic() + READY_S_MAX
+        deadline_s = time.monotonic() + self.patience_s
         while (answer := self.client.get(path, params=params)).status_code == 503:
             assert time.monotonic() < deadline_s, answer.text
             time.sleep(0.1)
@@ -117,14 +122,29 @@ class Band:
         return answer.json()
 
     def wait_ready(self) -> None:
-        """Wait until /readyz is 200."""
+        """Wait until /readyz is 200; what is not ready is named when it takes too long."""
+        told = "no answer"
 
         def ready() -> bool:
-            with contextlib.suppress(httpx.HTTPError):
-                return self.client.get("/readyz").status_code == 200
-            return False
+            nonlocal told
+            try:
+                answer = self.client.get("/readyz", timeout=10)
+            except httpx.HTTPError as error:
+                told = repr(error)
+                return False
+            told = answer.text
+            return answer.status_code == 200
 
-        wait_for(ready, what="ready", within_s=READY_S_MAX, explain=self._alone.said)
+        def explain() -> str:
+            return f"{told}\n{self._alone.said()}"
+
+        wait_for(ready, what="ready", within_s=self.patience_s, explain=explain)
+
+    def wait_first_ready(self) -> None:
+        """The same for the first start, by which all later ones are judged."""
+        began_s = time.monotonic()
+        self.wait_ready()
+        self.patience_s = max(READY_S_MIN, READY_STARTS * (time.monotonic() - began_s))
 
 
 @contextlib.contextmanager
@@ -136,7 +156,7 @@ def band(where: Place) -> Iterator[Band]:
         made = Band(alone, settings, lock)
         try:
             made.start("everything")
-            made.wait_ready()
+            made.wait_first_ready()
             made.post("/v1/catalog", {"document": CATALOG})
             yield made
         finally:
@@ -170,8 +190,8 @@ def _round(
                 service.wait_ready()
             if not more(seen):
                 break
+        service.wait_ready()  # before the end: decisions that are under way need all of it
     finally:
-        load.stop()
-    service.wait_ready()
+        load.stop(within_s=service.patience_s)
     check_books(service, load.books)  # type: ignore[arg-type]
     seen.add(load.books)

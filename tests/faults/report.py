@@ -21,6 +21,8 @@ class Report:
     planted: list[Verdict] = field(default_factory=list)
     processes: str = ""
     broken: str = ""
+    finished: bool = False
+    """It is written after each layer, so that a run that is ended early has told what it saw."""
 
     @property
     def passed(self) -> bool:
@@ -33,10 +35,9 @@ class Report:
         """``faults.md``, ``faults.json`` and its parts ``simulation.md`` and ``planted.md``."""
         directory.mkdir(parents=True, exist_ok=True)
         simulated = simulation_text(self.simulation, self.ledger)
-        parts = [
-            f"# Fault run of {self.commit}\n\n{'Passed.' if self.passed else '**Failed.**'}\n",
-            simulated,
-        ]
+        verdict = "Passed." if self.passed else "**Failed.**"
+        so_far = "" if self.finished else "Not finished; so far: "
+        parts = [f"# Fault run of {self.commit}\n\n{so_far}{verdict}\n", simulated]
         (directory / "simulation.md").write_text(simulated)
         if self.planted:
             planted = planted_text(self.planted)
@@ -52,6 +53,7 @@ class Report:
         return {
             "commit": self.commit,
             "passed": self.passed,
+            "finished": self.finished,
             "simulation": _figures(self.simulation),
             "never_reached": self.simulation.never_reached,
             "ledger": _figures(self.ledger),

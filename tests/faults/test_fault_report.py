@@ -20,6 +20,7 @@ def test_a_report_tells_seeds_comparisons_paths_and_bugs(tmp_path: Path) -> None
     assert told["simulation"]["seeds"] == 2
     assert "runs merged" in told["never_reached"]
     page = (tmp_path / "faults.md").read_text()
+    assert "Not finished; so far: **Failed.**" in page
     assert "| runs merged | **never** |" in page
     assert f"| {caught.bug.what} | seed 3: lost |" in page
     report.simulation.seen.update(RARE)

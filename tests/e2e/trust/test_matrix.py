@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from statistics import median
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.harness import Service
+from tests.e2e.pipelined import Answer, Pipelined, written
 from tests.e2e.trust.keys import KeyChain
 from tests.e2e.trust.routes import Row, all_rows
 
@@ -112,23 +114,62 @@ def keys_scopes(kind: str) -> list[str]:
         "/v1/customers",
         "/openapi.json/x",
         "/internal/ready",
+        "/v1/customers/acme/grants/../../other/grants",
+        "/v1/customers/acme/grants/./../../other",
+        "/v1/customers/acme/grants/../../../customers",
+        "/v1/customers/acme/grants/..%2F..%2Fother",
+        "/v1/customers/acme/grants/%2e%2e/%2e%2e/other/grants",
+        "/v1/customers/acme/entitlements/../../../contracts",
+        "/v1/customers/acme/current/../../../../internal/metrics",
+        "/v1/customers/acme/grants/..\\..\\other",
+        "http://x/v1/customers",
     ],
 )
 def test_no_way_around_a_limit(service: Service, keys: KeyChain, target: str) -> None:
     """Tricks with the path and the query end at the same door."""
-    # httpx tidies paths up, so this one is written by hand
-    import socket
+    told = by_hand(service, "GET", target, keys.of_customer)
+    assert told.status in {403, 404}, told
+    assert b"Other" not in told.body
 
-    host, port = service.url.removeprefix("http://").split(":")
-    request = (
-        f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-        f"authorization: {bearer(keys.of_customer)}\r\n\r\n"
-    )
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(request.encode())
-        told = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert told.split(b" ")[1] in {b"403", b"404"}, told
-    assert b"Other" not in told
+
+@pytest.mark.parametrize(
+    ("scope", "method", "target"),
+    [
+        ("entitlements", "POST", "/v1/entitlements/../catalog"),
+        ("entitlements", "POST", "/v1/customers/acme/entitlements/../../../keys"),
+        ("read", "GET", "/v1/events/../keys"),
+        ("read", "GET", "/v1/events/../audit"),
+        ("read", "GET", "/v1/events/../../internal/metrics"),
+        ("finance", "POST", "/v1/invoices/../admin/rebuild"),
+        ("catalog", "PUT", "/v1/customers/../keys/x"),
+    ],
+)
+def test_no_way_around_a_scope(
+    service: Service, keys: KeyChain, scope: str, method: str, target: str
+) -> None:
+    """What is admitted under one path is not answered under another."""
+    told = by_hand(service, method, target, keys.scoped[scope])
+    assert told.status in {403, 404, 405}, told
+    assert json.loads(told.body)["code"] in {"forbidden", "not_found", "method_not_allowed"}
+
+
+@pytest.mark.parametrize("target", ["*", "*/v1/keys", "http://x", "/?", "//", "/%00"])
+def test_odd_targets_are_refused(service: Service, target: str) -> None:
+    """What is no path of ours is a 4xx, to an administrator too."""
+    for method in ("OPTIONS", "GET", "POST"):
+        told = by_hand(service, method, target, service.key)
+        assert 400 <= told.status < 500, (method, told)
+        assert b'"code"' in told.body
+
+
+def by_hand(service: Service, method: str, target: str, key: str) -> Answer:
+    """The answer to a target as it is: HTTP clients tidy them up."""
+    request = written(method, target, {"authorization": bearer(key)}, b"")
+    connection = Pipelined(service.url.removeprefix("http://"))
+    try:
+        return connection.ask([request])[0]
+    finally:
+        connection.close()
 
 
 def test_a_mixed_body_keeps_nothing(service: Service, keys: KeyChain) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import polars as pl
@@ -48,7 +48,7 @@ class World:
             limits=LogLimits(hot_bytes_max=2_000),
         )
 
-    def start(self) -> None:
+    def start(self, *, opened: Callable[[NodeId], bool] = lambda _: True) -> None:
         """A reader that knows nothing but what is on disk."""
         nodes = self.home / "nodes"
         self.reader = CopiesReader(
@@ -62,13 +62,14 @@ class World:
             tails=LogTails(nodes, lambda: gateways_on_disk(nodes)),
             earlier=LogTails(nodes, lambda: gateways_on_disk(nodes)),
             watermark=self.watermark,
+            opened=opened,
             pace=Pace(rows_max=self.rows_max),
         )
 
-    def restart(self) -> None:
+    def restart(self, *, opened: Callable[[NodeId], bool] = lambda _: True) -> None:
         """The worker ends, however, and is started again."""
         self.reader.close()
-        self.start()
+        self.start(opened=opened)
 
     def watermark(self) -> Micros:
         """Up to where every log is complete."""

@@ -15,8 +15,10 @@ from api.checks.copies import check_copies
 from api.checks.report import Check, Status
 from catalog.events import RecordKind
 from catalog.ids import NodeId
+from ingest.ports import LogUnavailable
 from storage.copies.log import CompensationsAhead
 from storage.log.follower import LogFollower
+from storage.log.layout import MARK_NAME
 from tests.unit.readers.copies_world import DAY_US, T0_US, World, event, out_by_hand, void
 
 NODE, NAME = st.integers(0, 2), st.integers(0, 3)
@@ -227,6 +229,38 @@ def test_nothing_is_said_before_the_logs_are_there_again(world: World):
     aside.rename(log)
     world.settle()
     assert world.outs() == before
+
+
+def test_a_log_that_is_not_open_yet_is_waited_for(world: World):
+    """After a power cut a mark is an older one until the gateway has recovered its log."""
+    world.append("n1", event("e", time_us=T0_US))
+    world.append("n2", event("e", time_us=T0_US))
+    mark = world.home / "nodes" / "n2" / MARK_NAME
+    old = mark.read_bytes()
+    world.beat()
+    world.settle()
+    before, new = world.outs(), mark.read_bytes()
+    world.restart(opened=lambda node: node != "n2")
+    mark.write_bytes(old)
+    for _ in range(2):
+        with pytest.raises(LogUnavailable, match=r"n2, whose gateway has not opened its log yet"):
+            world.reader.step()
+    mark.write_bytes(new)
+    world.settle()
+    assert world.outs() == before
+
+
+def test_a_log_that_opens_while_it_is_looked_at_is_no_loss(world: World):
+    """Between the look at its mark and the question whether it is open it was recovered."""
+    world.append("n1", event("e", time_us=T0_US))
+    mark = world.home / "nodes" / "n1" / MARK_NAME
+    old = mark.read_bytes()
+    world.beat()
+    world.settle()
+    new = mark.read_bytes()
+    world.restart(opened=lambda _: bool(mark.write_bytes(new)))
+    mark.write_bytes(old)
+    world.settle()
 
 
 def test_rebuilt_it_says_the_same(world: World):
