@@ -37,7 +37,7 @@ def audit_command(
         [*(escape(str(entry[name])) for name in _COLUMNS), escape(_shown(entry["summary"]))]
         for entry in found
     ]
-    console().print(table("", (*_COLUMNS, "summary"), rows))
+    console().print(table((*_COLUMNS, "summary"), rows))
 
 
 def _shown(summary: dict[str, object]) -> str:

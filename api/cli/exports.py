@@ -74,7 +74,7 @@ def list_command(format_: Format = Output.TABLE) -> None:
         for each in found
     ]
     columns = ("id", "kind", "what", "where", "position>", "waiting>", "runs")
-    console().print(table("", columns, rows))
+    console().print(table(columns, rows))
 
 
 @app.command("run")
@@ -133,4 +133,4 @@ def _show(runs: Sequence[Mapping[str, Any]], format_: Output) -> None:
         )
         for run in runs
     ]
-    console().print(table("", RUN_COLUMNS, rows) if rows else "nothing to hand over")
+    console().print(table(RUN_COLUMNS, rows) if rows else "nothing to hand over")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from api.cli.client import ApiClient, Params, errors_shown
-from api.cli.output import Format, Output, OutputFile, console, money, table, write, write_json
+from api.cli.output import (
+    Format,
+    Output,
+    OutputFile,
+    console,
+    heading,
+    money,
+    table,
+    write,
+    write_json,
+)
 
 Period = Annotated[str, typer.Option("--period", help="YYYY, YYYY-Qn, YYYY-MM or YYYY-MM-DD")]
 Customer = Annotated[str | None, typer.Option(help="Only this customer.")]
@@ -75,9 +85,9 @@ def show_totals(to: Console, answer: dict[str, Any]) -> None:
         "quantity>",
         "amount>",
     )
-    to.print(table(f"Totals {answer['period']}", (*columns, ""), rows))
-    for currency, amount in sums(answer["items"], "amount").items():
-        to.print(f"  {len(rows):,} lines, [bold]{money(amount)} {currency}[/bold]")
+    heading(to, f"Totals {answer['period']}")
+    to.print(table((*columns, ""), rows))
+    _show_sums(to, answer["items"], "amount", what="lines")
     to.print(f"  as of {answer['as_of']}, engine {answer['engine']}, checksum {answer['checksum']}")
 
 
@@ -94,6 +104,13 @@ def _line_row(line: dict[str, Any]) -> Sequence[str]:
         money(line["amount"]),
         line["currency"],
     )
+
+
+def _show_sums(to: Console, items: Sequence[dict[str, Any]], column: str, *, what: str) -> None:
+    """How many there are of each currency, and what they come to."""
+    counts = Counter(item["currency"] for item in items)
+    for currency, amount in sums(items, column).items():
+        to.print(f"  {counts[currency]:,} {what}, [bold]{money(amount)} {currency}[/bold]")
 
 
 def sums(items: Sequence[dict[str, Any]], column: str) -> dict[str, str]:
@@ -131,8 +148,7 @@ def invoices_command(
     to = console()
     for invoice in invoices:
         show_invoice(to, invoice)
-    for currency, amount in sums(invoices, "total").items():
-        to.print(f"{len(invoices):,} invoices, [bold]{money(amount)} {currency}[/bold]")
+    _show_sums(to, invoices, "total", what="invoices")
     if not invoices:
         to.print(f"No invoices in {period}.")
 
@@ -141,17 +157,21 @@ def show_invoice(to: Console, invoice: dict[str, Any]) -> None:
     """Print one invoice as a document a person can check."""
     number = invoice["number"] or f"{invoice['status']} {invoice['id']}"
     until = (invoice["period_end"] or "")[:10]
-    title = (
-        f"{number}  {invoice['customer']}  contract {invoice['contract']}  "
-        f"{invoice['timing']}  {invoice['period_start'][:10]} – {until}"
-    )
+    whose = [invoice["customer"]]
+    if invoice["contract"] is not None:
+        whose.append(f"contract {invoice['contract']}")
+    terms = [*whose, invoice["timing"], f"{invoice['period_start'][:10]} until {until}"]
     rows = [
         (row[2], row[3], row[6], row[7]) for row in (_line_row(line) for line in invoice["lines"])
     ]
-    shown = table(title, ("line", "kind", "quantity>", f"{invoice['currency']}>"), rows)
+    heading(to, number)
+    heading(to, ", ".join(terms))
+    shown = table(("line", "kind", "quantity>", f"{invoice['currency']}>"), rows)
     shown.add_section()
     if Decimal(invoice["tax"]):
         shown.add_row("subtotal", "", "", money(invoice["subtotal"]))
         shown.add_row("tax", "", "", money(invoice["tax"]))
     shown.add_row("[bold]total[/bold]", "", "", f"[bold]{money(invoice['total'])}[/bold]")
     to.print(shown)
+    if invoice.get("waiting"):
+        to.print(f"  [yellow]cannot be issued yet:[/yellow] {escape(invoice['waiting'])}")

@@ -77,7 +77,7 @@ def list_command(data: Data = None, format_: Format = Output.TABLE) -> None:
     rows = [
         [escape(_text(key[column])) for column in columns[:-1]] + [_limits(key)] for key in found
     ]
-    console().print(table("", columns, rows))
+    console().print(table(columns, rows))
 
 
 @app.command("revoke")

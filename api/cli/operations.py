@@ -89,7 +89,7 @@ def show_report(to: Console, report: Report) -> None:
         for check in report["checks"]
         for said in [check["detail"]]
     ]
-    to.print(table("", ("check", "store", "node", "status", ""), rows))
+    to.print(table(("check", "store", "node", "status", ""), rows))
     if report["ok"]:
         to.print(f"[green]No difference[/green] in {len(rows)} checks.")
         return

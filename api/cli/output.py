@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from catalog.errors import InvalidRequest
 
@@ -57,9 +58,14 @@ def money(amount: str) -> str:
     return f"{sign}{int(whole):,}{dot}{cents}"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def heading(to: Console, text: str) -> None:
+    """A line above a table; as the table's own title it would be folded to the table's width."""
+    to.print(Text(text, style="italic"), soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table whose columns ending in ``>`` are right-aligned (the mark is not shown)."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(header_style="bold")
     for column in columns:
         right = column.endswith(">")
         shown.add_column(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.ledger.over_http import measure_against, measure_batch, measure_latency
+from bench.ledger.port import measure_hot, measure_rebuild
 from bench.ledger.requests import checks, consumes
 from bench.registry import Goal, Row
 
@@ -45,5 +46,19 @@ ROWS = [
         against="the same in a batch",
         goal=Goal(reach=10, stretch=20),
         measure=measure_batch,
+    ),
+    Row(
+        key="ledger/hot-account",
+        title="one hot account, reserve and settle, at the ledger port",
+        against="the same scripts, pipelined by a bare client",
+        goal=Goal(reach=0.5, stretch=0.8),
+        measure=measure_hot,
+    ),
+    Row(
+        key="ledger/rebuild",
+        title="rebuild after FLUSHALL",
+        against="the clock",
+        goal=Goal(reach=1_000_000, stretch=5_000_000),
+        measure=measure_rebuild,
     ),
 ]

@@ -32,7 +32,6 @@ from storage.redis.scripts import (
     CONFIRM,
     DECIDE,
     END,
-    KEY_LIFETIME_MS,
     SCRIPTS,
     STATE,
     Script,
@@ -40,6 +39,8 @@ from storage.redis.scripts import (
     account_keys,
     account_of,
     deadlines_key,
+    end_arguments,
+    end_keys,
     expiries_key,
     pack,
     record_key,
@@ -173,19 +174,8 @@ class RedisLedger:
 
     async def end(self, ending: Ending) -> Verdict:
         """See :meth:`entitlements.ports.Ledger.end`."""
-        keys = [*account_keys(ending.customer)]
-        keys.append(reservation_key(ending.customer, ending.reservation))
-        lapse = self._watermark
-        arguments: list[str | int] = [ending.now, lapse, ending.reservation, ending.kind.value]
-        arguments += [
-            ending.digest,
-            ending.lapses,
-            KEY_LIFETIME_MS,
-            ending.request,
-        ]
-        for slot, kept in zip(ending.slots, ending.kept, strict=True):
-            arguments += [*_slot_arguments(slot), pack(kept)]
-        reply = await self._decisive(END, keys, arguments)
+        arguments = end_arguments(ending, lapse=self._watermark)
+        reply = await self._decisive(END, end_keys(ending), arguments)
         if reply[0] == "lost":
             return Verdict(status=Status.LOST)
         return _end_verdict(ending, reply)
@@ -270,12 +260,6 @@ class RedisLedger:
                     await self._refresh()
                 except LedgerUnavailable:
                     self._ready = False
-
-
-def _slot_arguments(slot: Slot) -> list[str | int]:
-    version = "" if slot.version is None else slot.version
-    head: list[str | int] = [slot.feature, slot.schedule, slot.segment, slot.gate.value]
-    return [*head, pack(slot.opening), version, pack(slot.amount)]
 
 
 def _verdict(demand: Demand, reply: list[str]) -> Verdict:

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from catalog.clock import Micros
 from catalog.ids import CustomerId, FeatureId
-from entitlements.ports import KEPT_US, Account, AccountUsage, KeyRecord, Refill
+from entitlements.ports import KEPT_US, Account, AccountUsage, Ending, KeyRecord, Refill
 
 PREFIX = "tallyman:"
 STATE = PREFIX + "ledger"
@@ -92,6 +92,23 @@ def pack_balances(balances: Sequence[int | None]) -> str:
 def unpack_balances(text: str) -> tuple[int | None, ...]:
     """The reverse of :func:`pack_balances`."""
     return tuple(None if left == "-" else unpack(left) for left in text.split())
+
+
+def end_keys(ending: Ending) -> list[str]:
+    """The keys of ``end.lua``."""
+    reservation = reservation_key(ending.customer, ending.reservation)
+    return [*account_keys(ending.customer), reservation]
+
+
+def end_arguments(ending: Ending, *, lapse: Micros) -> list[str | int]:
+    """The arguments of ``end.lua`` behind the epoch."""
+    arguments: list[str | int] = [ending.now, lapse, ending.reservation, ending.kind.value]
+    arguments += [ending.digest, ending.lapses, KEY_LIFETIME_MS, ending.request]
+    for slot, kept in zip(ending.slots, ending.kept, strict=True):
+        version = "" if slot.version is None else slot.version
+        arguments += [slot.feature, slot.schedule, slot.segment, slot.gate.value]
+        arguments += [pack(slot.opening), version, pack(slot.amount), pack(kept)]
+    return arguments
 
 
 Records = AccountUsage | Refill

@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.harness import Service, cli, running_service, wait_for
 
+pytestmark = pytest.mark.slow  # all of it: each test takes up the quarter where the last left it
+
 CATALOG: dict[str, Any] = {
     "meters": {"m": {"event_type": "t", "aggregation": "sum", "value": "data.n"}},
     "products": {"p": {"name": "P", "meter": "m"}},
@@ -59,7 +61,6 @@ def code(service: Service, path: str) -> str:
     return str(service.client.post(path).json()["code"])
 
 
-@pytest.mark.slow
 def test_a_quarter_of_controlling(service: Service) -> None:
     """Refused while it must be, then one answer for eight callers, before and after a kill."""
     assert code(service, "/v1/periods/2026-Q1/close") == "not_a_month"
@@ -123,7 +124,6 @@ def test_a_credit_note_takes_an_invoice_back(service: Service) -> None:
     assert [note["total"] for note in notes] == [f"-{invoice['total']}"]
 
 
-@pytest.mark.slow
 def test_a_silent_node_blocks_the_close(service: Service) -> None:
     """Nothing is closed while a registered node says nothing; the problem names it."""
     service.post("/v1/admin/clock", {"now": "2026-03-02T00:00:00Z"})

@@ -192,7 +192,7 @@ def _show_balance(to: Console, client: ApiClient) -> None:
         time.sleep(0.02)
     to.print(f"\nMay {name} use more tokens? (a hard limit, checked before serving)")
     rows = [(key, str(balance[key])) for key in ("allowance", "used", "held", "balance", "overage")]
-    to.print(table("", ("tokens", "units>"), [(k, money(v) if v else "") for k, v in rows]))
+    to.print(table(("tokens", "units>"), [(k, money(v) if v else "") for k, v in rows]))
     too_much = str(Decimal(balance["balance"]) + 1)
     for amount in ("50000", too_much):
         item = {"feature": "tokens", "amount": amount}
@@ -217,7 +217,7 @@ def _show_totals(to: Console, client: ApiClient, month: Month) -> None:
         units = f"{sum((Decimal(line['quantity']) for line in lines), Decimal(0)):f}"
         rows.append((product, f"{len(lines):,}", money(units), money(amount)))
     rows.append(("[bold]all[/bold]", f"{len(items):,}", "", money(sums(items, "amount")["USD"])))
-    to.print(table("", ("product", "lines>", "units>", "USD>"), rows))
+    to.print(table(("product", "lines>", "units>", "USD>"), rows))
     equal = tokens == month.tokens()
     verdict = "[green]equal[/green]" if equal else "[red]DIFFERENT[/red]"
     to.print(f"  Tokens counted by the generator: {month.tokens():,}; by the service: {verdict}.")
