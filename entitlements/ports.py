@@ -8,7 +8,7 @@ What every decision makes anew is a Struct: a frozen dataclass takes ten times a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -389,7 +389,7 @@ class LedgerWriter(Protocol):
         """Declare the refilled ledger complete."""
         ...
 
-    def refill(self, refills: Sequence[Refill], positions: Mapping[NodeId, Seq]) -> None:
+    def refill(self, refills: Iterable[Refill], positions: Mapping[NodeId, Seq]) -> None:
         """Replace what is filed for these features; each account changes at once.
 
         Raises:

@@ -27,6 +27,7 @@ from catalog.errors import Unavailable
 from catalog.events import FACTS, RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.attribution import DELTAS, Attribution, deltas
+from entitlements.grants import Schedule
 from entitlements.patience import SUBMIT_WITHIN_S
 from entitlements.ports import (
     KEPT_US,
@@ -257,10 +258,15 @@ class LedgerReader(Reader):
         if not changed:
             return
         replay = self._replay(self._positions, customers=list(changed))
+        assert self._attribution is not None
+        metered = {c: self._attribution.schedules.metered(c) for c in changed}
         refills = [
             Refill(
                 customer=customer,
-                features=[self._usage(replay, customer, f) for f in sorted(features)],
+                features=[
+                    self._usage(replay, customer, f, metered[customer].get(f))
+                    for f in sorted(features)
+                ],
                 mode=RefillMode.KEPT if customer in self._digests else RefillMode.NEW,
             )
             for customer, features in changed.items()
@@ -278,29 +284,31 @@ class LedgerReader(Reader):
         replay = self._replay(targets, customers=None)
         self._digests = _digests(schedules, schedules.catalog.customers)
         now = max(self._clock.now_us(), replay.latest)
-        refills = [
-            Refill(
-                customer=customer,
-                features=[self._usage(replay, customer, feature) for feature in features],
-                settled=list(replay.filed[customer].settled.values()),
-                opened=replay.filed[customer].opened(schedules.metered(customer)),
-                ended=list(replay.filed[customer].ended.values()),
-                now=now,
-                mode=RefillMode.WIPE,
-            )
-            for customer, features in self._digests.items()
-        ]
-        self._writer.refill(refills, targets)
+        self._writer.refill((self._whole(replay, c, now=now) for c in self._digests), targets)
         self._positions = targets
         self._published_s = 0.0
         self._publish()
         self._writer.finish()
         self.revision = schedules.catalog.revision
-        log.info("ledger_rebuilt", accounts=len(refills), revision=self.revision)
+        log.info("ledger_rebuilt", accounts=len(self._digests), revision=self.revision)
 
-    def _usage(self, replay: _Replay, customer: CustomerId, feature: FeatureId) -> FeatureUsage:
+    def _whole(self, replay: _Replay, customer: CustomerId, *, now: Micros) -> Refill:
+        """All that the log says of a customer."""
         assert self._attribution is not None
-        schedule = self._attribution.schedules.metered(customer).get(feature)
+        metered, filed = self._attribution.schedules.metered(customer), replay.filed[customer]
+        return Refill(
+            customer=customer,
+            features=[self._usage(replay, customer, *named) for named in metered.items()],
+            settled=list(filed.settled.values()),
+            opened=filed.opened(metered),
+            ended=list(filed.ended.values()),
+            now=now,
+            mode=RefillMode.WIPE,
+        )
+
+    def _usage(
+        self, replay: _Replay, customer: CustomerId, feature: FeatureId, schedule: Schedule | None
+    ) -> FeatureUsage:
         now = self._clock.now_us()
         around = schedule.segments(now - HOLD_SPAN_US, now + 1) if schedule else ()
         return FeatureUsage(

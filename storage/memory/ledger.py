@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -240,7 +240,7 @@ class MemoryLedger:
         self._owned()
         self._ready = True
 
-    def refill(self, refills: Sequence[Refill], positions: Mapping[NodeId, Seq]) -> None:
+    def refill(self, refills: Iterable[Refill], positions: Mapping[NodeId, Seq]) -> None:
         """See :meth:`entitlements.ports.LedgerWriter.refill`."""
         self._owned()
         for refill in refills:

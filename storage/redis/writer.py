@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from entitlements.ports import (
     PositionOverlap,
     Refill,
 )
-from storage.redis.bulk import answers, spelled
+from storage.redis.bulk import answers, conversation, spelled
 from storage.redis.scripts import (
     APPLY,
     KEY_LIFETIME_MS,
@@ -86,7 +87,7 @@ class RedisLedgerWriter:
         self._owned()
         self._do(lambda: self._client.hset(STATE, "ready", "1"))
 
-    def refill(self, refills: Sequence[Refill], positions: Mapping[NodeId, Seq]) -> None:
+    def refill(self, refills: Iterable[Refill], positions: Mapping[NodeId, Seq]) -> None:
         """See :meth:`entitlements.ports.LedgerWriter.refill`."""
         self._owned()
         self._run_all(REFILL, (_refill_call(self._epoch, one, positions) for one in refills))
@@ -135,27 +136,40 @@ class RedisLedgerWriter:
 
     def _run_all(self, script: Script, calls: Iterable[tuple[list[str], Arguments]]) -> None:
         overlap = False
-        commands = (_spelled(script, keys, arguments) for keys, arguments in calls)
-        while some := list(islice(commands, PIPELINED_MAX)):
-            replies = self._answers([spelled("SCRIPT", "LOAD", script.text), *some])[1:]
-            if "lost" in replies:
-                raise LedgerLost("an account was flushed or replaced")
-            overlap = overlap or "overlap" in replies
+        with closing(conversation(self._client, _batches(script, calls))) as answered:
+            while (replies := self._do(lambda: next(answered, None))) is not None:
+                if "lost" in _accepted(replies):
+                    raise LedgerLost("an account was flushed or replaced")
+                overlap = overlap or "overlap" in replies
         if overlap:
             raise PositionOverlap("an account has applied a part of these records")
 
     def _answers(self, commands: Sequence[bytes]) -> list[Any]:
-        replies: list[Any] = self._do(lambda: answers(self._client, commands))
-        for reply in replies:
-            if isinstance(reply, redis.ResponseError):
-                raise reply
-        return replies
+        return _accepted(self._do(lambda: answers(self._client, commands)))
 
     def _do(self, call: Any) -> Any:
         try:
             return call()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise LedgerUnavailable(f"the entitlement ledger: {error}") from error
+
+
+def _accepted(replies: list[Any]) -> list[Any]:
+    """The same replies, where none is a refusal."""
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError):
+            raise reply
+    return replies
+
+
+def _batches(
+    script: Script, calls: Iterable[tuple[list[str], Arguments]]
+) -> Iterator[Sequence[bytes]]:
+    """The script itself, then calls of it: a server that was flushed does not know it."""
+    loading = spelled("SCRIPT", "LOAD", script.text)
+    commands = (_spelled(script, keys, arguments) for keys, arguments in calls)
+    while some := list(islice(commands, PIPELINED_MAX)):
+        yield [loading, *some]
 
 
 def _spelled(script: Script, keys: list[str], arguments: Arguments) -> bytes:
