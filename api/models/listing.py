@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.models.instants import Instant
+from api.models.parameters import DIGITS
 from api.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX
 
 
@@ -15,5 +18,5 @@ class Listing(BaseModel):
 
     since: Instant | None = Field(None, alias="from", description="Inclusive.")
     until: Instant | None = Field(None, alias="to", description="Exclusive.")
-    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
+    limit: Annotated[int, DIGITS] = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX)
     cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX)

@@ -8,12 +8,15 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
+from api.models.parameters import DIGITS
 from api.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX, slice_page
 
 T = TypeVar("T")
 
 Limit = Annotated[
-    int, Query(ge=1, le=LIMIT_MAX, description="Items a page, at most 1,000.", examples=[100])
+    int,
+    DIGITS,
+    Query(ge=1, le=LIMIT_MAX, description="Items a page, at most 1,000.", examples=[100]),
 ]
 """A ``limit`` parameter: ``limit: Limit = LIMIT_DEFAULT``."""
 

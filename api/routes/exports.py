@@ -12,6 +12,7 @@ from api.auth import Principal
 from api.exporting.exports import Exports
 from api.models.exports import DESTINATION, NEW_DESTINATION
 from api.models.page import Cursor, Limit, paginate
+from api.models.parameters import DIGITS
 from api.openapi import request_body
 from api.paging import LIMIT_DEFAULT, InvalidCursor, decode_cursor, encode_cursor
 from api.routes.bodies import read_json
@@ -21,7 +22,7 @@ from catalog.errors import FieldError, InvalidRequest
 from catalog.keys import Scope
 
 ExportId = Annotated[str, Path(description="The export's id.", examples=["ledger"])]
-Number = Annotated[int, Path(ge=1, le=2**53, description="The run's number.", examples=[1])]
+Number = Annotated[int, DIGITS, Path(ge=1, le=2**53, description="The run's number.", examples=[1])]
 JsonBody = Annotated[object, Depends(read_json)]
 Reader = Annotated[Principal, Depends(require(Scope.FINANCE, Scope.READ))]
 Writer = Annotated[Principal, Depends(require(Scope.FINANCE))]

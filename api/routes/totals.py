@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.models.instants import Instant
 from api.models.page import Cursor, Limit
+from api.models.parameters import FLAG
 from api.paging import LIMIT_DEFAULT, decode_place, encode_place
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
@@ -154,7 +155,7 @@ class TotalsRoutes:
         customer: str | None = None,
         contract: str | None = None,
         as_of: AsOf = None,
-        zeros: bool = False,
+        zeros: Annotated[bool, FLAG] = False,
         format_: Annotated[Format | None, Query(alias="format")] = None,
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,

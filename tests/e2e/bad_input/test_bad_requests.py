@@ -32,13 +32,21 @@ LISTS = [
 def test_lists_check_their_parameters(service: Service, path: str) -> None:
     """Limits, cursors and names of parameters are checked on every list."""
     path += "&" if "?" in path else "?"
-    for query in ("limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1e2", "limit=1&limit=2"):
+    for query in ("limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1e2", "limit=1&limit=2",
+                  "limit=1.0", "limit=1_0", "limit=%2B1", "limit=%201"):  # fmt: skip
         assert_problem(service.client.get(path + query), 422, "invalid_request")
     for cursor in ("x", "%2F%2F%2F", "_w", "%00", "a" * 3000):
         assert_problem(service.client.get(f"{path}cursor={cursor}"), 422, "invalid_request")
     unknown = service.client.get(f"{path}colour=red")
     assert_problem(unknown, 422, "unknown_parameter")
     assert unknown.json()["errors"][0]["pointer"] == "?colour"
+
+
+@pytest.mark.parametrize("text", ["1", "0", "on", "yes", "TRUE", ""])
+def test_flags_are_true_or_false(service: Service, text: str) -> None:
+    """And nothing that a program may take for it."""
+    answer = service.client.get(f"/v1/totals?period=2026-03&zeros={text}")
+    assert_problem(answer, 422, "invalid_request")
 
 
 INSTANTS = [
