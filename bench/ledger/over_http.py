@@ -122,7 +122,7 @@ def measure_batch(context: Context) -> Measured:
                 before_s = gateway.cpu_s()
                 rounds.send(tallyman.gateway, "gateway")
                 single_s = (gateway.cpu_s() - before_s) / rounds.count
-                bodies = [batch_check(BATCH, seed=number * 100 + n) for n in range(50)]
+                bodies = [batch_check(BATCH, seed=(number + 1) * 100 + n) for n in range(50)]
                 before_s = gateway.cpu_s()
                 for body in bodies:
                     answer = client.post("/v1/entitlements/check", content=body).json()

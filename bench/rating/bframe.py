@@ -21,10 +21,13 @@ import duckdb
 import polars as pl
 
 from bench.gate import BenchFailed, expect
-from bench.rating.month import AFTER, CUSTOMERS, PERIOD, Month
-from bench.rating.world import MONTH, SINCE, UNTIL, catalog
+from bench.rating.month import CUSTOMERS, PERIOD, Month
+from bench.rating.world import MONTH, NODE, SINCE, UNTIL, catalog
+from catalog.clock import Micros
 from catalog.snapshot import Catalog
 from rating.pipeline import rate
+from rating.planned import Planning
+from storage.parquet.facts import VOIDS_KEY
 from tests.bframe.environment import NotInstallable, environment
 
 PEER = Path(__file__).with_name("bframe_peer.py")
@@ -32,7 +35,8 @@ PRICED = {"calls": "0.02", "tokens": "0.04", "egress": "10"}
 """Price a unit, by product and meter. Amounts are whole cents: the two round at other places."""
 FEE = 99
 BOOKS = 4
-CREATED = "2025-12-01T00:00:00+00:00"
+CREATED, KNOWN = "2025-12-01T00:00:00+00:00", "2026-12-01T00:00:00+00:00"
+"""When the business was stated, and up to when events are known: the last are received late."""
 
 
 def _unit_price(product: str, book: int) -> Decimal:
@@ -62,11 +66,24 @@ class PlainMonth(Month):
         """Its own: cells are cut where the calendars of its contracts are."""
         return self.context.cache / f"plain-{self.events}-{self.customers}"
 
+    @cached_property
+    def planning(self) -> Planning:
+        """Plans that are kept from one warm rating to the next."""
+        return Planning()
+
+    def later(self) -> Micros:
+        """Another instant each time: no answer is remembered."""
+        self.as_of = Micros(self.as_of + 1)
+        return self.as_of
+
     def invoiced(self, *, warm: bool) -> tuple[float, dict[str, Decimal]]:
         """Seconds to every contract's total, from cells or from facts; and the totals."""
         began_s = time.perf_counter()
         source = self.source if warm else self.facts
-        lines = rate(self.known, period=PERIOD, source=source, as_of=AFTER).lines
+        planning = self.planning if warm else None
+        lines = rate(
+            self.known, period=PERIOD, source=source, as_of=self.later(), planning=planning
+        ).lines
         totals = lines.group_by("contract").agg(pl.col("amount").sum())
         taken_s = time.perf_counter() - began_s
         return taken_s, dict(totals.iter_rows())
@@ -98,9 +115,11 @@ def running_bframe(month: PlainMonth, *, cache: Path, scratch: Path) -> Iterator
         python = environment(cache)
     except NotInstallable as error:
         raise BenchFailed(f"bframe cannot be installed here: {error}") from error
+    expect("facts", seen=month.facts.state(VOIDS_KEY, NODE).reached, wanted=month.events)
     tables, events = scratch / "tables.json", scratch / "events.parquet"
     ranged = [SINCE.isoformat(), UNTIL.isoformat()]
-    tables.write_text(json.dumps({"tables": _tables(month.customers), "range": ranged}))
+    told = {"tables": _tables(month.customers), "range": ranged, "known": KNOWN}
+    tables.write_text(json.dumps(told))
     _write_events(month, events)
     command = [str(python), str(PEER), str(tables), str(events)]
     with subprocess.Popen(
@@ -191,5 +210,6 @@ METHOD = {
     "business": f"{CUSTOMERS:,} contracts in 4 pricebooks: a fee, one count and two sums a unit",
     "month": MONTH,
     "bframe": "events in a DuckDB table in memory, 2 threads; totals of bframe.invoices",
-    "ours": "facts or cells in Parquet files, 2 threads; lines rated, summed by contract",
+    "ours": "facts in Parquet files, or (warm) cells and kept plans; 2 threads; lines rated, "
+    "summed by contract, each time as of another instant",
 }

@@ -36,7 +36,7 @@ def main() -> None:
             [list((SCOPE | row).values()) for row in rows],
         )
     client.con.execute(f"INSERT INTO src.events BY NAME FROM read_parquet('{sys.argv[2]}')")
-    client.set_config({"prod_system_dt": until})
+    client.set_config({"prod_system_dt": told["known"]})
     print("ready", flush=True)
     for line in sys.stdin:
         began_s = time.perf_counter()

@@ -48,6 +48,10 @@ class MemoryWatch(Beside):
         ordered: dict[str, Line] = {part: lines[part] for part in sorted(lines)}
         return Panel(title="Resident memory", unit="MiB", lines=ordered)
 
+    def peak(self, part: str) -> int:
+        """The most bytes that were seen of a part."""
+        return max(each.bytes for each in self.seen if each.part == part)
+
     def growth(self) -> dict[str, float]:
         """For each part, its last third over its middle third (medians)."""
         found = {}
