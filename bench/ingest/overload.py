@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Self
-
+from bench.beside import Beside
 from bench.gate import expect
 from bench.ingest.against_sink import Shape, make_requests
 from bench.ingest.logged import expect_logged
@@ -19,26 +17,17 @@ SAMPLE_S = 0.2
 REFUSED = {"503", "429"}
 
 
-class Watched:
+class Watched(Beside):
     """Samples a process's memory while something runs."""
 
     def __init__(self, tallyman: Tallyman) -> None:
         self._process = tallyman.gateway.process
-        self._ended = threading.Event()
         self.samples: list[int] = []
-        self._thread = threading.Thread(target=self._run)
+        super().__init__()
 
     def _run(self) -> None:
-        while not self._ended.wait(SAMPLE_S):
+        while not self._over.wait(SAMPLE_S):
             self.samples.append(self._process.rss_bytes())
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def thirds(self) -> tuple[int, int]:
         """The most in the middle third and in the last: in the first its queues fill."""

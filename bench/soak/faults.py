@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
-from bench.soak.beside import Beside
+from bench.beside import Beside
 from bench.soak.parts import KINDS, parts_of
 from bench.traffic.charts import Mark
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import psutil
 
-from bench.soak.beside import Beside
+from bench.beside import Beside
 from bench.soak.parts import parts_of
 from bench.traffic.charts import Line, Panel
 
