@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from api.bookkeeping import Desk
+from api.listing import (
+    Document,
+    Listing,
+    PreparedDrafts,
+    as_issued,
+    credits_in,
+    draft_ids,
+    drafts_told,
+    listing,
+    timing_of,
+)
 from api.totals import Settled
 from catalog.clock import EVER, Micros, to_micros
 from catalog.errors import NotFound
@@ -20,14 +30,15 @@ from catalog.families import family_of
 from catalog.ids import ContractId, CustomerId
 from catalog.periods import PeriodSpec
 from catalog.snapshot import Catalog
-from invoicing.documents import Grouping, issue_id, named_in_document
+from invoicing.documents import Grouping, named_in_document
 from invoicing.drafts import InvoiceStatus
 from invoicing.placement import latest_day
 from invoicing.ports import DocumentKind
-from invoicing.preparing import Drafts, drafts_of, heads_of
+from invoicing.preparing import Drafts, drafts_of
 from invoicing.tax import TaxEngine
 from invoicing.view import BEGINNING, FAR_AHEAD, Scope
 from rating.frames import LINES
+from rating.kept import Kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +54,8 @@ class Wanted:
     as_of: Micros | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """One invoice or credit note as JSON, but for its lines; ``lines`` are LINES where at hand."""
-
-    head: Mapping[str, Any]
-    document: str
-    lines: pl.DataFrame | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """Documents, and the instant they are as of."""
-
-    documents: Sequence[Document]
-    as_of: Micros
+LISTED_ROWS_MAX = 300_000
+"""So many rows of lists are remembered for their next pages (at least one list)."""
 
 
 class Invoices:
@@ -67,21 +65,29 @@ class Invoices:
         self._desk = desk
         self._grouping = grouping
         self._tax = tax
+        self._listings: Kept[Wanted, Listing] = Kept(LISTED_ROWS_MAX, at_least=1)
 
-    async def listed(self, wanted: Wanted) -> Listed:
-        """Documents by customer, contract, timing and period, without the lines of issued ones."""
+    async def listed(self, wanted: Wanted) -> Listing:
+        """Documents by customer, contract, timing and period.
+
+        What was recorded by an instant never changes, so the pages of a list are made of one.
+        """
         settled = await self._desk.question(wanted.as_of)
+        key = replace(wanted, as_of=settled.as_of)
+        held = self._listings.get(key)
+        if held is None:
+            held = await self._listed(wanted, settled)
+            self._listings.put(key, held, size=held.size)
+        return held
+
+    async def _listed(self, wanted: Wanted, settled: Settled) -> Listing:
         catalog = await asyncio.to_thread(self._desk.catalogs.as_of, settled.as_of)
         _require_known(wanted, catalog)
-        found: list[Document] = []
         drafted = wanted.kind is DocumentKind.INVOICE
-        if wanted.status is not InvoiceStatus.DRAFT or not drafted:
-            found.extend(await asyncio.to_thread(self._issued, wanted, settled.as_of, catalog))
+        prepared = None
         if wanted.status in {None, InvoiceStatus.DRAFT} and drafted:
-            drafts = await self.drafts(wanted, settled)
-            found.extend(await asyncio.to_thread(self._told, drafts, settled.as_of))
-        kept = [d for d in found if wanted.timing in {None, d.head["timing"]}]
-        return Listed(documents=sorted(kept, key=_order), as_of=settled.as_of)
+            prepared = await self.drafts(wanted, settled)
+        return await asyncio.to_thread(self._list, wanted, prepared, settled.as_of, catalog)
 
     async def invoice(self, id_: str) -> Document:
         """One document, draft or not, with its lines.
@@ -94,10 +100,10 @@ class Invoices:
             return (await asyncio.to_thread(self.with_lines, found))[0]
         settled = await self._desk.question()
         drafts = await self.drafts_near(id_, settled)
-        for document in await asyncio.to_thread(self._told, drafts, settled.as_of):
-            if document.head["id"] == id_:
-                return document
-        raise NotFound(f"no invoice {id_[:200]!r}")
+        found = await asyncio.to_thread(self._draft, drafts, id_, settled.as_of)
+        if found is None:
+            raise NotFound(f"no invoice {id_[:200]!r}")
+        return found
 
     def find(self, id_: str) -> Document | None:
         """An issued document by its id, without its lines; null where none was issued."""
@@ -107,7 +113,7 @@ class Invoices:
             return None
         row = rows.row(0, named=True)
         same = books.documents(as_of=EVER, documents=[row["document"]])
-        return _as_issued(row, _credits(same))
+        return as_issued(row, credits_in(same))
 
     def with_lines(self, *documents: Document) -> list[Document]:
         """The same with their lines (LINES); a credit note's are negated."""
@@ -191,31 +197,27 @@ class Invoices:
         )
         return Counter(rows.filter(pl.col("kind") == DocumentKind.INVOICE.value)["document"])
 
-    def _issued(self, wanted: Wanted, as_of: Micros, catalog: Catalog) -> list[Document]:
+    def _list(
+        self, wanted: Wanted, prepared: PreparedDrafts | None, as_of: Micros, catalog: Catalog
+    ) -> Listing:
         since, until = wanted.period.first, wanted.period.until
         rows = self._desk.books.documents(as_of=as_of, since=since, until=until)
-        mine = rows.filter(pl.col("kind") == wanted.kind.value, self._theirs(wanted, catalog))
-        credits_ = _credits(rows)
-        told = [_as_issued(row, credits_) for row in mine.iter_rows(named=True)]
-        return [d for d in told if wanted.status in {None, d.head["status"]}]
+        credits_ = credits_in(rows)
+        issued = rows.filter(
+            pl.col("kind") == wanted.kind.value,
+            self._theirs(wanted, catalog),
+            _of_status(wanted, credits_),
+            _timed(wanted),
+        )
+        issues = Counter[str]() if prepared is None else self.issues(prepared.drafts.heads, as_of)
+        return listing(issued, credits_, prepared, issues, as_of)
 
-    def _told(self, prepared: PreparedDrafts, as_of: Micros) -> list[Document]:
-        """Drafts as JSON, with their lines."""
-        drafts, catalog = prepared.drafts, prepared.catalog
-        issues = self.issues(drafts.heads, as_of)
-        texts = heads_of(drafts.heads, drafts.taxed, catalog=catalog)
-        lines = {
-            str(document): part.select(list(LINES))
-            for (document,), part in drafts.lines.group_by("document", maintain_order=True)
-        }
-        found = []
-        told = drafts.heads.select("document", "waiting").iter_rows()
-        for text, (name, waiting) in zip(texts, told, strict=True):
-            identity = {"id": issue_id(name, issues[name] + 1), "kind": DocumentKind.INVOICE.value}
-            head = identity | {"number": None, "issued_at": None} | json.loads(text)
-            more = {"status": InvoiceStatus.DRAFT.value, "waiting": waiting}
-            found.append(Document(head=head | more, document=name, lines=lines[name]))
-        return found
+    def _draft(self, prepared: PreparedDrafts, id_: str, as_of: Micros) -> Document | None:
+        """The draft with this id, with its lines; null where there is none."""
+        heads = prepared.drafts.heads
+        ids = draft_ids(heads, self.issues(heads, as_of))
+        mine = heads.filter(ids == id_)["document"].to_list()
+        return drafts_told(prepared, {mine[0]: id_})[0] if mine else None
 
     def _whose(
         self, wanted: Wanted, catalog: Catalog
@@ -245,14 +247,6 @@ class Invoices:
         return CustomerId(payer.customer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedDrafts:
-    """Drafts, and the catalog they were made with."""
-
-    drafts: Drafts
-    catalog: Catalog
-
-
 def _require_known(wanted: Wanted, catalog: Catalog) -> None:
     if wanted.customer is not None and wanted.customer not in catalog.customers:
         raise NotFound(f"no customer {wanted.customer!r}")
@@ -278,22 +272,15 @@ def _lined(document: Document, lines: pl.DataFrame) -> Document:
     return Document(head=document.head, document=document.document, lines=own)
 
 
-def _order(document: Document) -> tuple[str, ...]:
-    head = document.head
-    return tuple(head[n] or "" for n in ("customer", "contract", "timing", "period_start", "id"))
+def _timed(wanted: Wanted) -> pl.Expr:
+    return pl.lit(value=True) if wanted.timing is None else timing_of() == wanted.timing
 
 
-def _credits(rows: pl.DataFrame) -> dict[str, dict[str, str]]:
-    """The credit note of each invoice that has one."""
-    notes = rows.filter(pl.col("credits").is_not_null())
-    return {
-        invoice: {"id": id_, "number": number}
-        for invoice, id_, number in notes.select("credits", "id", "number").iter_rows()
-    }
-
-
-def _as_issued(row: Mapping[str, Any], credits_: Mapping[str, dict[str, str]]) -> Document:
-    note = credits_.get(row["id"])
-    status = InvoiceStatus.ISSUED if note is None else InvoiceStatus.VOID
-    more = {"status": status.value, "credit_note": note, "checksum": row["checksum"]}
-    return Document(head=json.loads(row["head"]) | more, document=row["document"])
+def _of_status(wanted: Wanted, credits_: Mapping[str, Any]) -> pl.Expr:
+    """The issued documents (rows of DOCUMENTS) of the status wanted: void is what was credited."""
+    void = pl.col("id").is_in(list(credits_))
+    if wanted.status is InvoiceStatus.VOID:
+        return void
+    if wanted.status is InvoiceStatus.ISSUED:
+        return ~void
+    return pl.lit(wanted.status is None)

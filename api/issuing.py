@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 
 from api.bookkeeping import Desk
-from api.invoices import Document, Invoices, PreparedDrafts, Wanted
+from api.invoices import Invoices, Wanted
+from api.listing import Document, PreparedDrafts, draft_ids
 from catalog.clock import EVER
 from catalog.errors import NotFound
 from invoicing.closing import PeriodNotEnded, amounts_of
-from invoicing.documents import issue_id
 from invoicing.drafts import InvoiceStatus
 from invoicing.issuing import (
     InvoiceNotIssued,
@@ -109,9 +109,7 @@ class Issuing:
     def _ready(self, prepared: PreparedDrafts, id_: str) -> pl.DataFrame:
         """The one draft (DRAFTS) with this id, if it may be issued."""
         heads = prepared.drafts.heads
-        issues = self._invoices.issues(heads)
-        ids = [issue_id(name, issues[name] + 1) == id_ for name in heads["document"]]
-        mine = heads.filter(pl.Series(ids, dtype=pl.Boolean()))
+        mine = heads.filter(draft_ids(heads, self._invoices.issues(heads)) == id_)
         if mine.is_empty():
             raise NotFound(f"no invoice {id_[:200]!r}")
         if due_drafts(mine, now=self._desk.clock.now_us(), grace=self._grace).is_empty():

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,8 @@ class World:
             writing=asyncio.Lock(),
         )
         self.closing = Closing(desk)
-        self.invoices = Invoices(desk, grouping=grouping, tax=tax or Untaxed())
+        self._another = partial(Invoices, desk, grouping=grouping, tax=tax or Untaxed())
+        self.invoices = self._another()
         self.issuing = Issuing(desk, self.invoices, grace=grace)
 
     async def settle(self, as_of: Micros | None, specs: Sequence[Any]) -> Settled:
@@ -134,10 +135,24 @@ class World:
         spec = PeriodSpec.parse(period) if isinstance(period, str) else period
         return self.view.view(Scope(period=spec, as_of=Micros(as_of or self.tick()))).lines
 
+    def remember_nothing(self) -> None:
+        """Read invoices as a process that has just begun."""
+        self.invoices = self._another()
+
+    def pages(self, *, of: int, period: str = "2026") -> list[list[dict[str, Any]]]:
+        """The documents of a period, so many a page, the later ones as of the first."""
+        wanted = Wanted(period=PeriodSpec.parse(period))
+        first = asyncio.run(self.invoices.listed(wanted))
+        found = [first.documents(0, of)]
+        while len(found) * of < len(first):
+            rest = asyncio.run(self.invoices.listed(replace(wanted, as_of=first.as_of)))
+            found.append(rest.documents(len(found) * of, (len(found) + 1) * of))
+        return [[dict(document.head) for document in page] for page in found]
+
     def listed(self, period: str = "2026", **more: Any) -> list[dict[str, Any]]:
         wanted = Wanted(period=PeriodSpec.parse(period), **more)
         found = asyncio.run(self.invoices.listed(wanted))
-        return [dict(document.head) for document in found.documents]
+        return [dict(document.head) for document in found.documents()]
 
     def issue(self, id_: str) -> dict[str, Any]:
         return dict(asyncio.run(self.issuing.issue(id_, actor=None)).head)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.auth import Principal
-from api.invoices import Document, Invoices, Wanted
+from api.invoices import Invoices, Wanted
 from api.issuing import Issuing
+from api.listing import Document, Listing
 from api.models.page import Cursor, Limit, Page
 from api.paging import LIMIT_DEFAULT, decode_place, encode_place
 from api.printing import printed
@@ -128,12 +128,13 @@ class InvoiceRoutes:
         )
         found = await self._invoices.listed(wanted)
         end = start + limit
-        more = encode_place(found.as_of, end) if end < len(found.documents) else None
-        items = await asyncio.to_thread(self._items, found.documents[start:end])
+        more = encode_place(found.as_of, end) if end < len(found) else None
+        items = await asyncio.to_thread(self._items, found, start, end)
         return Page(items=items, next_cursor=more)
 
-    def _items(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
-        return [document_json(each) for each in self._invoices.with_lines(*documents)]
+    def _items(self, found: Listing, start: int, end: int) -> list[dict[str, Any]]:
+        shown = self._invoices.with_lines(*found.documents(start, end))
+        return [document_json(each) for each in shown]
 
     async def get_invoice(
         self,

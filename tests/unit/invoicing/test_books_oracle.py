@@ -137,6 +137,7 @@ class Business:
         self.voids = voids
         self.rows: list[tuple[int, str]] = []
         self.answers: list[tuple[int, str, str]] = []
+        self.lists: list[tuple[int, list[dict[str, Any]]]] = []
 
     def take(self, step: tuple[int, str, int], catalogs: list[Catalog]) -> None:
         """Do one thing, as far as it is allowed then."""
@@ -204,6 +205,8 @@ class Business:
         closed = self.world.books.closed_after(0, limit=1_000_000)
         issued = self.world.books.issued_after(0, limit=1_000_000)
         heads = self.world.listed() + self.world.listed("2025")
+        pages = self.world.pages(of=2)
+        assert list(itertools.chain(*pages)) == self.world.listed()
         standing = [head for head in heads if head["status"] == "issued"]
         billed = closed.filter(pl.col("invoice").is_not_null())
         assert sum((Decimal(head["subtotal"]) for head in standing), Decimal(0)) == (
@@ -225,6 +228,10 @@ class Business:
         as_of = self.world.tick()
         lines = self.world.lines("2026-01", as_of=as_of).select(list(LINES))
         self.answers.append((as_of, "2026-01", checksum(lines)))
+        self.lists.append((as_of, self.world.listed(as_of=as_of)))
+        self.world.remember_nothing()
+        for instant, listed in self.lists[:: max(1, len(self.lists) // 3)]:
+            assert self.world.listed(as_of=instant) == listed
         for as_of, period, before in self.answers[:: max(1, len(self.answers) // 3)]:
             again = self.world.lines(period, as_of=as_of).select(list(LINES))
             assert checksum(again) == before
