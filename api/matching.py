@@ -102,7 +102,7 @@ class Matcher:
             kind=pl.lit(RecordKind.EVENT.value, pl.UInt8),
             target=pl.lit(None, pl.Int64),
         ).select(list(RECORDS))
-        read = extract_facts(records, self._specs, node=NodeId("n"))
+        read = extract_facts(records, self._specs, node=NodeId("n"), missing=True)
         facts = _during(read.join(self._metered, on="spec"))
         columns = ("seq", "subject", "time", "value", "text", "dimensions", "meter")
         facts = facts.select(*columns, "reads", "carried")

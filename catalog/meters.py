@@ -62,12 +62,18 @@ class FactSpec:
 
     @property
     def id(self) -> SpecId:
-        """A digest of the content: stable across processes and releases."""
+        """A digest of the content: stable across processes and releases.
+
+        Where it changes, facts are read from the log anew: those of specs with a value once held
+        events without one, too.
+        """
         conditions = [
             [c.path, c.included, c.excluded, c.exists, c.optional]
             for c in sorted(self.filter, key=lambda c: c.path)
         ]
         content = [sorted(self.event_types), self.value, self.as_text, self.dimensions, conditions]
+        if self.value is not None:
+            content.append("valued")
         text = json.dumps(content, separators=(",", ":"))
         return SpecId(hashlib.sha256(text.encode()).hexdigest()[:16])
 

@@ -23,26 +23,32 @@ def specs_of(catalog: Catalog) -> dict[SpecId, FactSpec]:
 
 
 def extract_facts(
-    records: pl.DataFrame, specs: Sequence[FactSpec], *, node: NodeId
+    records: pl.DataFrame,
+    specs: Sequence[FactSpec],
+    *,
+    node: NodeId,
+    missing: bool = False,
 ) -> pl.DataFrame:
     """Read every spec's facts from a stretch of one node's log.
 
     Args:
         records: RECORDS of ``node``; everything but events is passed over.
         specs: what to read. Specs with one id are read once.
+        node: whose log it is.
+        missing: keep a row, with nulls, where a spec reads a value and finds none. Such an event
+            is in no line (``missing_value``), so it is no fact.
 
     Returns:
-        FACTS: for each spec in the order given, its facts by ascending ``seq``. A spec whose value
-        is absent or unreadable still has its row, with nulls (``missing_value``).
+        FACTS: for each spec in the order given, its facts by ascending ``seq``.
 
     Guarantees: a fact depends on its own record alone, never on what else is in the frame.
     """
-    found = facts_by_spec(records, specs, node=node)
+    found = facts_by_spec(records, specs, node=node, missing=missing)
     return pl.concat([FACTS.to_frame(), *found.values()])
 
 
 def facts_by_spec(
-    records: pl.DataFrame, specs: Sequence[FactSpec], *, node: NodeId
+    records: pl.DataFrame, specs: Sequence[FactSpec], *, node: NodeId, missing: bool = False
 ) -> dict[SpecId, pl.DataFrame]:
     """:func:`extract_facts`, a frame a spec, in the order given; none of a spec without facts.
 
@@ -56,7 +62,7 @@ def facts_by_spec(
     for kind, rows in _by_type(events):
         readers = [spec for spec in by_id.values() if kind in spec.event_types]
         read = rows.select(_CARRIED).hstack(_read(rows["data"], readers)).lazy()
-        plans += [_facts(read, spec, node) for spec in readers]
+        plans += [_facts(read, spec, node, missing=missing) for spec in readers]
         owners += [spec.id for spec in readers]
     pieces: dict[SpecId, list[pl.DataFrame]] = {}
     for owner, facts in zip(owners, pl.collect_all(plans, engine="in-memory"), strict=True):
@@ -95,7 +101,7 @@ def _read(data: pl.Series, specs: Iterable[FactSpec]) -> pl.DataFrame:
     return texts.hstack(spelled(texts, forms)) if forms else texts
 
 
-def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId) -> pl.LazyFrame:
+def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId, *, missing: bool) -> pl.LazyFrame:
     """One spec's FACTS of the rows."""
     value = None if spec.value is None or spec.as_text else f"number {spec.value}"
     text = f"canonical {spec.value}" if spec.value is not None and spec.as_text else None
@@ -106,7 +112,10 @@ def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId) -> pl.LazyFrame:
         "text": pl.lit(None, pl.String) if text is None else pl.col(text),
         "dimensions": _dimensions(spec),
     }
-    return rows.filter(*(_passes(condition) for condition in spec.filter)).select(
+    passes = [_passes(condition) for condition in spec.filter]
+    if not missing and (value or text):
+        passes.append(pl.col(value or text or "").is_not_null())
+    return rows.filter(*passes).select(
         columns.get(name, pl.col(name)).alias(name) for name in FACTS
     )
 

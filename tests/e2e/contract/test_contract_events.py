@@ -188,6 +188,25 @@ def test_unmatched_events_say_why(service: Service) -> None:
                                                       ("unmatched", "no_contract")}  # fmt: skip
 
 
+def test_an_event_without_its_value_is_in_no_line(service: Service) -> None:
+    """Unmatched or in a line, never both: it is not in the count, and no fee is asked for it."""
+    put(service, "/v1/customers/odd", {"name": "Odd", "subjects": ["odd-1"]}, status=201)
+    put(service, "/v1/products/per-call", {"name": "Per call", "meter": "tokens"}, status=201)
+    charge = {"model": "percentage", "percent": "10", "fixed": "2"}
+    contract = {"customer": "odd", "currency": "USD", "invoicing": MONTHLY, "start": "2026-02-01",
+                "prices": [{"product": "per-call", "charge": charge}]}  # fmt: skip
+    put(service, "/v1/contracts/odd", contract, status=201)
+    at = "2026-02-03T00:00:00Z"
+    made = [event(f"odd-{n}", type="embedding", subject="odd-1", data=data, time=at)
+            for n, data in enumerate([{"n": 5}, {"n": 7}, {"m": 1}])]  # fmt: skip
+    assert service.post("/v1/events", made)["accepted"] == 3
+    [line] = totals(service, customer="odd", period="2026-02")["items"]
+    unmatched = pages(service, "/v1/events/unmatched", reason="missing_value", limit=500)
+
+    assert (line["quantity"], line["event_count"], line["amount"]) == ("12", 2, "5.20")
+    assert [each["id"] for each in unmatched if each["subject"] == "odd-1"] == ["odd-2"]
+
+
 def test_events_are_found(service: Service) -> None:
     """By subject, type and time, newest first, page by page, and by an identity with slashes."""
     odd = event("a/b %é", source="https://x/y?z", subject="finder", time="2026-03-02T00:00:00Z")

@@ -184,11 +184,12 @@ def specs(draw: st.DrawFn) -> FactSpec:
 @given(
     data=st.lists(st.tuples(objects(), st.sampled_from(["t", "u", "v"])), max_size=8),
     asked=st.lists(specs(), min_size=1, max_size=3),
+    missing=st.booleans(),
 )
-def test_facts_match_reading_each_event_by_hand(data, asked):
+def test_facts_match_reading_each_event_by_hand(data, asked, missing):
     """Whatever the JSON's spelling, the frame says what a naive parser says, digit for digit."""
     frame = records([text for text, _ in data], types=[kind for _, kind in data])
-    facts = extract_facts(frame, asked, node=NODE)
+    facts = extract_facts(frame, asked, node=NODE, missing=missing)
     assert facts.schema == FACTS
     for each in {one.id: one for one in asked}.values():
         mine = facts.filter(pl.col("spec") == each.id)
@@ -197,6 +198,8 @@ def test_facts_match_reading_each_event_by_hand(data, asked):
             expected = [
                 (*row[:2], None if row[2] is None else spell(row[2]), row[3]) for row in expected
             ]
+        if each.value is not None and not missing:
+            expected = [row for row in expected if row[1] is not None or row[2] is not None]
         assert mine.select("seq", "value", "text", "dimensions").rows() == expected
 
 
@@ -247,7 +250,9 @@ def test_only_events_have_facts(kind):
 )
 def test_values_are_exact_or_missing(token, value):
     """No digit goes through a double; what is no quantity counts as missing."""
-    facts = extract_facts(records([f'{{"n":{token}}}']), [spec(value="data.n")], node=NODE)
+    facts = extract_facts(
+        records([f'{{"n":{token}}}']), [spec(value="data.n")], node=NODE, missing=True
+    )
     assert facts["value"].to_list() == [None if value is None else Decimal(value)]
 
 
@@ -273,7 +278,7 @@ def test_what_dimensions_filters_and_distinct_values_see(token, bare, distinct):
     """One value, read in three ways: as text, compared as text, and by its value as JSON."""
     frame = records([f'{{"k": {token} ,"other":1}}'])
     asked = spec(value="data.k", as_text=True, dimensions=(("d", "data.k"),))
-    fact = extract_facts(frame, [asked], node=NODE).row(0, named=True)
+    fact = extract_facts(frame, [asked], node=NODE, missing=True).row(0, named=True)
     assert json.loads(fact["dimensions"]) == ({} if bare is None else {"d": bare})
     assert fact["text"] == distinct
     included = Condition(path="data.k", included=(bare or "",))
@@ -284,7 +289,7 @@ def test_what_dimensions_filters_and_distinct_values_see(token, bare, distinct):
 def test_one_odd_row_spoils_no_other():
     """Rows that are not objects at all (none should ever be) read as empty, and only they do."""
     frame = records(['{"n":1}', "[]", "{", '{"n":2}', "{},{}"])
-    facts = extract_facts(frame, [spec(value="data.n")], node=NODE)
+    facts = extract_facts(frame, [spec(value="data.n")], node=NODE, missing=True)
     assert facts["value"].to_list() == [1, None, None, 2, None]
 
 
