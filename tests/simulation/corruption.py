@@ -27,7 +27,8 @@ def flip_and_find(disk: Disk, gateway: Gateway, chance: Random, seen: Counter[st
     }
     for segment in layout.segments:
         sizes |= {directory / f"{segment.stem}{end}": None for end in (".parquet", ".json")}
-    path = chance.choice(sorted(sizes))
+    kind = chance.choice(sorted({path.suffix for path in sizes}))  # of most kinds there are few
+    path = chance.choice(sorted(path for path in sizes if path.suffix == kind))
     size = sizes[path] or len(disk.read(path))
     if not size:
         return

@@ -25,9 +25,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True, kw_only=True)
 class Rates:
-    """How likely a call of a process fails with an I/O error: one that changes, one that reads."""
+    """How likely a call of a process fails with an I/O error.
+
+    One that changes something, one that syncs data (beside that), one that reads.
+    """
 
     changing: float = 0.0
+    syncing: float = 0.0
     reading: float = 0.0
 
 
@@ -137,6 +141,7 @@ class ProcessFiles:
         partly: Callable[[], object] = lambda: None,
         lied: Callable[[], object] = lambda: None,
         space: bool = False,
+        rate: float | None = None,
     ) -> T:
         """Do a call that changes something, or a part of it, or fail it as ``lied`` says."""
         self.alive()
@@ -149,7 +154,8 @@ class ProcessFiles:
             partly()
             seen["ENOSPC"] += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self.rates.changing and chance.random() < self.rates.changing:
+        rate = self.rates.changing if rate is None else rate
+        if rate and chance.random() < rate:
             partly()
             lied()
             seen["EIO"] += 1
@@ -252,7 +258,14 @@ class ProcessFile:
     def fdatasync(self) -> None:
         # After a failed sync the pages are clean: what was not written never will be, and the
         # next sync has nothing to complain about.
-        self._process.change(self._file.fdatasync, lied=self._file._inode.dirty.clear)
+        rates, seen = self._process.rates, self._process.disk.seen
+
+        def lied() -> None:
+            seen["EIO while syncing"] += 1
+            self._file._inode.dirty.clear()
+
+        rate = max(rates.changing, rates.syncing)
+        self._process.change(self._file.fdatasync, lied=lied, rate=rate)
 
     def close(self) -> None:
         pass

@@ -19,7 +19,7 @@ SETTLING_STEPS = 400
 
 def heal(world: World) -> None:
     """Nothing fails any more, and everybody runs."""
-    world.rates.changing = world.rates.reading = 0.0
+    world.rates.changing = world.rates.syncing = world.rates.reading = 0.0
     world.disk.full = False
     world.disk.calls_left = None
     world.store.faults.clear()

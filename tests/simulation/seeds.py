@@ -22,6 +22,7 @@ RARE = frozenset(
         "Backpressure",
         "EIO",
         "EIO while reading",
+        "EIO while syncing",
         "ENOSPC",
         "LogFull",
         "a meter appeared",

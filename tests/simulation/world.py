@@ -82,7 +82,9 @@ class World:
         self.steps = chance.choice([20, 50, 80])
         self.window_us = chance.choice([1, 3]) * DAY_US
         self.rates = Rates(
-            changing=chance.choice([0, 0, 0.003, 0.02]), reading=chance.choice([0, 0, 0.003])
+            changing=chance.choice([0, 0, 0.003, 0.02]),
+            syncing=chance.choice([0, 0, 0.03, 0.2]),
+            reading=chance.choice([0, 0, 0.003]),
         )
         self.weights = {name: w * chance.choice([0.3, 1, 1, 2]) for name, w in WEIGHTS.items()}
         self.disk = Disk(chance, self.seen)
