@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import polars as pl
 
 from catalog.charges import Capacity, Charge, Dynamic, Matrix, Percentage
@@ -20,7 +21,8 @@ from rating.charges.dynamic import priced_by
 from rating.charges.events import band_prices
 from rating.charges.matrix import NO_ROW, is_fee, refuses
 from rating.pieces import PIECES, USAGE, Measured
-from rating.plan import LinePlan, lines_where
+from rating.plan import LinePlan
+from rating.planned import Planned, lines_where, planned
 from rating.probes import Question, Role
 from rating.terms import Terms
 from rating.uncovered import Missed, refuse_if_any
@@ -47,7 +49,7 @@ def assemble(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame) ->
         NotCovered: usage that no row or plan of a charge covers.
     """
     charges = _Charges()
-    answers = cells.join(asked.frame.select("probe", "line", "role"), on="probe")
+    answers = cells.hstack(asked.frame.select("line", "role")[cells["probe"]])
     usage = [
         _counted(answers.filter(pl.col("role") == Role.USAGE.value)),
         _bucketed(answers, plans),
@@ -152,12 +154,7 @@ def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -
     banded = [i for i in lines if plans[i].terms.per_event]
     own = own.filter(~pl.col("line").is_in(banded) | something())
     _covered(own, plans)
-    rows = [
-        (line, row, charges.of(charge), is_fee(charge))
-        for line in own["line"].unique().sort()
-        for row, charge in _charges(plans[line].terms)
-    ]
-    charged = pl.DataFrame(rows, schema=_CHARGED, orient="row")
+    charged = _charged(planned(plans), own["line"], charges)
     fee = pl.col("fee") & something()
     taken = pl.col("role") == Role.BEFORE.value
     found = own.join(charged, on=["line", "row"]).with_columns(
@@ -167,6 +164,21 @@ def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -
         sign=pl.when(taken).then(-1).otherwise(1).cast(pl.Int64),
     )
     return found.rename({"group": "dimensions"}).select(list(PIECES))
+
+
+def _charged(plans: Planned, line: pl.Series, charges: _Charges) -> pl.DataFrame:
+    """One row a row (or band) of each of ``line``: what prices it."""
+    lines = line.unique().sort()
+    part = plans.part[lines.to_numpy()]
+    rows = [
+        (place, row, charges.of(charge), is_fee(charge))
+        for place in np.unique(part).tolist()
+        for row, charge in _charges(plans.parts[place].terms)
+    ]
+    schema = {"part": pl.Int64(), **{name: _CHARGED[name] for name in ("row", "charge", "fee")}}
+    known = pl.DataFrame(rows, schema=schema, orient="row")
+    named = pl.DataFrame({"line": lines, "part": part})
+    return named.join(known, on="part").select(list(_CHARGED))
 
 
 def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:

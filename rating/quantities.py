@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import gcd
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import Micros
@@ -22,10 +23,10 @@ from rating.cells import CELLS, exact
 from rating.charges.events import banded
 from rating.dimensions import Selector
 from rating.pieces import USAGE, Measured
-from rating.plan import LinePlan, lines_where
-from rating.planned import once
+from rating.plan import LinePlan
+from rating.planned import Planned, once
 from rating.ports import FactSource
-from rating.probes import Question, Shape, ask, columns_of
+from rating.probes import Question, Shape, ask
 from rating.weighted import weighted_sums
 from rating.windows import window_starts, within_hours
 
@@ -64,15 +65,20 @@ def put_together(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame
     return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
 
-def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
+def _fixed(plans: Planned) -> pl.DataFrame:
     """A fixed quantity, or 1, for every line that is not metered."""
-    one = Decimal(1)
-    fixed = [(line, plans[line].terms) for line in lines_where(plans, lambda t: not t.counted)]
-    rows = [
-        (line, EMPTY_DIMENSIONS, one if (q := terms.price.quantity) is None else q, 1, 0, None)
-        for line, terms in fixed
-    ]
-    return columns_of(rows, USAGE)
+    one, fixed = Decimal(1), plans.where(lambda part: not part.terms.counted)
+    stated = [one if (q := p.terms.price.quantity) is None else q for p in plans.parts]
+    lines = pl.Series("line", np.flatnonzero(fixed))
+    quantity = pl.Series(stated, dtype=USAGE["quantity"])[plans.part[fixed]]
+    rows = lines.to_frame().with_columns(
+        dimensions=pl.lit(EMPTY_DIMENSIONS),
+        quantity=quantity,
+        divisor=pl.lit(1),
+        event_count=pl.lit(0),
+        rest=pl.lit(None),
+    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in USAGE.items())
 
 
 def _stored(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
@@ -164,16 +170,18 @@ def _weighted(
     asked: Question, plans: Sequence[LinePlan], source: FactSource, as_of: Micros
 ) -> pl.DataFrame:
     """CELLS of time-weighted sums."""
-    weighted = [
-        (index, probe)
-        for index, probe in enumerate(asked.probes)
-        if asked.shapes[probe.shape].aggregation is Aggregation.WEIGHTED_SUM
+    own = [
+        index
+        for index, shape in enumerate(asked.shapes)
+        if shape.aggregation is Aggregation.WEIGHTED_SUM
     ]
-    if not weighted:
+    if not own:
         return CELLS.to_frame()
-    found = weighted_sums(weighted, plans, asked.claims, source, as_of=as_of)
+    found = asked.frame.filter(pl.col("shape").is_in(own))["probe"]
+    weighted = [(index, asked.probes[index]) for index in found]
+    sums = weighted_sums(weighted, plans, asked.claims, source, as_of=as_of)
     probes = asked.frame.drop("span").with_columns(span=pl.col("probe"))
-    rows = _grouped(found, probes, asked.selectors)
+    rows = _grouped(sums, probes, asked.selectors)
     totals: dict[tuple[int, str, int], tuple[Fraction, int]] = {}
     columns = (*_KEYS, "whole_units", "nanos", "micros", "count")
     for probe, group, row, units, nanos, micros, count in rows.select(columns).iter_rows():

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
 
 from catalog.charges import Capacity
@@ -22,8 +23,8 @@ from catalog.snapshot import Catalog, midnight
 from rating.charges.base import NotCovered
 from rating.frames import AMOUNT
 from rating.pipeline import Asked, Prepared, from_facts, prepare, price
+from rating.planned import Planned, planned
 from rating.ports import FactSource
-from rating.probes import columns_of
 from rating.remembered import Remembered
 
 BILLED = pl.Schema(
@@ -159,18 +160,24 @@ def billed(prepared: Prepared, asked: Asked, source: FactSource) -> pl.DataFrame
         for s in priced.settled
         if asked.period.holds(s.line.document.accounting) and s.amount
     ]
-    facts = [
-        (i, p.customer, p.contract, p.terms.product, p.terms.currency)
-        for i, p in enumerate(priced.plans)
-        if asked.period.holds(p.part.accounting)
-    ]
-    schema = pl.Schema({"line": pl.Int64(), **dict.fromkeys(_KEYS, pl.String())})
+    named = _named(planned(priced.plans), asked)
     something = (pl.col("quantity") != 0) | (pl.col("amount") != 0)
-    named = columns_of(facts, schema)
     lines = priced.usage.join(named, on="line").with_columns(lines=something.cast(pl.Int64))
     whole = pl.DataFrame(rows, schema=BILLED, orient="row")
     both = pl.concat([lines.select(pl.col(n).cast(t) for n, t in BILLED.items()), whole])
     return both.group_by(_KEYS).agg(pl.col("amount", "lines", "event_count").sum())
+
+
+def _named(plans: Planned, asked: Asked) -> pl.DataFrame:
+    """Whose each line of the period is, and of which product."""
+    counts = np.flatnonzero(plans.where(lambda part: asked.period.holds(part.accounting)))
+    owners = [(owner.customer, owner.contract) for owner in plans.owners]
+    parts = [(part.terms.product, part.terms.currency) for part in plans.parts]
+    text = pl.String()
+    whose = pl.DataFrame(owners, schema={"customer": text, "contract": text}, orient="row")
+    what = pl.DataFrame(parts, schema={"product": text, "currency": text}, orient="row")
+    named = whose[plans.owner[counts]].hstack(what[plans.part[counts]])
+    return named.with_columns(pl.Series("line", counts))
 
 
 def touched(before: Catalog, after: Catalog) -> set[ContractId]:
