@@ -21,7 +21,7 @@ from rating.charges.dynamic import priced_by
 from rating.charges.events import band_prices
 from rating.charges.matrix import NO_ROW, is_fee, refuses
 from rating.pieces import PIECES, USAGE, Measured
-from rating.plan import LinePlan
+from rating.plan import LinePlan, Part
 from rating.planned import Planned, lines_where, planned
 from rating.probes import Question, Role
 from rating.terms import Terms
@@ -146,13 +146,14 @@ def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
 
 def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -> pl.DataFrame:
     """PIECES of lines whose cells are what is priced."""
-    lines = lines_where(plans, lambda terms: terms.pieced and not terms.capacity)
-    if not lines:
+    columns = planned(plans)
+    pieced = columns.where(lambda part: part.terms.pieced and not part.terms.capacity)
+    if not pieced.any():
         return PIECES.to_frame()
     shown = [Role.USAGE.value, Role.WINDOWS.value]
-    own = cells.filter(pl.col("line").is_in(lines), ~pl.col("role").is_in(shown))
-    banded = [i for i in lines if plans[i].terms.per_event]
-    own = own.filter(~pl.col("line").is_in(banded) | something())
+    own = cells.filter(pl.Series(pieced[cells["line"]]), ~pl.col("role").is_in(shown))
+    banded = columns.where(lambda part: part.terms.per_event)
+    own = own.filter(~pl.Series(banded[own["line"]]) | something())
     _covered(own, plans)
     charged = _charged(planned(plans), own["line"], charges)
     fee = pl.col("fee") & something()
@@ -197,16 +198,19 @@ def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
 
 def _covered(cells: pl.DataFrame, plans: Sequence[LinePlan]) -> None:
     """Raise where usage matches no row of a matrix that refuses it."""
+    refusing = planned(plans).where(_refuses)
     unmatched = cells.filter(pl.col("row") == NO_ROW, something())
-    pairs = unmatched.select("line", "group").unique().sort("line", "group")
+    refused = unmatched.filter(pl.Series(refusing[unmatched["line"]]))
+    pairs = refused.select("line", "group").unique().sort("line", "group")
     reason = "some usage matches no row of the matrix"
     refuse_if_any(
-        [
-            Missed(plan=plans[line], group=group, reason=reason)
-            for line, group in pairs.iter_rows()
-            if isinstance(charge := plans[line].terms.price.charge, Matrix) and refuses(charge)
-        ]
+        [Missed(plan=plans[line], group=group, reason=reason) for line, group in pairs.iter_rows()]
     )
+
+
+def _refuses(part: Part) -> bool:
+    charge = part.terms.price.charge
+    return isinstance(charge, Matrix) and refuses(charge)
 
 
 def _capacity(

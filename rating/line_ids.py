@@ -21,6 +21,8 @@ class LineIds:
         self._plans = plans
         self._whole = pl.Series("line_id", [None], dtype=pl.String).new_from_index(0, len(plans))
         self._grouped: dict[tuple[int, str], str] = {}
+        nothing = pl.Series([], dtype=pl.Int64), pl.Series([], dtype=pl.String)
+        self._last = *nothing, nothing[1]
 
     def of(self, line: pl.Series, dimensions: pl.Series) -> pl.Series:
         """``line_id`` of lines and their groups, row by row."""
@@ -39,7 +41,15 @@ class LineIds:
         group = pl.Series([EMPTY_DIMENSIONS]).new_from_index(0, len(line))
         self._whole = self._whole.clone().scatter(line, self._made(line, group))
 
-    def _of_groups(self, line: pl.Series, group: pl.Series) -> list[str]:
+    def _of_groups(self, line: pl.Series, group: pl.Series) -> pl.Series:
+        """The ids of groups; those of the last question are mostly asked for again."""
+        lines, groups, ids = self._last
+        if not (line.equals(lines) and group.equals(groups)):
+            ids = pl.Series(self._looked_up(line, group), dtype=pl.String)
+            self._last = line, group, ids
+        return ids
+
+    def _looked_up(self, line: pl.Series, group: pl.Series) -> list[str]:
         keys = list(zip(line, group, strict=True))
         new = [key for key in dict.fromkeys(keys) if key not in self._grouped]
         if new:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import to_datetime
@@ -18,7 +19,7 @@ from rating.cells import exact
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
 from rating.line_ids import LineIds
 from rating.plan import LinePlan, Part
-from rating.planned import Planned, once
+from rating.planned import Numbers, Planned, once
 
 _SHOWN = {**LINES, **BILLING}
 _DAY = re.compile(r"[0-9]{8}")
@@ -53,6 +54,34 @@ def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame
         )
     )
     return rows.select(pl.col(name).cast(dtype) for name, dtype in _SHOWN.items())
+
+
+def in_order(plans: Sequence[LinePlan], usage: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
+    """``usage`` (rows by ``line`` and ``dimensions``) in the order that its lines are shown in.
+
+    Says also whether that is their whole order: it is not where only the ids tell lines apart.
+    """
+    ranks = once(plans, _ranks)
+    ranked = usage.with_columns(pl.Series("rank", ranks[usage["line"]]))
+    shared = ranked["rank"].is_duplicated()
+    tied = ranked.filter(shared).sort("rank", "dimensions")
+    told = not tied.select("rank", "dimensions").is_duplicated().any()
+    alone = ranked.filter(~shared)
+    return pl.concat([alone, tied]).sort("rank", maintain_order=True).drop("rank"), told
+
+
+def _ranks(plans: Planned) -> Numbers:
+    """The place of each line among all by :data:`rating.frames.LINES_ORDER`, but for its group."""
+    owners = [(owner.customer, owner.contract) for owner in plans.owners]
+    parts = [(p.start, p.terms.product, p.terms.kind.value) for p in plans.parts]
+    ranks: Numbers = _places(owners)[plans.owner] * (len(parts) + 1) + _places(parts)[plans.part]
+    return ranks
+
+
+def _places(keys: Sequence[tuple[Any, ...]]) -> Numbers:
+    """The place of each key among all that differ."""
+    places = {key: place for place, key in enumerate(sorted(set(keys)))}
+    return np.array([places[key] for key in keys], dtype=np.int64)
 
 
 def _plan_rows(plans: Planned) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from catalog.meters import Aggregation
 from catalog.money import QUANTITY as QUANTITY_LIMIT
 from catalog.money import from_units
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE, COMBINED, STORED, measured
+from rating.aggregations import ADDITIVE, ALONE, COMBINED, STORED, measured
 from rating.assembly import assemble
 from rating.cells import CELLS, exact
 from rating.charges.events import banded
@@ -106,10 +106,16 @@ def _made(
         ]
         probes = asked.frame.filter(pl.col("shape").is_in(own))
         if probes.height:
-            quantity, divisor, events = COMBINED[aggregation]
-            grouped = _grouped(rows, probes, asked.selectors).group_by(_KEYS)
-            made = grouped.agg(quantity=quantity, divisor=divisor, event_count=events)
-            yield _cells(made)
+            grouped = _grouped(rows, probes, asked.selectors)
+            alone, several = (
+                grouped.filter(own) for own in (~pl.col("several"), pl.col("several"))
+            )
+            yield _cells(alone.select(*_KEYS, **_named(ALONE[aggregation])))
+            yield _cells(several.group_by(_KEYS).agg(**_named(COMBINED[aggregation])))
+
+
+def _named(number: Sequence[pl.Expr]) -> dict[str, pl.Expr]:
+    return dict(zip(("quantity", "divisor", "event_count"), number, strict=True))
 
 
 def _facts(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
@@ -220,15 +226,40 @@ def _cells(rows: pl.DataFrame) -> pl.DataFrame:
 def _grouped(
     rows: pl.DataFrame, probes: pl.DataFrame, selectors: Sequence[Selector]
 ) -> pl.DataFrame:
-    """``rows`` of spans, for every probe they feed, with group and row; filtered ones are gone."""
+    """``rows`` of spans, for every probe they feed, with group and row; filtered ones are gone.
+
+    ``several`` says whether rows of other dimensions are of the same selector, group and row.
+    """
     joined = rows.join(probes, on="span")
+    trivial = [index for index, selector in enumerate(selectors) if _takes_all(selector)]
+    plain = joined.filter(pl.col("selector").is_in(trivial))
+    several = plain["dimensions"].n_unique() > 1
+    whole = plain.with_columns(
+        group=pl.lit(EMPTY_DIMENSIONS), row=pl.lit(0, pl.Int64), several=pl.lit(several)
+    )
+    if plain.height == joined.height:
+        return whole
+    return pl.concat(
+        [whole, _selected(joined.filter(~pl.col("selector").is_in(trivial)), selectors)]
+    )
+
+
+def _takes_all(selector: Selector) -> bool:
+    return selector.trivial and selector.rows is None
+
+
+def _selected(joined: pl.DataFrame, selectors: Sequence[Selector]) -> pl.DataFrame:
+    """What of ``joined`` its selectors take, as :func:`_grouped` says."""
     pairs = joined.select("selector", "dimensions").unique()
     groups = [selectors[index].group(text) for index, text in pairs.iter_rows()]
     places = [selectors[index].row(text) for index, text in pairs.iter_rows()]
     found = pairs.with_columns(
         pl.Series("group", groups, dtype=pl.String()), pl.Series("row", places, dtype=pl.Int64())
     )
-    return joined.join(found.drop_nulls("group"), on=["selector", "dimensions"])
+    kept = found.drop_nulls("group").with_columns(
+        several=pl.len().over("selector", "group", "row") > 1
+    )
+    return joined.join(kept, on=["selector", "dimensions"])
 
 
 def _bounded(usage: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:

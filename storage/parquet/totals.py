@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -44,8 +44,8 @@ class Totals:
 
     edges: pl.Series
     as_of: Micros
-    gone: pl.DataFrame
     extremes: bool
+    gone: pl.DataFrame = field(default_factory=pl.DataFrame)
     subjects: Sequence[str] | None = None
 
     def of(self, files: Iterable[FactsFile], frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -65,15 +65,15 @@ class Totals:
         self, files: Iterable[FactsFile], frames: Iterable[pl.DataFrame]
     ) -> Iterator[pl.DataFrame]:
         """Part after part: a piece of a file keeps one core busy, so several are read at once."""
-        found = self._pieces_in(files)
-        with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-            yield from pool.map(lambda piece: self._added(*piece), found)
+        if found := list(self._pieces_in(files)):
+            with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+                yield from pool.map(lambda piece: self._added(*piece), found)
         for frame in frames:
             known = Known(first=0, count=frame.height)
             standing = frame
             if self.gone.height:
                 standing = frame.join(self.gone, on=["node", "seq"], how="anti")
-            yield self._added(standing.lazy(), known, None)
+            yield self._added(standing.lazy(), known, None, ordered=False)
 
     def _pieces_in(self, files: Iterable[FactsFile]) -> Iterator[_Piece]:
         for file in files:
@@ -111,7 +111,9 @@ class Totals:
     def _bounds(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return self.edges.to_numpy()
 
-    def _added(self, rows: pl.LazyFrame, known: Known, gone: pl.Series | None) -> pl.DataFrame:
+    def _added(
+        self, rows: pl.LazyFrame, known: Known, gone: pl.Series | None, *, ordered: bool = True
+    ) -> pl.DataFrame:
         """Rows of :data:`KEYS`, some of them maybe more than once, of part of the facts."""
         if self.subjects is not None:
             rows = rows.filter(pl.col("subject").is_in(self.subjects))
@@ -130,7 +132,8 @@ class Totals:
             keys.append("dimensions")
         else:
             said["dimensions"] = pl.lit(known.dimensions)
-        sums = _runs(rows, keys, self._wanted(known))
+        wanted = self._wanted(known)
+        sums = _runs(rows, keys, wanted) if ordered else rows.group_by(keys).agg(**wanted)
         return sums.with_columns(**said).select(*KEYS, *self._columns).collect()
 
     def _wanted(self, known: Known) -> dict[str, pl.Expr]:
