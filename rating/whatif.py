@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -16,14 +15,13 @@ from catalog.charges import Capacity
 from catalog.contracts import Contract
 from catalog.history import chains_of
 from catalog.ids import ContractId, Kind
-from catalog.periods import FOREVER
 from catalog.pricebooks import Price
 from catalog.references import overrides_of, prices_of, stages
-from catalog.snapshot import Catalog, midnight
+from catalog.snapshot import Catalog
 from rating.charges.base import NotCovered
 from rating.frames import AMOUNT
 from rating.pipeline import Asked, Prepared, from_facts, prepare, price
-from rating.planned import Planned, planned
+from rating.planned import Planned, Planning, planned
 from rating.ports import FactSource
 from rating.remembered import Remembered
 
@@ -54,8 +52,6 @@ COMPARED = pl.Schema(
 """One row per (customer, product, currency) that has lines before or after, in that order.
 ``difference`` = ``after`` - ``before``, to the cent."""
 
-_LAST = ZoneInfo("Etc/GMT+12")
-"""The calendar on which a day ends last."""
 _KEYS = ["customer", "contract", "product", "currency"]
 
 
@@ -73,13 +69,13 @@ class Comparison:
 class Simulator:
     """Compares catalogs over one fact source. Nothing is stored.
 
-    What the catalog in force comes to is remembered while the question stays the same: its plans
-    (of a period that is over), and its amounts at one ``as_of``, which never change.
+    The plans of the catalog in force are kept, and so are its amounts at one ``as_of``, which never
+    change.
     """
 
     def __init__(self, source: FactSource) -> None:
         self._source = source
-        self._planned: tuple[Catalog, object, Prepared] | None = None
+        self._planning = Planning()
         self._billed: tuple[Catalog, Asked, pl.DataFrame] | None = None
 
     def compare(self, before: Catalog, after: Catalog, asked: Asked) -> Comparison:
@@ -104,17 +100,8 @@ class Simulator:
         """BILLED of the catalog in force."""
         held = self._billed
         if held is None or held[0] is not catalog or held[1] != asked:
-            prepared = self._prepared(catalog, asked)
+            prepared = prepare(catalog, asked, self._planning)
             held = self._billed = (catalog, asked, billed(prepared, asked, source))
-        return held[2]
-
-    def _prepared(self, catalog: Catalog, asked: Asked) -> Prepared:
-        """The plans of the catalog in force; those of a period that is over stay as they are."""
-        over = asked.as_of >= midnight(asked.period.until, _LAST)
-        question = replace(asked, as_of=FOREVER if over else asked.as_of)
-        held = self._planned
-        if held is None or held[0] is not catalog or held[1] != question:
-            held = self._planned = (catalog, question, prepare(catalog, question))
         return held[2]
 
 
