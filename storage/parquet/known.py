@@ -22,7 +22,7 @@ Names = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Rows ``[first, first + count)`` of a file, and what is known of all of them.
+    """Rows ``[first, first + count)`` of a file (``whole``: all of it); what is known of each.
 
     Null is unknown: then the column has to be read. ``dimensions`` is the text that every row has;
     ``valueless`` says that no row has a value.
@@ -30,6 +30,7 @@ class Known:
 
     first: int
     count: int
+    whole: bool = False
     subjects: Names | None = None
     time: Range | None = None
     received: Range | None = None
@@ -48,10 +49,13 @@ def known_rows(path: Path, wanted: Callable[[Known], bool]) -> Iterator[Known]:
     first = 0
     for number in range(metadata.num_row_groups):
         group = _of_group(metadata.row_group(number), places, first)
+        group = replace(group, whole=group.count == metadata.num_rows)
         first += group.count
         if not wanted(group):
             continue
         joined = None if held is None else _joined(held, group)
+        if joined is not None:
+            joined = replace(joined, whole=joined.count == metadata.num_rows)
         if held is not None and joined is None:
             yield held
         held = group if joined is None else joined
@@ -100,6 +104,14 @@ def _complete(statistics: Any) -> bool:
     if statistics is None or not statistics.has_min_max or not statistics.has_null_count:
         return False
     return bool(statistics.null_count == 0)
+
+
+def together(one: Known, other: Known) -> Known | None:
+    """What is known of two whole files; null where they are no whole files, or not alike."""
+    if not (one.whole and other.whole):
+        return None
+    found = _joined(one, replace(other, first=one.count))
+    return None if found is None else replace(found, whole=True)
 
 
 def _joined(one: Known, other: Known) -> Known | None:

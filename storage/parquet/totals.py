@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from catalog.clock import Micros, to_datetime
 from catalog.errors import OutOfRange
 from catalog.events import FACTS
 from storage.parquet.files import FactsFile
-from storage.parquet.known import Known, Names, Range, known_rows
+from storage.parquet.known import Known, Names, Range, known_rows, together
 
 KEYS = ("subject", "piece", "dimensions")
 FACTS_MAX = 10**12
@@ -28,8 +29,15 @@ EDGES_COMPARED_MAX = 8
 FOLDED_ROWS = 2_000_000
 """Parts are put together when there are so many rows of them."""
 _NEVER_ENDING: Range = (-(2**63), 2**63 - 1)
-_Piece = tuple[pl.LazyFrame, Known, pl.Series | None]
-"""Rows of FACTS, what is known of them, and the seqs among them that do not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """Rows of files that are read at once, and the seqs among them that do not count."""
+
+    paths: tuple[Path, ...]
+    known: Known
+    gone: pl.Series | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +73,12 @@ class Totals:
         self, files: Iterable[FactsFile], frames: Iterable[pl.DataFrame]
     ) -> Iterator[pl.DataFrame]:
         """Part after part: a piece of a file keeps one core busy, so several are read at once."""
-        if found := list(self._pieces_in(files)):
+        found = list(self._pieces_in(files))
+        if len(found) > 1:
             with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-                yield from pool.map(lambda piece: self._added(*piece), found)
+                yield from pool.map(self._of_piece, found)
+        else:
+            yield from map(self._of_piece, found)
         for frame in frames:
             known = Known(first=0, count=frame.height)
             standing = frame
@@ -76,10 +87,39 @@ class Totals:
             yield self._added(standing.lazy(), known, None, ordered=False)
 
     def _pieces_in(self, files: Iterable[FactsFile]) -> Iterator[_Piece]:
+        """The rows to read. Small files that are alike are read as one."""
+        held: _Piece | None = None
         for file in files:
             gone = self._gone_of(file)
             for known in known_rows(file.path, self._may_count):
-                yield pl.scan_parquet(file.path).slice(known.first, known.count), known, gone
+                piece = _Piece(paths=(file.path,), known=known, gone=gone)
+                joined = None if held is None else self._joined(held, piece)
+                if held is not None and joined is None:
+                    yield held
+                held = piece if joined is None else joined
+        if held is not None:
+            yield held
+
+    def _joined(self, one: _Piece, other: _Piece) -> _Piece | None:
+        """Both as one piece; null where something has to be read of one and not of the other."""
+        known = together(one.known, other.known)
+        if known is None or one.gone is not None or other.gone is not None:
+            return None
+        if self._needs(one.known) != self._needs(other.known):
+            return None
+        return _Piece(paths=(*one.paths, *other.paths), known=known, gone=None)
+
+    def _needs(self, known: Known) -> tuple[object, ...]:
+        """What of the times of some facts has to be read, and which piece they are in."""
+        low, high = self._pieces_of(known.time)
+        late = known.received is None or known.received[1] > self.as_of
+        return (late, low) if low == high else (late, None)
+
+    def _of_piece(self, piece: _Piece) -> pl.DataFrame:
+        known, rows = piece.known, pl.scan_parquet(piece.paths)
+        if not known.whole:
+            rows = rows.slice(known.first, known.count)
+        return self._added(rows, known, piece.gone)
 
     def _gone_of(self, file: FactsFile) -> pl.Series | None:
         """The seqs in a file that do not count; null for none."""

@@ -186,7 +186,9 @@ class CellSource:
         if found is None or len(edges) > EDGES_MAX:
             return None
         before = running.sums if kept is None else kept.sums
-        reached = dict(first) if kept is None else dict(kept.reached)
+        reached = {node: place - 1 for node, place in first.items()}
+        if kept is not None:
+            reached = dict(kept.reached)
         for node, rows in found.items():
             highest = rows["seq"].max()
             assert highest is None or isinstance(highest, int)
