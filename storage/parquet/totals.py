@@ -116,7 +116,7 @@ class Totals:
         return (late, low) if low == high else (late, None)
 
     def _of_piece(self, piece: _Piece) -> pl.DataFrame:
-        known, rows = piece.known, pl.scan_parquet(piece.paths)
+        known, rows = piece.known, pl.scan_parquet(list(piece.paths))
         if not known.whole:
             rows = rows.slice(known.first, known.count)
         return self._added(rows, known, piece.gone)
