@@ -17,7 +17,7 @@ from catalog.money import round_quantity
 from catalog.periods import FOREVER
 from rating.cells import exact
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
-from rating.line_ids import LineIds
+from rating.line_ids import FEW_LINES, LineIds
 from rating.plan import LinePlan, Part
 from rating.planned import Numbers, Planned, once
 
@@ -59,8 +59,11 @@ def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame
 def in_order(plans: Sequence[LinePlan], usage: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
     """``usage`` (rows by ``line`` and ``dimensions``) in the order that its lines are shown in.
 
-    Says also whether that is their whole order: it is not where only the ids tell lines apart.
+    Says also whether that is their whole order: it is not where only the ids tell lines apart, nor
+    where there are few of them, which are sorted in one step later.
     """
+    if usage.height <= FEW_LINES:
+        return usage, False
     ranks = once(plans, _ranks)
     ranked = usage.with_columns(pl.Series("rank", ranks[usage["line"]]))
     shared = ranked["rank"].is_duplicated()

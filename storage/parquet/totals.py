@@ -56,7 +56,7 @@ class Totals:
     gone: pl.DataFrame = field(default_factory=pl.DataFrame)
     subjects: Sequence[str] | None = None
 
-    def of(self, files: Iterable[FactsFile], frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    def of(self, files: Sequence[FactsFile], frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """One row per :data:`KEYS` over ``files`` and ``frames`` (FACTS) together.
 
         Raises:
@@ -67,6 +67,8 @@ class Totals:
             parts.append(part)
             if len(parts) > 1 and sum(each.height for each in parts) > FOLDED_ROWS:
                 parts = [self._folded(parts)]
+        if len(parts) == 1 and not files:
+            return _checked(parts[0])  # a frame is added up by its keys
         return self._folded(parts)
 
     def _parts(
@@ -205,10 +207,13 @@ class Totals:
             return pl.DataFrame(schema={n: schema[n] for n in (*KEYS, *self._columns)})
         added = [n for n in ("sum", "count", "valued") if n in self._columns]
         more = [pl.col("low").min(), pl.col("high").max()] if self.extremes else []
-        sums = pl.concat(parts).group_by(KEYS).agg(pl.col(added).sum(), *more)
-        if sums.filter(pl.col("count") >= FACTS_MAX).height:
-            raise OutOfRange("the usage of a line has over 18 digits")
-        return sums
+        return _checked(pl.concat(parts).group_by(KEYS).agg(pl.col(added).sum(), *more))
+
+
+def _checked(sums: pl.DataFrame) -> pl.DataFrame:
+    if sums.filter(pl.col("count") >= FACTS_MAX).height:
+        raise OutOfRange("the usage of a line has over 18 digits")
+    return sums
 
 
 def _runs(rows: pl.LazyFrame, keys: list[str], wanted: dict[str, pl.Expr]) -> pl.LazyFrame:
