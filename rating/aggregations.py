@@ -37,6 +37,17 @@ COMBINED: dict[Aggregation, tuple[pl.Expr, pl.Expr, pl.Expr]] = {
 }
 """(quantity, divisor, number of events) of one group of what the store made of its parts."""
 
+_FACTS, _VALUES = pl.col("count"), pl.col("valued")
+
+ALONE: dict[Aggregation, tuple[pl.Expr, pl.Expr, pl.Expr]] = {
+    Aggregation.SUM: (pl.col("sum"), _ONE, _FACTS),
+    Aggregation.COUNT: (_FACTS.cast(pl.Decimal(38, 9)), _ONE, _FACTS),
+    Aggregation.MIN: (pl.col("low"), _ONE, _VALUES),
+    Aggregation.MAX: (pl.col("high"), _ONE, _VALUES),
+    Aggregation.AVERAGE: (pl.col("sum"), _VALUES, _VALUES),
+}
+"""The same of a group that the store made as one: nothing has to be put together."""
+
 FROM_FACTS: dict[Aggregation, tuple[pl.Expr, pl.Expr]] = {
     Aggregation.MIN: (_VALUE.min(), _ONE),
     Aggregation.MAX: (_VALUE.max(), _ONE),

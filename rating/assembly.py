@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import polars as pl
 
 from catalog.charges import Capacity, Charge, Dynamic, Matrix, Percentage
@@ -20,7 +21,8 @@ from rating.charges.dynamic import priced_by
 from rating.charges.events import band_prices
 from rating.charges.matrix import NO_ROW, is_fee, refuses
 from rating.pieces import PIECES, USAGE, Measured
-from rating.plan import LinePlan, lines_where
+from rating.plan import LinePlan, Part
+from rating.planned import Planned, lines_where, planned
 from rating.probes import Question, Role
 from rating.terms import Terms
 from rating.uncovered import Missed, refuse_if_any
@@ -47,7 +49,7 @@ def assemble(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame) ->
         NotCovered: usage that no row or plan of a charge covers.
     """
     charges = _Charges()
-    answers = cells.join(asked.frame.select("probe", "line", "role"), on="probe")
+    answers = cells.hstack(asked.frame.select("line", "role")[cells["probe"]])
     usage = [
         _counted(answers.filter(pl.col("role") == Role.USAGE.value)),
         _bucketed(answers, plans),
@@ -144,20 +146,16 @@ def _unanswered(asked: Question, answers: pl.DataFrame) -> pl.DataFrame:
 
 def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -> pl.DataFrame:
     """PIECES of lines whose cells are what is priced."""
-    lines = lines_where(plans, lambda terms: terms.pieced and not terms.capacity)
-    if not lines:
+    columns = planned(plans)
+    pieced = columns.where(lambda part: part.terms.pieced and not part.terms.capacity)
+    if not pieced.any():
         return PIECES.to_frame()
     shown = [Role.USAGE.value, Role.WINDOWS.value]
-    own = cells.filter(pl.col("line").is_in(lines), ~pl.col("role").is_in(shown))
-    banded = [i for i in lines if plans[i].terms.per_event]
-    own = own.filter(~pl.col("line").is_in(banded) | something())
+    own = cells.filter(pl.Series(pieced[cells["line"]]), ~pl.col("role").is_in(shown))
+    banded = columns.where(lambda part: part.terms.per_event)
+    own = own.filter(~pl.Series(banded[own["line"]]) | something())
     _covered(own, plans)
-    rows = [
-        (line, row, charges.of(charge), is_fee(charge))
-        for line in own["line"].unique().sort()
-        for row, charge in _charges(plans[line].terms)
-    ]
-    charged = pl.DataFrame(rows, schema=_CHARGED, orient="row")
+    charged = _charged(planned(plans), own["line"], charges)
     fee = pl.col("fee") & something()
     taken = pl.col("role") == Role.BEFORE.value
     found = own.join(charged, on=["line", "row"]).with_columns(
@@ -167,6 +165,21 @@ def _pieces(cells: pl.DataFrame, plans: Sequence[LinePlan], charges: _Charges) -
         sign=pl.when(taken).then(-1).otherwise(1).cast(pl.Int64),
     )
     return found.rename({"group": "dimensions"}).select(list(PIECES))
+
+
+def _charged(plans: Planned, line: pl.Series, charges: _Charges) -> pl.DataFrame:
+    """One row a row (or band) of each of ``line``: what prices it."""
+    lines = line.unique().sort()
+    part = plans.part[lines.to_numpy()]
+    rows = [
+        (place, row, charges.of(charge), is_fee(charge))
+        for place in np.unique(part).tolist()
+        for row, charge in _charges(plans.parts[place].terms)
+    ]
+    schema = {"part": pl.Int64(), **{name: _CHARGED[name] for name in ("row", "charge", "fee")}}
+    known = pl.DataFrame(rows, schema=schema, orient="row")
+    named = pl.DataFrame({"line": lines, "part": part})
+    return named.join(known, on="part").select(list(_CHARGED))
 
 
 def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
@@ -185,16 +198,19 @@ def _charges(terms: Terms) -> Iterator[tuple[int, Charge]]:
 
 def _covered(cells: pl.DataFrame, plans: Sequence[LinePlan]) -> None:
     """Raise where usage matches no row of a matrix that refuses it."""
+    refusing = planned(plans).where(_refuses)
     unmatched = cells.filter(pl.col("row") == NO_ROW, something())
-    pairs = unmatched.select("line", "group").unique().sort("line", "group")
+    refused = unmatched.filter(pl.Series(refusing[unmatched["line"]]))
+    pairs = refused.select("line", "group").unique().sort("line", "group")
     reason = "some usage matches no row of the matrix"
     refuse_if_any(
-        [
-            Missed(plan=plans[line], group=group, reason=reason)
-            for line, group in pairs.iter_rows()
-            if isinstance(charge := plans[line].terms.price.charge, Matrix) and refuses(charge)
-        ]
+        [Missed(plan=plans[line], group=group, reason=reason) for line, group in pairs.iter_rows()]
     )
+
+
+def _refuses(part: Part) -> bool:
+    charge = part.terms.price.charge
+    return isinstance(charge, Matrix) and refuses(charge)
 
 
 def _capacity(

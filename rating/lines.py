@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import to_datetime
@@ -16,8 +17,9 @@ from catalog.money import round_quantity
 from catalog.periods import FOREVER
 from rating.cells import exact
 from rating.frames import BILLING, LINES, QUANTITY, LineStatus
-from rating.plan import LineName, LinePlan, Part
-from rating.planned import once
+from rating.line_ids import FEW_LINES, LineIds
+from rating.plan import LinePlan, Part
+from rating.planned import Numbers, Planned, once
 
 _SHOWN = {**LINES, **BILLING}
 _DAY = re.compile(r"[0-9]{8}")
@@ -39,51 +41,65 @@ _FROM_PART = (
 
 def shown_lines(plans: Sequence[LinePlan], priced: pl.DataFrame) -> pl.DataFrame:
     """LINES and BILLING columns of ``priced`` (USAGE with rounded ``amount``), row by row."""
-    facts, known = once(plans, _plan_rows), once(plans, _Ids)
-    ids = [known[key] for key in _columns(priced, "line", "dimensions")]
-    rows = priced.join(facts, on="line", how="left", maintain_order="left").with_columns(
-        pl.Series("line_id", ids, dtype=pl.String()),
-        _quantities(priced),
-        status=pl.lit(LineStatus.OPEN.value),
-        adjusts=pl.lit(None, pl.String),
-        cause=pl.lit(None, pl.String),
+    facts, ids = once(plans, _plan_rows), once(plans, LineIds)
+    rows = (
+        priced.drop("line")
+        .hstack(facts[priced["line"]])
+        .with_columns(
+            ids.of(priced["line"], priced["dimensions"]),
+            _quantities(priced),
+            status=pl.lit(LineStatus.OPEN.value),
+            adjusts=pl.lit(None, pl.String),
+            cause=pl.lit(None, pl.String),
+        )
     )
     return rows.select(pl.col(name).cast(dtype) for name, dtype in _SHOWN.items())
 
 
-class _Ids(dict[tuple[int, str], str]):
-    """The ids of lines by plan and group, each made when it is first asked for."""
+def in_order(plans: Sequence[LinePlan], usage: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
+    """``usage`` (rows by ``line`` and ``dimensions``) in the order that its lines are shown in.
 
-    def __init__(self, plans: Sequence[LinePlan]) -> None:
-        super().__init__()
-        self._plans = plans
-        self._names: dict[int, LineName] = {}
+    Says also whether that is their whole order: it is not where only the ids tell lines apart, nor
+    where there are few of them, which are sorted in one step later.
+    """
+    if usage.height <= FEW_LINES:
+        return usage, False
+    ranks = once(plans, _ranks)
+    ranked = usage.with_columns(pl.Series("rank", ranks[usage["line"]]))
+    shared = ranked["rank"].is_duplicated()
+    tied = ranked.filter(shared).sort("rank", "dimensions")
+    told = not tied.select("rank", "dimensions").is_duplicated().any()
+    alone = ranked.filter(~shared)
+    return pl.concat([alone, tied]).sort("rank", maintain_order=True).drop("rank"), told
 
-    def __missing__(self, key: tuple[int, str]) -> str:
-        line, group = key
-        plan = self._plans[line]
-        name = self._names.get(id(plan.part))
-        if name is None:
-            name = self._names[id(plan.part)] = plan.name
-        found = self[key] = name.line_id(plan.contract, group)
-        return found
+
+def _ranks(plans: Planned) -> Numbers:
+    """The place of each line among all by :data:`rating.frames.LINES_ORDER`, but for its group."""
+    owners = [(owner.customer, owner.contract) for owner in plans.owners]
+    parts = [(p.start, p.terms.product, p.terms.kind.value) for p in plans.parts]
+    ranks: Numbers = _places(owners)[plans.owner] * (len(parts) + 1) + _places(parts)[plans.part]
+    return ranks
 
 
-def _plan_rows(plans: Sequence[LinePlan]) -> pl.DataFrame:
-    """What each line shows of its plan: of its contract, and of the part that it shares."""
-    distinct = {id(plan.part): plan.part for plan in plans}
-    terms = {id(part.terms): part.terms for part in distinct.values()}
+def _places(keys: Sequence[tuple[Any, ...]]) -> Numbers:
+    """The place of each key among all that differ."""
+    places = {key: place for place, key in enumerate(sorted(set(keys)))}
+    return np.array([places[key] for key in keys], dtype=np.int64)
+
+
+def _plan_rows(plans: Planned) -> pl.DataFrame:
+    """What each line shows of its plan, one row a line: of its contract, and of its part."""
+    terms = {id(part.terms): part.terms for part in plans.parts}
     versions = {key: found.version for key, found in terms.items()}
     parts = pl.DataFrame(
-        [(key, *_part_row(part, versions[id(part.terms)])) for key, part in distinct.items()],
-        schema={"part": pl.UInt64, **{name: _SHOWN[name] for name in _FROM_PART}},
+        [_part_row(part, versions[id(part.terms)]) for part in plans.parts],
+        schema={name: _SHOWN[name] for name in _FROM_PART},
         orient="row",
     )
-    columns = zip(*((id(p.part), p.contract, p.customer) for p in plans), strict=True)
-    names = {"part": pl.UInt64, "contract": pl.String, "customer": pl.String}
-    lines = pl.DataFrame(list(columns), schema=names) if plans else pl.DataFrame(schema=names)
-    joined = lines.join(parts, on="part", how="left", maintain_order="left").drop("part")
-    return joined.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("line"), pl.all())
+    named = [(owner.contract, owner.customer) for owner in plans.owners]
+    names = {"contract": pl.String, "customer": pl.String}
+    owners = pl.DataFrame(named, schema=names, orient="row")
+    return owners[plans.owner].hstack(parts[plans.part])
 
 
 def named_in(line_id: str) -> tuple[ContractId, date]:

@@ -16,7 +16,7 @@ from rating.contract_terms.agreement import Agreement
 from rating.contract_terms.lines import Settled, settled_lines, shown_terms
 from rating.engine import ENGINE
 from rating.frames import BILLING, LINES, sorted_lines
-from rating.lines import shown_lines
+from rating.lines import in_order, shown_lines
 from rating.pieces import Measured
 from rating.plan import LinePlan
 from rating.planned import Planning
@@ -123,11 +123,14 @@ def rated_lines(
     wanted = [s for s in priced.settled if asked.period.holds(s.line.document.accounting)]
     first, until = asked.period.first, asked.period.until
     counts = pl.col("accounting_date").is_between(first, until, closed="left")
-    shown = shown_lines(priced.plans, priced.usage).filter(counts)
-    lines = pl.concat([shown, shown_terms(wanted)])
+    usage, told = in_order(priced.plans, priced.usage)
+    lines = shown_lines(priced.plans, usage).filter(counts)
+    if wanted:
+        lines = pl.concat([lines, shown_terms(wanted)])
     if not zeros:
         lines = lines.filter((pl.col("quantity") != 0) | (pl.col("amount") != 0))
-    lines = sorted_lines(lines)
+    if wanted or not told:
+        lines = sorted_lines(lines)
     return Rated(
         lines=lines.select(list(LINES)), billing=lines.select(list(BILLING)), as_of=asked.as_of
     )

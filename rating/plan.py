@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from catalog.clock import Micros, to_datetime
+from catalog.contracts import Contract
 from catalog.errors import DomainError
 from catalog.ids import ContractId, CustomerId, SpecId
 from catalog.periods import (
@@ -22,13 +23,13 @@ from catalog.periods import (
     period_start,
 )
 from catalog.pricebooks import Invoicing, Prorate, Timing
-from catalog.snapshot import Catalog
+from catalog.snapshot import Catalog, Chain
 from catalog.specs import capacity_meters, dynamic_specs
 from rating.frames import LineKind
 from rating.overrides import OWN, Origin
 from rating.shares import Share, fee_share, usage_share
 from rating.terms import Terms
-from rating.timeline import Stretch, Term, Timelines, pattern_of, term_of
+from rating.timeline import Stretch, Term, Timelines, likeness, term_of
 
 _UTC = ZoneInfo("UTC")
 
@@ -246,27 +247,55 @@ def plan_lines(
 
     In order of contract, slot and time; the same catalog gives the same list.
     """
-    return plan_terms(
-        catalog, selection, terms_of(catalog, customers=customers, contracts=contracts)
-    )
+    found = alike_of(catalog, selection, customers=customers, contracts=contracts)
+    return [
+        LinePlan(owner.contract, owner.customer, part, owner.revision)
+        for owner, alike in found
+        for part in alike.parts
+    ]
 
 
-def plan_terms(catalog: Catalog, selection: Selection, terms: Iterable[Term]) -> list[LinePlan]:
-    """:func:`plan_lines` of contracts that were looked up before, in their order."""
+@dataclass(slots=True)
+class Owner:
+    """Whose lines they are: a contract, its customer, and the revision if there is only one."""
+
+    contract: ContractId
+    customer: CustomerId
+    revision: int | None
+    chain: Chain[Contract] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Alike:
+    """What contracts that are alike share: their parts, and one of them as a term."""
+
+    term: Term
+    parts: Sequence[Part]
+
+
+def alike_of(
+    catalog: Catalog,
+    selection: Selection,
+    *,
+    customers: Collection[str] | None = None,
+    contracts: Collection[str] | None = None,
+) -> Iterator[tuple[Owner, Alike]]:
+    """Every contract asked for (null: all), by id, with the parts of its lines, by slot and time.
+
+    What follows from the terms alone is worked out once for all contracts that state the same.
+    """
     timelines, periods = Timelines(catalog), _Periods()
-    known: dict[object, list[Part]] = {}
-    plans: list[LinePlan] = []
-    for term in terms:
-        chosen = selection.of(term)
-        alike = (pattern_of(term), term.start, term.end, chosen)
-        parts = known.get(alike)
-        if parts is None:
-            parts = known[alike] = list(_parts(timelines, term, periods, chosen))
-        contract, customer = term.contract.id, term.contract.customer
-        versions = term.chain.versions
+    known: dict[object, Alike] = {}
+    for chain in _chains(catalog, customers=customers, contracts=contracts):
+        key, contract = likeness(chain), chain.last
+        alike = known.get(key)
+        if alike is None:
+            term = term_of(catalog, chain)
+            parts = tuple(_parts(timelines, term, periods, selection.of(term)))
+            alike = known[key] = Alike(term=term, parts=parts)
+        versions = chain.versions
         revision = versions[0].revision if len(versions) == 1 else None
-        plans.extend([LinePlan(contract, customer, part, revision) for part in parts])
-    return plans
+        yield Owner(contract.id, contract.customer, revision, chain), alike
 
 
 def terms_of(
@@ -276,26 +305,19 @@ def terms_of(
     contracts: Collection[str] | None = None,
 ) -> Iterator[Term]:
     """The contracts asked for (null: all) as rating reads them, by id."""
+    for chain in _chains(catalog, customers=customers, contracts=contracts):
+        yield term_of(catalog, chain)
+
+
+def _chains(
+    catalog: Catalog, *, customers: Collection[str] | None, contracts: Collection[str] | None
+) -> Iterator[Chain[Contract]]:
     for contract in sorted(catalog.contracts if contracts is None else set(contracts)):
         chain = catalog.contracts.get(ContractId(contract))
         if chain is None or not chain.versions:
             continue
         if customers is None or chain.last.customer in customers:
-            yield term_of(catalog, chain)
-
-
-def lines_where(plans: Sequence[LinePlan], test: Callable[[Terms], bool]) -> list[int]:
-    """The lines whose terms pass ``test``, which is asked once for each distinct terms."""
-    known: dict[int, bool] = {}
-    found = []
-    for line, plan in enumerate(plans):
-        terms = plan.part.terms
-        passes = known.get(id(terms))
-        if passes is None:
-            passes = known[id(terms)] = test(terms)
-        if passes:
-            found.append(line)
-    return found
+            yield chain
 
 
 class _Periods:

@@ -20,7 +20,7 @@ from rating.exactly import price_exactly, start_of
 from rating.frames import AMOUNT
 from rating.pieces import Measured
 from rating.plan import LinePlan, Part
-from rating.planned import once
+from rating.planned import Planned, once, planned
 from rating.rounding import round_amounts
 from rating.shares import Share
 from rating.steps import STEPS, Priced, charge_columns
@@ -86,33 +86,16 @@ class _Tables:
     straights: Straights
 
 
-def _tables(plans: Sequence[LinePlan]) -> _Tables:
-    distinct = {id(p.part): p.part for p in plans}
-    terms = {id(p.terms): p.terms for p in distinct.values() if not p.terms.pieced}
+def _tables(plans: Planned) -> _Tables:
+    terms = {id(p.terms): p.terms for p in plans.parts if not p.terms.pieced}
     numbers = {key: number for number, key in enumerate(terms)}
-    facts = {
-        key: (numbers.get(id(part.terms)), part.terms.currency, _whole(part))
-        for key, part in distinct.items()
-    }
-    lines = _per_line(plans, facts)
+    facts = [(numbers.get(id(p.terms)), p.terms.currency, _whole(p)) for p in plans.parts]
+    schema = {"terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean}
+    parts = pl.DataFrame(facts, schema=schema, orient="row")
+    lines = parts[plans.part].with_row_index("line").cast({"line": pl.Int64})
     plain = pl.when("whole").then("terms").fill_null(-1)
     straights = Straights(list(terms.values()), lines.select(terms=plain)["terms"].to_numpy())
     return _Tables(lines, make_book(list(terms.values())), straights)
-
-
-def _per_line(
-    plans: Sequence[LinePlan], facts: Mapping[int, tuple[int | None, str, bool]]
-) -> pl.DataFrame:
-    """What is known of each line's part (by identity), one row a line."""
-    keys = pl.DataFrame({"part": [id(plan.part) for plan in plans]}, schema={"part": pl.UInt64})
-    schema = {"terms": pl.Int64, "currency": pl.String, "whole": pl.Boolean}
-    known = pl.DataFrame(
-        [(key, *each) for key, each in facts.items()],
-        schema={"part": pl.UInt64, **schema},
-        orient="row",
-    )
-    lines = keys.join(known, on="part", how="left", maintain_order="left")
-    return lines.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("line"), *schema)
 
 
 def _whole(part: Part) -> bool:
@@ -162,11 +145,13 @@ def _in_pieces(
     plans: Sequence[LinePlan], rows: pl.DataFrame, measured: Measured, missed: list[Missed]
 ) -> pl.DataFrame:
     """(row, amount) of lines in pieces: these as columns where they fit, the rest on fractions."""
-    bare = [line for line in rows["line"].unique().to_list() if _bare(plans[line].terms)]
-    charged = charged_pieces(measured, plans, lines=bare)
+    bare = planned(plans).where(lambda part: _bare(part.terms))
+    lines = rows["line"].unique()
+    charged = charged_pieces(measured, plans, lines=lines.filter(pl.Series(bare[lines])))
     done = _only_charged(plans, rows, charged)
     rows = rows.join(done, on="row", how="anti")
     left = replace(measured, pieces=measured.pieces.join(charged, on=_KEYS, how="anti"))
+    charged = charged.join(rows, on=_KEYS, how="semi")
     known = {(line, group): Fraction(total) for line, group, total in charged.iter_rows()}
     return pl.concat([done, _piece_by_piece(plans, rows, left, missed, known)])
 
@@ -196,16 +181,16 @@ def _only_charged(
     plans: Sequence[LinePlan], rows: pl.DataFrame, charged: pl.DataFrame
 ) -> pl.DataFrame:
     """(row, amount) of ``rows`` that were ``charged`` and that no later step acts on."""
-    lines = [line for line in rows["line"].unique().to_list() if _last_step(plans[line])]
-    own = rows.select("row", *_KEYS, "currency").filter(pl.col("line").is_in(lines))
+    last = planned(plans).where(_last_step)
+    own = rows.select("row", *_KEYS, "currency").filter(pl.Series(last[rows["line"]]))
     return round_amounts(own.join(charged, on=_KEYS)).select("row", "amount")
 
 
-def _last_step(plan: LinePlan) -> bool:
+def _last_step(part: Part) -> bool:
     """Whether nothing happens to an amount once it is charged."""
-    price = plan.terms.price
+    price = part.terms.price
     terms = (price.commitment, price.discount_percent, price.maximum, price.minimum)
-    return plan.terms.multiply == 1 and plan.share.fee == 1 and terms == (None,) * len(terms)
+    return part.terms.multiply == 1 and part.share.fee == 1 and terms == (None,) * len(terms)
 
 
 def _bare(terms: Terms) -> bool:
@@ -215,12 +200,12 @@ def _bare(terms: Terms) -> bool:
 
 
 def charged_pieces(
-    measured: Measured, plans: Sequence[LinePlan], *, lines: Sequence[int]
+    measured: Measured, plans: Sequence[LinePlan], *, lines: pl.Series
 ) -> pl.DataFrame:
     """(line, dimensions, amount) of those ``lines`` whose pieces can all be columns: their sum."""
-    if not lines:
+    if lines.is_empty():
         return pl.DataFrame(schema={"line": pl.Int64, "dimensions": pl.String, "amount": EXACT})
-    own = measured.pieces.filter(pl.col("line").is_in(list(lines)))
+    own = measured.pieces.filter(pl.col("line").is_in(lines.implode()))
     book = make_book([_alone(plans[lines[0]].terms, charge) for charge in measured.charges])
     pieces = own.rename({"charge": "terms"}).join(book.terms, on="terms")
     fits = (pl.col("divisor") == 1) & (pl.col("quantity").abs() <= pl.col("units_max"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
+from typing import overload
 
+import numpy as np
 import polars as pl
 
 from catalog.charges import Dynamic, Matrix, Percentage
@@ -17,10 +20,10 @@ from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
 from rating.aggregations import ADDITIVE, STORED
 from rating.charges.matrix import Rows
-from rating.claims import Claim, claims_of
+from rating.claims import Claim, claim_rows, claims_of
 from rating.dimensions import Selector
-from rating.plan import LinePlan
-from rating.planned import Planned
+from rating.plan import LinePlan, Part
+from rating.planned import Numbers, Planned, planned, spread
 from rating.ports import SPANS
 from rating.terms import Terms
 from rating.windows import Hours
@@ -134,6 +137,25 @@ def columns_of(rows: Sequence[tuple[object, ...]], schema: pl.Schema) -> pl.Data
     )
 
 
+class Probes(Sequence[Probe]):
+    """Probes by number; each is made when it is asked for."""
+
+    def __init__(self, made: Sequence[_Made], line: Numbers, which: Numbers) -> None:
+        self._made, self._line, self._which = made, line, which
+
+    @overload
+    def __getitem__(self, index: int) -> Probe: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Probe]: ...
+    def __getitem__(self, index: int | slice) -> Probe | Sequence[Probe]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return Probe(int(self._line[index]), *self._made[self._which[index]])
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What is asked of the store: PROBES and the spans that feed them, added up or listed.
@@ -142,18 +164,20 @@ class Question:
     are spans whose smallest and largest values are asked for, not only sums.
     """
 
-    probes: tuple[Probe, ...]
+    probes: Probes
     frame: pl.DataFrame
     added: pl.DataFrame
     extreme: pl.DataFrame
     listed: pl.DataFrame
     selectors: tuple[Selector, ...]
     shapes: tuple[Shape, ...]
-    claims: dict[CustomerId, list[Claim]]
+    claims: Callable[[CustomerId], Sequence[Claim]]
 
 
 _Template = tuple[Role, MeterId, SpecId, int, int]
 """A probe but for its line and when: what it is for, whose, what it reads, selector, shape."""
+_Made = tuple[Role, MeterId, SpecId, int, int, Micros, Micros]
+"""A probe but for its line."""
 
 
 class _Asking:
@@ -163,24 +187,17 @@ class _Asking:
         self.selectors: dict[Selector, int] = {}
         self.shapes: dict[Shape, int] = {}
         self._made: dict[tuple[int, str], tuple[Terms, list[_Template]]] = {}
-        self._parts: dict[int, list[tuple[object, ...]]] = {}
 
-    def probes(self, line: int, plan: LinePlan) -> list[Probe]:
-        """What has to be counted for one line."""
-        part = id(plan.part)
-        made = self._parts.get(part)
-        if made is None:
-            made = self._parts[part] = list(self._of_part(plan))
-        return [Probe(line, *rest) for rest in made]  # type: ignore[arg-type]
-
-    def _of_part(self, plan: LinePlan) -> Iterator[tuple[object, ...]]:
+    def of_part(self, part: Part) -> list[_Made]:
         """The probes of every line of a part, but for the line."""
-        for role, meter, reads, selector, shape in self._templates(plan):
-            for start, end in _intervals(role, plan):
-                yield role, meter, reads, selector, shape, start, end
+        return [
+            (role, meter, reads, selector, shape, start, end)
+            for role, meter, reads, selector, shape in self._templates(part)
+            for start, end in _intervals(role, part)
+        ]
 
-    def _templates(self, plan: LinePlan) -> list[_Template]:
-        terms, zone = plan.terms, plan.timezone.key
+    def _templates(self, part: Part) -> list[_Template]:
+        terms, zone = part.terms, part.timezone.key
         key = (id(terms), zone)
         if key not in self._made:
             made = [
@@ -201,53 +218,113 @@ class _Asking:
 
 def ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
     """What has to be counted for ``plans``; kept with them, as they are of one catalog."""
-    if not isinstance(plans, Planned):
-        return _ask(plans, catalog)
-    return plans.known("question", lambda: _ask(plans, catalog))
+    columns = planned(plans)
+    return columns.known("question", lambda: _ask(columns, catalog))
 
 
-def _ask(plans: Sequence[LinePlan], catalog: Catalog) -> Question:
-    asking, added, extreme, listed = _Asking(), Spans(), Spans(), Spans()
-    claims: dict[CustomerId, list[Claim]] = {}
-    probes: list[Probe] = []
-    for line, plan in enumerate(plans):
-        probes.extend(asking.probes(line, plan))
-        if plan.customer not in claims:
-            claims[plan.customer] = claims_of(catalog, plan.customer)
+_ADDED, _EXTREME, _LISTED, _APART = range(4)
+_TABLE = pl.Schema(
+    {
+        "role": pl.String(),
+        "selector": pl.Int64(),
+        "shape": pl.Int64(),
+        "start": pl.Int64(),
+        "end": pl.Int64(),
+        "reads": pl.String(),
+    }
+)
+
+
+def _ask(plans: Planned, catalog: Catalog) -> Question:
+    asking = _Asking()
+    made = [asking.of_part(part) for part in plans.parts]
+    lengths = np.array([len(each) for each in made], dtype=np.int64)
+    which, line = spread(lengths, plans.part)
+    every = [each for part in made for each in part]
     shapes, selectors = tuple(asking.shapes), tuple(asking.selectors)
-    rows: list[tuple[object, ...]] = []
-    into = [_spans_of(shape, added=added, extreme=extreme, listed=listed) for shape in shapes]
-    whole = [not selector.group_by for selector in selectors]
-    for index, probe in enumerate(probes):
-        customer, spans = plans[probe.line].customer, into[probe.shape]
-        span = None if spans is None else spans.of(probe, customer, claims[customer])
-        role, selector = probe.role, probe.selector
-        rows.append((index, probe.line, role, span, selector, probe.shape, whole[selector]))
+    places: dict[CustomerId, int] = {}
+    customer = [places.setdefault(owner.customer, len(places)) for owner in plans.owners]
+    rows = _numbered(every, shapes, selectors)[which].with_columns(
+        probe=pl.int_range(pl.len(), dtype=pl.Int64),
+        line=line,
+        customer=pl.Series(customer, dtype=pl.Int64)[plans.owner[line]],
+    )
+    rows = rows.join(_spans(rows), on=_SPANNED, how="left", maintain_order="left")
+    claims = columns_of(list(claim_rows(catalog, places)), _CLAIMS)
+    spans = [_claimed(rows.filter(pl.col("into") == into), claims) for into in range(_APART)]
     return Question(
-        probes=tuple(probes),
-        frame=columns_of(rows, PROBES),
-        added=added.frame(),
-        extreme=extreme.frame(),
-        listed=listed.frame(),
+        probes=Probes(every, line, which),
+        frame=rows.select(pl.col(name).cast(dtype) for name, dtype in PROBES.items()),
+        added=spans[_ADDED],
+        extreme=spans[_EXTREME],
+        listed=spans[_LISTED],
         selectors=selectors,
         shapes=shapes,
-        claims=claims,
+        claims=partial(claims_of, catalog),
     )
 
 
-def _spans_of(shape: Shape, *, added: Spans, extreme: Spans, listed: Spans) -> Spans | None:
+def _numbered(
+    made: Sequence[_Made], shapes: Sequence[Shape], selectors: Sequence[Selector]
+) -> pl.DataFrame:
+    """One row of ``made``: its columns, ``into`` which spans it goes, ``interval`` a number."""
+    rows = [
+        (role.value, selector, shape, start, end, reads)
+        for role, _, reads, selector, shape, start, end in made
+    ]
+    into = pl.Series([_into(shape) for shape in shapes], dtype=pl.Int64)
+    whole = pl.Series([not selector.group_by for selector in selectors], dtype=pl.Boolean)
+    frame = columns_of(rows, _TABLE)
+    return frame.with_columns(
+        into=into.gather(frame["shape"]), whole=whole.gather(frame["selector"])
+    ).with_columns(interval=pl.struct("into", "reads", "start", "end").rank("dense"))
+
+
+_SPANNED = ["interval", "customer"]
+
+
+def _spans(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each distinct span once, however many probes it feeds; time-weighted ones are apart."""
+    spans = rows.select(*_SPANNED, "into").unique(_SPANNED, maintain_order=True)
+    numbered = pl.int_range(pl.len(), dtype=pl.Int64).over("into")
+    span = pl.when(pl.col("into") != _APART).then(numbered)
+    return spans.select(*_SPANNED, span=span)
+
+
+_CLAIMS = pl.Schema(
+    {
+        "customer": pl.Int64(),
+        "subject": pl.String(),
+        "since": pl.Int64(),
+        "until": pl.Int64(),
+    }
+)
+
+
+def _claimed(rows: pl.DataFrame, claims: pl.DataFrame) -> pl.DataFrame:
+    """SPANS of probes: of all that their customers claim."""
+    spans = rows.unique("span", maintain_order=True).join(claims, on="customer")
+    cut = spans.with_columns(
+        start=pl.max_horizontal("start", "since"), end=pl.min_horizontal("end", "until")
+    ).filter(pl.col("start") < pl.col("end"))
+    named = cut.rename({"reads": "spec"})
+    return named.select(pl.col(name).cast(dtype) for name, dtype in SPANS.items())
+
+
+def _into(shape: Shape) -> int:
     """Where the spans of a shape's probes belong; time-weighted ones have spans of their own."""
     if shape.aggregation is Aggregation.WEIGHTED_SUM:
-        return None
+        return _APART
     if not shape.stored:
-        return listed
-    return added if shape.aggregation in ADDITIVE else extreme
+        return _LISTED
+    return _ADDED if shape.aggregation in ADDITIVE else _EXTREME
 
 
 def line_spans(plan: LinePlan, catalog: Catalog) -> pl.DataFrame:
     """SPANS of one line's own usage; empty for a fixed quantity."""
     spans, claims = Spans(), claims_of(catalog, plan.customer)
-    for probe in _Asking().probes(0, plan):
+    for made in _Asking().of_part(plan.part):
+        probe = Probe(0, *made)
         if probe.role in (Role.USAGE, Role.METER) or (
             probe.role is Role.CELLS and plan.terms.price.bucket is not None
         ):
@@ -255,13 +332,13 @@ def line_spans(plan: LinePlan, catalog: Catalog) -> pl.DataFrame:
     return spans.frame()
 
 
-def _intervals(role: Role, plan: LinePlan) -> Iterator[tuple[Micros, Micros]]:
+def _intervals(role: Role, part: Part) -> Iterator[tuple[Micros, Micros]]:
     """The line's own interval; for tiers that accumulate, from where their span began."""
     if role not in (Role.UP_TO, Role.BEFORE):
-        yield plan.start, plan.end
+        yield part.start, part.end
         return
-    for start, end in plan.spans:
-        until = min(end, plan.end) if role is Role.UP_TO else plan.start
+    for start, end in part.spans:
+        until = min(end, part.end) if role is Role.UP_TO else part.start
         if start < until:
             yield start, until
 

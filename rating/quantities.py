@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import gcd
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import Micros
@@ -16,16 +17,16 @@ from catalog.meters import Aggregation
 from catalog.money import QUANTITY as QUANTITY_LIMIT
 from catalog.money import from_units
 from catalog.snapshot import Catalog
-from rating.aggregations import ADDITIVE, COMBINED, STORED, measured
+from rating.aggregations import ADDITIVE, ALONE, COMBINED, STORED, measured
 from rating.assembly import assemble
 from rating.cells import CELLS, exact
 from rating.charges.events import banded
 from rating.dimensions import Selector
 from rating.pieces import USAGE, Measured
-from rating.plan import LinePlan, lines_where
-from rating.planned import once
+from rating.plan import LinePlan
+from rating.planned import Planned, once
 from rating.ports import FactSource
-from rating.probes import Question, Shape, ask, columns_of
+from rating.probes import Question, Shape, ask
 from rating.weighted import weighted_sums
 from rating.windows import window_starts, within_hours
 
@@ -64,15 +65,20 @@ def put_together(plans: Sequence[LinePlan], asked: Question, cells: pl.DataFrame
     return Measured(usage=_bounded(fixed, plans), pieces=found.pieces, charges=found.charges)
 
 
-def _fixed(plans: Sequence[LinePlan]) -> pl.DataFrame:
+def _fixed(plans: Planned) -> pl.DataFrame:
     """A fixed quantity, or 1, for every line that is not metered."""
-    one = Decimal(1)
-    fixed = [(line, plans[line].terms) for line in lines_where(plans, lambda t: not t.counted)]
-    rows = [
-        (line, EMPTY_DIMENSIONS, one if (q := terms.price.quantity) is None else q, 1, 0, None)
-        for line, terms in fixed
-    ]
-    return columns_of(rows, USAGE)
+    one, fixed = Decimal(1), plans.where(lambda part: not part.terms.counted)
+    stated = [one if (q := p.terms.price.quantity) is None else q for p in plans.parts]
+    lines = pl.Series("line", np.flatnonzero(fixed))
+    quantity = pl.Series(stated, dtype=USAGE["quantity"])[plans.part[fixed]]
+    rows = lines.to_frame().with_columns(
+        dimensions=pl.lit(EMPTY_DIMENSIONS),
+        quantity=quantity,
+        divisor=pl.lit(1),
+        event_count=pl.lit(0),
+        rest=pl.lit(None),
+    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in USAGE.items())
 
 
 def _stored(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
@@ -100,10 +106,16 @@ def _made(
         ]
         probes = asked.frame.filter(pl.col("shape").is_in(own))
         if probes.height:
-            quantity, divisor, events = COMBINED[aggregation]
-            grouped = _grouped(rows, probes, asked.selectors).group_by(_KEYS)
-            made = grouped.agg(quantity=quantity, divisor=divisor, event_count=events)
-            yield _cells(made)
+            grouped = _grouped(rows, probes, asked.selectors)
+            alone, several = (
+                grouped.filter(own) for own in (~pl.col("several"), pl.col("several"))
+            )
+            yield _cells(alone.select(*_KEYS, **_named(ALONE[aggregation])))
+            yield _cells(several.group_by(_KEYS).agg(**_named(COMBINED[aggregation])))
+
+
+def _named(number: Sequence[pl.Expr]) -> dict[str, pl.Expr]:
+    return dict(zip(("quantity", "divisor", "event_count"), number, strict=True))
 
 
 def _facts(asked: Question, source: FactSource, as_of: Micros) -> pl.DataFrame:
@@ -164,16 +176,18 @@ def _weighted(
     asked: Question, plans: Sequence[LinePlan], source: FactSource, as_of: Micros
 ) -> pl.DataFrame:
     """CELLS of time-weighted sums."""
-    weighted = [
-        (index, probe)
-        for index, probe in enumerate(asked.probes)
-        if asked.shapes[probe.shape].aggregation is Aggregation.WEIGHTED_SUM
+    own = [
+        index
+        for index, shape in enumerate(asked.shapes)
+        if shape.aggregation is Aggregation.WEIGHTED_SUM
     ]
-    if not weighted:
+    if not own:
         return CELLS.to_frame()
-    found = weighted_sums(weighted, plans, asked.claims, source, as_of=as_of)
+    found = asked.frame.filter(pl.col("shape").is_in(own))["probe"]
+    weighted = [(index, asked.probes[index]) for index in found]
+    sums = weighted_sums(weighted, plans, asked.claims, source, as_of=as_of)
     probes = asked.frame.drop("span").with_columns(span=pl.col("probe"))
-    rows = _grouped(found, probes, asked.selectors)
+    rows = _grouped(sums, probes, asked.selectors)
     totals: dict[tuple[int, str, int], tuple[Fraction, int]] = {}
     columns = (*_KEYS, "whole_units", "nanos", "micros", "count")
     for probe, group, row, units, nanos, micros, count in rows.select(columns).iter_rows():
@@ -212,15 +226,40 @@ def _cells(rows: pl.DataFrame) -> pl.DataFrame:
 def _grouped(
     rows: pl.DataFrame, probes: pl.DataFrame, selectors: Sequence[Selector]
 ) -> pl.DataFrame:
-    """``rows`` of spans, for every probe they feed, with group and row; filtered ones are gone."""
+    """``rows`` of spans, for every probe they feed, with group and row; filtered ones are gone.
+
+    ``several`` says whether rows of other dimensions are of the same selector, group and row.
+    """
     joined = rows.join(probes, on="span")
+    trivial = [index for index, selector in enumerate(selectors) if _takes_all(selector)]
+    plain = joined.filter(pl.col("selector").is_in(trivial))
+    several = plain["dimensions"].n_unique() > 1
+    whole = plain.with_columns(
+        group=pl.lit(EMPTY_DIMENSIONS), row=pl.lit(0, pl.Int64), several=pl.lit(several)
+    )
+    if plain.height == joined.height:
+        return whole
+    return pl.concat(
+        [whole, _selected(joined.filter(~pl.col("selector").is_in(trivial)), selectors)]
+    )
+
+
+def _takes_all(selector: Selector) -> bool:
+    return selector.trivial and selector.rows is None
+
+
+def _selected(joined: pl.DataFrame, selectors: Sequence[Selector]) -> pl.DataFrame:
+    """What of ``joined`` its selectors take, as :func:`_grouped` says."""
     pairs = joined.select("selector", "dimensions").unique()
     groups = [selectors[index].group(text) for index, text in pairs.iter_rows()]
     places = [selectors[index].row(text) for index, text in pairs.iter_rows()]
     found = pairs.with_columns(
         pl.Series("group", groups, dtype=pl.String()), pl.Series("row", places, dtype=pl.Int64())
     )
-    return joined.join(found.drop_nulls("group"), on=["selector", "dimensions"])
+    kept = found.drop_nulls("group").with_columns(
+        several=pl.len().over("selector", "group", "row") > 1
+    )
+    return joined.join(kept, on=["selector", "dimensions"])
 
 
 def _bounded(usage: pl.DataFrame, plans: Sequence[LinePlan]) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -114,6 +115,36 @@ def pattern_of(term: Term) -> Pattern:
         term.trial_end,
         dated,
     )
+
+
+_STATED = attrgetter(
+    "start",
+    "end",
+    "pricebook",
+    "currency",
+    "invoicing",
+    "prorate",
+    "timezone",
+    "pin",
+    "prices",
+    "discounts",
+    "minimum",
+    "commitments",
+    "credits",
+    "trial",
+    "amendments",
+)
+
+
+def likeness(chain: Chain[Contract]) -> Pattern:
+    """What of a contract decides its lines, but for whose they are.
+
+    A contract of several versions is like no other.
+    """
+    if len(chain.versions) > 1:
+        return (chain.last.id,)
+    version = chain.versions[0]
+    return version.effective_from, version.effective_until, _STATED(version.value)
 
 
 def term_of(catalog: Catalog, chain: Chain[Contract]) -> Term:

@@ -8,7 +8,7 @@ count too, whenever they were: what is stored stays until it is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -42,7 +42,7 @@ _NANOS = 10**9
 def weighted_sums(
     probes: Sequence[tuple[int, Probe]],
     plans: Sequence[LinePlan],
-    claims: Mapping[CustomerId, Sequence[Claim]],
+    claims: Callable[[CustomerId], Sequence[Claim]],
     source: FactSource,
     *,
     as_of: Micros,
@@ -69,14 +69,14 @@ def weighted_sums(
 def _stretches(
     probes: Sequence[tuple[int, Probe]],
     plans: Sequence[LinePlan],
-    claims: Mapping[CustomerId, Sequence[Claim]],
+    claims: Callable[[CustomerId], Sequence[Claim]],
 ) -> pl.DataFrame:
     """One row a claim of a probe, numbered: the stretch over which its level counts."""
     rows: list[tuple[object, ...]] = []
     for index, probe in probes:
         plan = plans[probe.line]
         micros = plan.period.whole_end - plan.period.whole_start
-        for claim in claims[plan.customer]:
+        for claim in claims(plan.customer):
             start, end = max(probe.start, claim.start), min(probe.end, claim.end)
             if start < end:
                 moments = to_datetime(start), to_datetime(end)

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
 
 from catalog.charges import Capacity
 from catalog.contracts import Contract
 from catalog.history import chains_of
 from catalog.ids import ContractId, Kind
-from catalog.periods import FOREVER
 from catalog.pricebooks import Price
 from catalog.references import overrides_of, prices_of, stages
-from catalog.snapshot import Catalog, midnight
+from catalog.snapshot import Catalog
 from rating.charges.base import NotCovered
 from rating.frames import AMOUNT
 from rating.pipeline import Asked, Prepared, from_facts, prepare, price
+from rating.planned import Planned, Planning, planned
 from rating.ports import FactSource
-from rating.probes import columns_of
 from rating.remembered import Remembered
 
 BILLED = pl.Schema(
@@ -53,8 +52,6 @@ COMPARED = pl.Schema(
 """One row per (customer, product, currency) that has lines before or after, in that order.
 ``difference`` = ``after`` - ``before``, to the cent."""
 
-_LAST = ZoneInfo("Etc/GMT+12")
-"""The calendar on which a day ends last."""
 _KEYS = ["customer", "contract", "product", "currency"]
 
 
@@ -72,13 +69,13 @@ class Comparison:
 class Simulator:
     """Compares catalogs over one fact source. Nothing is stored.
 
-    What the catalog in force comes to is remembered while the question stays the same: its plans
-    (of a period that is over), and its amounts at one ``as_of``, which never change.
+    The plans of the catalog in force are kept, and so are its amounts at one ``as_of``, which never
+    change.
     """
 
     def __init__(self, source: FactSource) -> None:
         self._source = source
-        self._planned: tuple[Catalog, object, Prepared] | None = None
+        self._planning = Planning()
         self._billed: tuple[Catalog, Asked, pl.DataFrame] | None = None
 
     def compare(self, before: Catalog, after: Catalog, asked: Asked) -> Comparison:
@@ -103,17 +100,8 @@ class Simulator:
         """BILLED of the catalog in force."""
         held = self._billed
         if held is None or held[0] is not catalog or held[1] != asked:
-            prepared = self._prepared(catalog, asked)
+            prepared = prepare(catalog, asked, self._planning)
             held = self._billed = (catalog, asked, billed(prepared, asked, source))
-        return held[2]
-
-    def _prepared(self, catalog: Catalog, asked: Asked) -> Prepared:
-        """The plans of the catalog in force; those of a period that is over stay as they are."""
-        over = asked.as_of >= midnight(asked.period.until, _LAST)
-        question = replace(asked, as_of=FOREVER if over else asked.as_of)
-        held = self._planned
-        if held is None or held[0] is not catalog or held[1] != question:
-            held = self._planned = (catalog, question, prepare(catalog, question))
         return held[2]
 
 
@@ -159,18 +147,24 @@ def billed(prepared: Prepared, asked: Asked, source: FactSource) -> pl.DataFrame
         for s in priced.settled
         if asked.period.holds(s.line.document.accounting) and s.amount
     ]
-    facts = [
-        (i, p.customer, p.contract, p.terms.product, p.terms.currency)
-        for i, p in enumerate(priced.plans)
-        if asked.period.holds(p.part.accounting)
-    ]
-    schema = pl.Schema({"line": pl.Int64(), **dict.fromkeys(_KEYS, pl.String())})
+    named = _named(planned(priced.plans), asked)
     something = (pl.col("quantity") != 0) | (pl.col("amount") != 0)
-    named = columns_of(facts, schema)
     lines = priced.usage.join(named, on="line").with_columns(lines=something.cast(pl.Int64))
     whole = pl.DataFrame(rows, schema=BILLED, orient="row")
     both = pl.concat([lines.select(pl.col(n).cast(t) for n, t in BILLED.items()), whole])
     return both.group_by(_KEYS).agg(pl.col("amount", "lines", "event_count").sum())
+
+
+def _named(plans: Planned, asked: Asked) -> pl.DataFrame:
+    """Whose each line of the period is, and of which product."""
+    counts = np.flatnonzero(plans.where(lambda part: asked.period.holds(part.accounting)))
+    owners = [(owner.customer, owner.contract) for owner in plans.owners]
+    parts = [(part.terms.product, part.terms.currency) for part in plans.parts]
+    text = pl.String()
+    whose = pl.DataFrame(owners, schema={"customer": text, "contract": text}, orient="row")
+    what = pl.DataFrame(parts, schema={"product": text, "currency": text}, orient="row")
+    named = whose[plans.owner[counts]].hstack(what[plans.part[counts]])
+    return named.with_columns(pl.Series("line", counts))
 
 
 def touched(before: Catalog, after: Catalog) -> set[ContractId]:

@@ -9,9 +9,11 @@ import polars as pl
 
 from bench.pairing import interleave
 from bench.rating.bframe import METHOD, PlainMonth, check_same, running_bframe
+from bench.rating.memory import peaks
 from bench.rating.month import CUSTOMERS, Month
 from bench.rating.over_http import measure_current
 from bench.rating.tiers import Quantities
+from bench.rating.whatif import Tried
 from bench.registry import Context, Goal, Measured, Row
 from rating.planned import Planning
 from rating.rater import Rater
@@ -99,6 +101,31 @@ def _customer(context: Context) -> Measured:
     return Measured(unit="ms, p99", value=worst, method=method, facts=facts)
 
 
+def _simulate(context: Context) -> Measured:
+    tried = Tried(_month(context))
+    tried.check()
+    taken_ms = sorted(tried.compared(number)[0] for number in range(context.rounds))
+    method = _method(tried.month) | {
+        "patch": "another price of calls in all 4 books: every contract is rated again; a new "
+        "patch and a new instant each time",
+        "timed": "patch to differences by customer and product, in the worker's process",
+    }
+    return Measured(
+        unit="ms, median",
+        value=taken_ms[len(taken_ms) // 2],
+        method=method,
+        facts={"max": f"{taken_ms[-1]:.0f} ms"},
+    )
+
+
+def _memory(context: Context) -> Measured:
+    month = Month(context=context, events=context.size(EVENTS, EVENTS_QUICK))
+    before, after = peaks(month)
+    facts = {"before": f"{before:.2f} GiB with the catalog, before anything was rated"}
+    method = _method(month) | {"process": "one of its own that rates the month cold, once"}
+    return Measured(unit="GiB", value=after, method=method, facts=facts)
+
+
 def _bframe(*, warm: bool) -> Callable[[Context], Measured]:
     def measure(context: Context) -> Measured:
         month = PlainMonth(context=context, events=context.size(5_000_000, 1_000_000))
@@ -149,6 +176,15 @@ ROWS = [
         key="rating/curve", title="rate a month warm, 4 × the events",
         against="the same contracts, a quarter of the events",
         goal=Goal(reach=0.8, stretch=0.95), measure=_curve,
+    ),
+    Row(
+        key="rating/memory", title="memory of rating a month cold", against="resident at most",
+        goal=Goal(reach=2, stretch=1, at_most=True), measure=_memory,
+    ),
+    Row(
+        key="rating/simulate-warm", title="10 k contracts under other prices, warm",
+        against="wall clock", goal=Goal(reach=1_000, stretch=300, at_most=True),
+        measure=_simulate,
     ),
     Row(
         key="rating/customer", title="one customer's current totals, in process",

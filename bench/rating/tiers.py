@@ -58,7 +58,7 @@ class Quantities:
                 plain.terms, price=replace(plain.terms.price, charge=model(tiers=tiers))
             )
             made.append(replace(plain, part=replace(plain.part, terms=terms)))
-        return Planned(made)
+        return Planned.of(made)
 
     def columns(self) -> tuple[float, pl.Series]:
         """Seconds, and the amounts in order."""

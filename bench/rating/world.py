@@ -150,24 +150,31 @@ class Size:
 
 
 def fill(directory: Path, size: Size, known: Catalog, *, seed: int = 5) -> ParquetFacts:
-    """Write the month's facts, segment by segment; what is there already is kept."""
+    """Write the month's facts, segment by segment; what is there already is kept.
+
+    Facts of a spec that is no longer what it was are written anew beside the old ones.
+    """
     store = ParquetFacts(directory / "facts")
     specs = {name: known.meters[name].last.fact_spec.id for name in METERS}
     segments = -(-size.events // SEGMENT_EVENTS)
     for number in range(segments):
         first = number * SEGMENT_EVENTS + 1
         last = min(size.events, first + SEGMENT_EVENTS - 1)
-        if store.state(VOIDS_KEY, NODE).sealed >= last:
+        due = [s for s in (*specs.values(), VOIDS_KEY) if store.state(s, NODE).sealed < last]
+        if not due:
             continue
         random = np.random.default_rng(seed + number)
         for name, rows in _segment(random, (first, last), size).items():
+            if specs[name] not in due:
+                continue
             store.seal(
                 SpecId(specs[name]),
                 NODE,
                 last=Seq(last),
                 rows=rows.with_columns(spec=pl.lit(specs[name])).select(list(FACTS)),
             )
-        store.seal(VOIDS_KEY, NODE, last=Seq(last), rows=VOIDS.to_frame())
+        if VOIDS_KEY in due:
+            store.seal(VOIDS_KEY, NODE, last=Seq(last), rows=VOIDS.to_frame())
     return store
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import polars as pl
 
 from catalog.clock import Micros, to_datetime
@@ -23,6 +24,7 @@ from rating.contract_terms.order import settle
 from rating.contract_terms.trial import free_share
 from rating.frames import BILLING, LINES, LineKind, LineStatus
 from rating.plan import LinePlan, line_id
+from rating.planned import planned
 from rating.terms import version_of
 from rating.timeline import InconsistentCatalog, Term
 
@@ -81,12 +83,15 @@ def settled_lines(
     if not agreed:
         return
     held = {agreement.term.contract.id for agreement, _ in agreed}
-    own = [index for index, plan in enumerate(plans) if plan.contract in held]
-    sums = priced.filter(pl.col("line").is_in(own)).group_by("line").agg(pl.col("amount").sum())
+    columns = planned(plans)
+    mine = np.array([owner.contract in held for owner in columns.owners], dtype=np.bool_)
+    own = priced.filter(pl.Series(mine[columns.owner][priced["line"]]))
+    sums = own.group_by("line").agg(pl.col("amount").sum())
     amounts: dict[int, Decimal] = dict(sums.iter_rows())
     billed: dict[ContractId, list[tuple[LinePlan, Decimal]]] = {}
     for index, amount in sorted(amounts.items()):
-        billed.setdefault(plans[index].contract, []).append((plans[index], amount))
+        plan = columns[index]
+        billed.setdefault(plan.contract, []).append((plan, amount))
     for agreement, reach in agreed:
         account = Account(currency=_currency(agreement), reach=reach)
         for plan, amount in billed.get(agreement.term.contract.id, []):

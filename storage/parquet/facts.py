@@ -20,13 +20,19 @@ from catalog.ids import NodeId, Seq, SpecId
 from rating.ports import EXTREMES, SUMS
 from storage.parquet.files import FactsFile, file_name, list_files, write_durably
 from storage.parquet.query import (
+    EDGES_MAX,
     bounded,
+    combined,
     compensated,
+    edges_of,
     in_spans,
+    met,
+    pushed,
     standing,
-    summed_in,
+    summed,
     within_range,
 )
+from storage.parquet.totals import Totals
 
 VOIDS_KEY = SpecId("voids")
 """Compensations are kept like the facts of one more spec."""
@@ -122,7 +128,7 @@ class ParquetFacts:
         if last < first:
             raise NotContiguous(f"{key} of {node} is sealed to {held.sealed}, beyond {last}")
         path = self._directory / key / file_name(node=node, first=first, last=last)
-        order = ["seq"] if key == VOIDS_KEY else ["subject", "time", "seq"]
+        order = ["seq"] if key == VOIDS_KEY else ["subject", "dimensions", "time", "seq"]
         write_durably(rows.sort(order), path)
         file = FactsFile(node=node, first=first, last=last, path=path)
         kept = (frame.filter(pl.col("seq") > last) for frame in held.tail)
@@ -140,12 +146,9 @@ class ParquetFacts:
 
     def scan(self, key: SpecId) -> pl.LazyFrame:
         """Everything held for ``key``: FACTS of a spec, VOIDS of :data:`VOIDS_KEY`."""
-        with self._lock:
-            held = tuple(self._held.get(key, {}).values())
-        files = [file.path for part in held for file in part.files]
-        frames = [frame.lazy() for part in held for frame in part.tail]
-        scans = [pl.scan_parquet(files)] if files else []
-        return _all(key, [*scans, *frames])
+        files, frames = self._all_held(key)
+        scans = [pl.scan_parquet([file.path for file in files])] if files else []
+        return _all(key, [*scans, *(frame.lazy() for frame in frames)])
 
     def any_held(self, key: SpecId, node: NodeId, *, first: int) -> bool:
         """Whether there may be a row of records from ``first`` on; nothing is read for it."""
@@ -178,16 +181,42 @@ class ParquetFacts:
 
     def sums(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """SUMS of ``spans``: see :class:`rating.ports.FactSource`."""
-        counted = self._counted(spans, as_of)
-        parts = [summed_in(facts, own, extremes=False) for facts, own in counted]
-        whole = pl.concat([SUMS.to_frame(), *(part.select(list(SUMS)) for part in parts)])
-        return within_range(whole)
+        parts = self._added(spans, as_of, extremes=False)
+        return within_range(pl.concat([SUMS.to_frame(), *(p.select(list(SUMS)) for p in parts)]))
 
     def extremes(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.DataFrame:
         """EXTREMES of ``spans``: see :class:`rating.ports.FactSource`."""
-        counted = self._counted(spans, as_of)
-        parts = [summed_in(facts, own, extremes=True) for facts, own in counted]
+        parts = self._added(spans, as_of, extremes=True)
         return pl.concat([EXTREMES.to_frame(), *(part.select(list(EXTREMES)) for part in parts)])
+
+    def _added(
+        self, spans: pl.DataFrame, as_of: Micros, *, extremes: bool
+    ) -> Iterator[pl.DataFrame]:
+        """Spec by spec, EXTREMES (else SUMS) of its spans; no sum has wrapped.
+
+        Where spans begin and end together, as billing periods do, facts are first added up by
+        subject and by the piece of time between two bounds, in memory for the sums only.
+        """
+        if spans.is_empty():
+            return
+        gone = compensated(self.scan(VOIDS_KEY), as_of=as_of)
+        for spec, own in _by_spec(spans):
+            edges = edges_of(own)
+            if len(edges) > EDGES_MAX:
+                facts = standing(bounded(self.scan(spec), own), gone, as_of=as_of)
+                yield summed(in_spans(facts, own), ("span", "dimensions"), extremes=extremes)
+                continue
+            totals = Totals(
+                edges=edges, as_of=as_of, gone=gone, extremes=extremes, subjects=pushed(own)
+            )
+            yield combined(met(totals.of(*self._all_held(spec)), own, edges))
+
+    def _all_held(self, key: SpecId) -> tuple[list[FactsFile], list[pl.DataFrame]]:
+        """Files and frames of all nodes: one consistent view."""
+        with self._lock:
+            held = tuple(self._held.get(key, {}).values())
+        files = [file for part in held for file in part.files]
+        return files, [frame for part in held for frame in part.tail]
 
     def facts(self, spans: pl.DataFrame, *, as_of: Micros) -> pl.LazyFrame:
         """FACTS plus ``span``: see :class:`rating.ports.FactSource`."""

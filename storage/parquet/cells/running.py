@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from catalog.clock import Micros
 from catalog.ids import NodeId, Seq, SpecId
 from rating.kept import Kept
 
@@ -32,11 +33,43 @@ class Running:
     sums: pl.DataFrame
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onward:
+    """Running sums with what followed the last run: ``sums`` of ``base`` and of facts after it.
+
+    All that was received by ``as_of`` of records ``[first, reached]`` of each node is in them.
+    """
+
+    spans: pl.DataFrame
+    extremes: bool
+    base: pl.DataFrame
+    as_of: Micros
+    first: Mapping[NodeId, int]
+    reached: Mapping[NodeId, int]
+    sums: pl.DataFrame
+
+
 class RunningSums:
     """Keeps those asked for last. Thread-safe; two threads may both make the same."""
 
     def __init__(self, *, rows_max: int = ROWS_KEPT_MAX) -> None:
         self._kept: Kept[tuple[int, SpecId], Running] = Kept(rows_max)
+        self._onward: Kept[tuple[int, SpecId], Onward] = Kept(rows_max)
+
+    def onward(
+        self, running: Running, spec: SpecId, *, as_of: Micros, first: Mapping[NodeId, int]
+    ) -> Onward | None:
+        """What is kept that goes on from ``running``, as of ``as_of`` or earlier."""
+        found = self._onward.get((id(running.spans), spec))
+        if found is None or found.spans is not running.spans or found.base is not running.sums:
+            return None
+        before = found.as_of <= as_of and found.first == first
+        return found if before and found.extremes >= running.extremes else None
+
+    def keep_onward(self, spec: SpecId, onward: Onward) -> None:
+        """Keep it until others need the room."""
+        rows = onward.sums.height + onward.spans.height
+        self._onward.put((id(onward.spans), spec), onward, size=rows)
 
     def of(
         self, spans: pl.DataFrame, spec: SpecId, *, extremes: bool, generation: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -13,13 +13,15 @@ from catalog.ids import NodeId, Seq, SpecId
 from rating.cuts import Cuts
 from rating.ports import EXTREMES, SUMS
 from storage.parquet.cells.rows import CELLS, rolled
-from storage.parquet.cells.running import Running, RunningSums
+from storage.parquet.cells.running import Onward, Running, RunningSums
 from storage.parquet.cells.runs import Run
 from storage.parquet.cells.spans import few, looked_up, meet, meet_whole, near
 from storage.parquet.cells.store import EMPTY, ParquetCells, Stretch
 from storage.parquet.cells.taken import Elsewhere, taken_elsewhere
 from storage.parquet.facts import ParquetFacts
-from storage.parquet.query import combined, within_range
+from storage.parquet.query import EDGES_MAX, combined, edges_of, within_range
+from storage.parquet.query import met as met_spans
+from storage.parquet.totals import Totals
 
 CurrentCuts = Callable[[], Cuts]
 _NO_CELLS = CELLS.to_frame()
@@ -91,11 +93,14 @@ class CellSource:
         """EXTREMES of ``spans``; smallest and largest values only right if asked for."""
         if few(spans) and (found := self._looked_up(spans, as_of, extremes=extremes)) is not None:
             return found
-        parts = [EXTREMES.to_frame()]
-        for (name,), own in spans.group_by("spec", maintain_order=True):
-            view = self._view(SpecId(str(name)), as_of)
-            parts.extend(self._parts(view, spans, own, extremes=extremes))
-        return combined(pl.concat(part.select(list(EXTREMES)) for part in parts))
+        by_spec = {SpecId(str(name)): own for (name,), own in spans.group_by("spec")}
+        parts = [
+            self._of_spec(self._view(spec, as_of), spans, own, extremes=extremes)
+            for spec, own in by_spec.items()
+        ]
+        found = pl.concat([EXTREMES.to_frame(), *parts])
+        apart = sum(own["span"].n_unique() for own in by_spec.values())
+        return found if apart == spans["span"].n_unique() else combined(found)
 
     def _looked_up(
         self, spans: pl.DataFrame, as_of: Micros, *, extremes: bool
@@ -116,29 +121,32 @@ class CellSource:
         met = meet_whole(pl.concat(parts), spans, extremes=extremes)
         return None if met is None else combined(met.select(list(EXTREMES)))
 
-    def _parts(
+    def _of_spec(
         self, view: View, spans: pl.DataFrame, own: pl.DataFrame, *, extremes: bool
-    ) -> list[pl.DataFrame]:
+    ) -> pl.DataFrame:
         """Running sums and the rest; where a span cuts any cell, cells and facts instead."""
+        running = self._brought_on(view, spans, own, extremes=extremes)
+        onward = None if running is None else self._onward(view, running, own)
+        if onward is not None:
+            return onward
         rest = self._rest(view, own)
         added = meet(rest, own, view.spec, extremes=extremes)
-        running = self._brought_on(view, spans, own, extremes=extremes)
         if running is not None and added.pieces.is_empty():
-            return [running, added.cells]
+            return _together(running.sums, added.cells)
         met = meet(
             pl.concat([self._rows(view.all_runs(), own), rest]), own, view.spec, extremes=extremes
         )
-        return [met.cells, self._facts.extremes(met.pieces, as_of=view.as_of)]
+        return _together(met.cells, self._facts.extremes(met.pieces, as_of=view.as_of))
 
     def _brought_on(
         self, view: View, spans: pl.DataFrame, own: pl.DataFrame, *, extremes: bool
-    ) -> pl.DataFrame | None:
+    ) -> Running | None:
         """Running sums over all runs of ``view``; null where a span cuts one of their cells."""
         generation = self._cells.generation
         kept = self._running.of(spans, view.spec, extremes=extremes, generation=generation)
         new = None if kept is None else view.runs_after(kept.reached)
         if kept is not None and new == []:
-            return kept.sums
+            return kept
         met = meet(
             self._rows(view.all_runs() if new is None else new, own),
             own,
@@ -148,17 +156,64 @@ class CellSource:
         if met.pieces.height:
             return None
         before = [] if kept is None or new is None else [kept.sums]
-        sums = combined(pl.concat([*before, met.cells.select(list(EXTREMES))]))
+        made = Running(
+            spans=spans,
+            extremes=extremes,
+            generation=generation,
+            reached=view.reached,
+            sums=_together(*before, met.cells),
+        )
         if kept is None or new is not None:
-            made = Running(
-                spans=spans,
-                extremes=extremes,
-                generation=generation,
-                reached=view.reached,
-                sums=sums,
-            )
             self._running.keep(view.spec, made)
+        return made
+
+    def _onward(self, view: View, running: Running, own: pl.DataFrame) -> pl.DataFrame | None:
+        """Running sums and the facts after them; null where these take back any before them.
+
+        What was added last time is not added again.
+        """
+        rest = [stretch for stretch in view.rest if stretch.anything(self._facts)]
+        if self._elsewhere.anything():
+            return None
+        if not rest:
+            return running.sums
+        first = {stretch.node: stretch.first for stretch in rest}
+        kept = self._running.onward(running, view.spec, as_of=view.as_of, first=first)
+        found = None if kept is None else self._facts_after(rest, kept.reached, own)
+        if kept is None or found is None:
+            kept, found = None, self._facts_after(rest, {}, own)
+        edges = edges_of(own)
+        if found is None or len(edges) > EDGES_MAX:
+            return None
+        before = running.sums if kept is None else kept.sums
+        reached = {node: place - 1 for node, place in first.items()}
+        if kept is not None:
+            reached = dict(kept.reached)
+        for node, rows in found.items():
+            highest = rows["seq"].max()
+            assert highest is None or isinstance(highest, int)
+            reached[node] = max(reached[node], highest or 0)
+        totals = Totals(edges=edges, as_of=view.as_of, extremes=running.extremes)
+        sums = _together(before, _extremes(met_spans(totals.of([], found.values()), own, edges)))
+        made = Onward(
+            spans=running.spans, extremes=running.extremes, base=running.sums, as_of=view.as_of,
+            first=first, reached=reached, sums=sums,
+        )  # fmt: skip
+        self._running.keep_onward(view.spec, made)
         return sums
+
+    def _facts_after(
+        self, rest: Sequence[Stretch], reached: Mapping[NodeId, int], spans: pl.DataFrame
+    ) -> dict[NodeId, pl.DataFrame] | None:
+        """The facts of each stretch after ``reached``; null where one takes back any before."""
+        found = {}
+        for stretch in rest:
+            first = max(stretch.first, reached.get(stretch.node, 0) + 1)
+            facts, taken, _ = replace(stretch, first=first).facts(self._facts, spans)
+            if taken.height:
+                return None
+            found[stretch.node] = facts
+        return found
 
     def _view(self, spec: SpecId, as_of: Micros) -> View:
         runs, short, rest = {}, {}, []
@@ -189,3 +244,15 @@ class CellSource:
             if taken.height:
                 parts.append(rolled(FACTS.to_frame(), taken=taken, cuts=cuts))
         return pl.concat(parts)
+
+
+def _together(*parts: pl.DataFrame) -> pl.DataFrame:
+    """EXTREMES of several parts of the same spans."""
+    return combined(pl.concat([part.select(list(EXTREMES)) for part in parts]))
+
+
+def _extremes(sums: pl.DataFrame) -> pl.DataFrame:
+    """SUMS as EXTREMES that say no more than they do."""
+    missing = {name: pl.lit(None, EXTREMES[name]) for name in ("low", "high")}
+    absent = {"valued": pl.lit(0, pl.Int64), **missing}
+    return sums.with_columns(**{n: absent[n] for n in absent if n not in sums.columns})

@@ -235,6 +235,49 @@ def test_cells_and_facts_and_the_reference_agree_at_every_instant(world, spans, 
         assert rows_of(again.sums(spans, as_of=as_of)) == expected
 
 
+@pytest.mark.slow
+@MANY
+@given(
+    before=st.lists(actions, max_size=20), cuts=cut_lists, spans=span_frames(),
+    later=st.lists(st.lists(actions, min_size=1, max_size=8), min_size=1, max_size=5),
+    data=st.data(),
+)  # fmt: skip
+def test_what_comes_in_between_questions_is_added_to_what_was_there(
+    before, later, spans, cuts, data
+):
+    """The same spans are asked for again and again while events and compensations come in."""
+    world = World()
+    for name, *given_ in before:
+        getattr(world, name)(*given_)
+    with tempfile.TemporaryDirectory() as directory:
+        plain = stored(Path(directory), world)
+        cells = rolled_up(Path(directory), plain, in_turn(cuts))
+        source = CellSource(cells, plain, lambda: cuts[0])
+        for step in later:
+            held = len(world.facts), len(world.voids)
+            for name, *given_ in step:
+                getattr(world, name)(*given_)
+            receive(plain, world, held)
+            found = (pl.DataFrame(world.facts, FACTS), pl.DataFrame(world.voids, VOIDS))
+            reference = MemoryFactSource(*found)
+            asked = [moments(world)[-1], data.draw(st.sampled_from(moments(world)))]
+            for as_of in data.draw(st.permutations(asked)):
+                expected = rows_of(reference.extremes(spans, as_of=as_of))
+                assert rows_of(source.extremes(spans, as_of=as_of)) == expected
+                sums = rows_of(reference.sums(spans, as_of=as_of))
+                assert rows_of(source.sums(spans, as_of=as_of)) == sums
+
+
+def receive(store: ParquetFacts, world: World, held: tuple[int, int]) -> None:
+    """Take what came after the first ``held`` facts and compensations into memory."""
+    new = {SPEC: (world.facts[held[0] :], FACTS), VOIDS_KEY: (world.voids[held[1] :], VOIDS)}
+    for key, (rows, schema) in new.items():
+        whole = pl.DataFrame(rows, schema)
+        for node in LOGS:
+            own = whole.filter(pl.col("node") == node)
+            store.extend(key, NodeId(node), last=Seq(world.last[node]), rows=own)
+
+
 def many_segments() -> World:
     """A history of 20 segments, an event each, in which every third takes back an earlier one."""
     world = World()
