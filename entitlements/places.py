@@ -43,14 +43,19 @@ class Places:
         self._current = schedules
         self._schedules = schedules()
         self._known: dict[CustomerId, _Customer] = {}
+        self._edition = 0
+
+    @property
+    def edition(self) -> int:
+        """Another number whenever the schedules are others."""
+        self._follow()
+        return self._edition
 
     @property
     def schedules(self) -> Schedules:
         """The schedules that plans are made under."""
-        schedules = self._current()
-        if schedules is not self._schedules:
-            self._forget(schedules)
-        return schedules
+        self._follow()
+        return self._schedules
 
     def plan(self, customer: CustomerId, items: Sequence[Item], *, now: Micros) -> Planned:
         """What the catalog says of ``items`` at ``now``.
@@ -94,8 +99,11 @@ class Places:
         found = self._known[customer] = _Customer()
         return found
 
-    def _forget(self, schedules: Schedules) -> None:
-        """Forget what may be otherwise now."""
+    def _follow(self) -> None:
+        """Take the current schedules, and forget what may be otherwise under them."""
+        schedules = self._current()
+        if schedules is self._schedules:
+            return
         changed = schedules.changed_since(self._schedules)
         if changed is None:
             self._known.clear()
@@ -103,6 +111,7 @@ class Places:
             for customer in changed:
                 self._known.pop(customer, None)
         self._schedules = schedules
+        self._edition += 1
 
 
 def _standing(schedules: Schedules, customer: CustomerId, name: FeatureId, now: Micros) -> Standing:

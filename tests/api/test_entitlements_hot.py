@@ -12,13 +12,9 @@ import httpx
 import polars as pl
 import pytest
 
+from api.hot.checks import CheckEntitlements
 from api.hot.dispatch import Dispatcher, Hot, Routes
-from api.hot.entitlements import (
-    PATHS,
-    CheckEntitlements,
-    ConsumeEntitlements,
-    ReadEntitlements,
-)
+from api.hot.entitlements import PATHS, ConsumeEntitlements, ReadEntitlements
 from api.hot.reservations import PATHS as RESERVATION_PATHS
 from api.hot.reservations import ReleaseEntitlements, ReserveEntitlements, SettleEntitlements
 from api.hot.usage_sink import LogSink
@@ -77,7 +73,7 @@ class Edge:
         read = ReadEntitlements(ledger=world.ledger, schedules=world.schedules, clock=world.clock)
         handlers = {
             "consume": ConsumeEntitlements(decisions=decisions),
-            "check": CheckEntitlements(decisions=decisions),
+            "check": CheckEntitlements(checks=decisions.checks),
             "list": read,
             "read": read,
             "reserve": ReserveEntitlements(decisions=decisions),
