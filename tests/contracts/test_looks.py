@@ -175,7 +175,8 @@ async def test_an_account_that_is_ahead_or_filed_otherwise_is_asked_again(
         now = world.clock.now_us()
         with redis.Redis.from_url(valkey.url) as client:
             client.hset(account_key(ACME), "c:tokens", str(now + 1))
-        [verdict] = await world.ledger.look([plan.question], now=now)
+            [verdict] = await world.ledger.look([plan.question], now=now)
+            client.hdel(account_key(ACME), "c:tokens")
         assert (verdict.status, verdict.at) == (Status.BEHIND, now + 1)
         world.state(contract("k", right(every_months=2)))
         [plan] = world.decisions.checks.plan([check])
