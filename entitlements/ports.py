@@ -486,3 +486,7 @@ class UsageSink(Protocol):
             False where one of the ids stands for another event already: nothing new counts.
         """
         ...
+
+    async def record_all(self, many: Sequence[Sequence[UsageEvent]]) -> Sequence[bool]:
+        """Like :meth:`record` each, at the cost of one. What it raises is of them all."""
+        ...

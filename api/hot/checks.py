@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import orjson
@@ -15,9 +14,12 @@ from api.hot.decision_bodies import BODY_BYTES_MAX, body_of
 from api.hot.dispatch import respond
 from api.hot.express import Call
 from api.hot.shown import shown_decision
+from api.hot.turns import Turns
 from api.reach import check_customers
 from entitlements.checks import Checks, Plan
 from entitlements.requests import Decision
+
+_Asked = tuple[list[Told], list[Plan]]
 
 
 class CheckEntitlements:
@@ -26,8 +28,7 @@ class CheckEntitlements:
     def __init__(self, *, checks: Checks) -> None:
         self._checks = checks
         self._texts = CheckTexts()
-        self._waiting: list[tuple[Call, list[Told], list[Plan]]] = []
-        self._tasks: set[asyncio.Task[None] | None] = set()
+        self._turns = Turns(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, its checks in the order given."""
@@ -47,35 +48,23 @@ class CheckEntitlements:
         if len(call.body) > BODY_BYTES_MAX:
             return False
         asked = self._texts.read(call.body)
-        plans = self._planned(asked)
-        if not self._waiting:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(lambda: self._tasks.add(loop.create_task(self._turn())))
-        self._waiting.append((call, asked, plans))
+        self._turns.join(call, (asked, self._planned(asked)))
         return True
 
     def _planned(self, asked: Sequence[Told]) -> list[Plan]:
         return self._checks.plan([told.check for told in asked])
 
-    async def _turn(self) -> None:
+    async def _answer(self, turn: Sequence[tuple[Call, _Asked]]) -> None:
         """Answer the calls of one turn of the loop; one that must wait does so alone."""
-        waiting, self._waiting = self._waiting, []
-        try:
-            decided = await self._checks.decide([p for _, _, plans in waiting for p in plans])
-        except Exception as error:  # noqa: BLE001  (each caller is told)
-            for call, _, _ in waiting:
-                call.fail(error)
-        else:
-            first = 0
-            for call, asked, plans in waiting:
-                decisions = decided[first : first + len(plans)]
-                first += len(plans)
-                if None in decisions:
-                    call.run(self._finished(asked, decisions))
-                else:
-                    call.answer(_counted_and_shown(asked, decisions))
-        finally:
-            self._tasks.discard(asyncio.current_task())
+        decided = await self._checks.decide([plan for _, (_, plans) in turn for plan in plans])
+        first = 0
+        for call, (asked, plans) in turn:
+            decisions = decided[first : first + len(plans)]
+            first += len(plans)
+            if None in decisions:
+                call.run(self._finished(asked, decisions))
+            else:
+                call.answer(_counted_and_shown(asked, decisions))
 
     async def _finished(self, asked: Sequence[Told], decided: Sequence[Decision | None]) -> bytes:
         if None in decided:

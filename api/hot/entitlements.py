@@ -29,11 +29,13 @@ from api.hot.decision_bodies import (
 from api.hot.dispatch import respond_json
 from api.hot.express import Call
 from api.hot.shown import shown_decision, text_of
+from api.hot.turns import Turns
 from api.paging import slice_page
 from catalog.clock import Clock, to_rfc3339
 from catalog.ids import CustomerId, FeatureId
 from catalog.periods import FOREVER
 from entitlements.amounts import to_text
+from entitlements.answers import Asked
 from entitlements.balances import Balance, balance_of, features_of
 from entitlements.burndown import Lot
 from entitlements.decisions import Decisions
@@ -71,6 +73,7 @@ class ConsumeEntitlements:
 
     def __init__(self, *, decisions: Decisions) -> None:
         self._decisions = decisions
+        self._turns = Turns(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -83,15 +86,28 @@ class ConsumeEntitlements:
         """Take a request: see :mod:`api.hot.express`.
 
         Raises:
-            DomainError: see :func:`_consume_of`.
+            DomainError: see :func:`_consume_of` and :meth:`Decisions.ask_consume`.
         """
         if len(call.body) > BODY_BYTES_MAX:
             return False
-        call.run(self._answer(_consume_of(call.parameters, call.body)))
+        request = _consume_of(call.parameters, call.body)
+        self._turns.join(call, (request, self._decisions.ask_consume(request)))
         return True
 
-    async def _answer(self, asked: Consume) -> bytes:
-        return orjson.dumps(shown_decision(await self._consumed(asked)))
+    async def _answer(self, turn: Sequence[tuple[Call, tuple[Consume, Asked]]]) -> None:
+        """Answer the calls of one turn of the loop; one that must wait does so alone."""
+        decided = await self._decisions.consume_all([asked for _, (_, asked) in turn])
+        for (call, (request, _)), decision in zip(turn, decided, strict=True):
+            if decision is None:
+                call.run(self._alone(request))
+            elif isinstance(decision, Exception):
+                call.fail(decision)
+            else:
+                counts.decided("consume", decision)
+                call.answer(orjson.dumps(shown_decision(decision)))
+
+    async def _alone(self, request: Consume) -> bytes:
+        return orjson.dumps(shown_decision(await self._consumed(request)))
 
     async def _consumed(self, asked: Consume) -> Decision:
         decision = await self._decisions.consume(asked)
