@@ -15,6 +15,7 @@ from catalog.errors import DomainError
 from catalog.ids import CustomerId, FeatureId
 from entitlements.answers import Answers, Asked, answer, denied
 from entitlements.checks import Ask, Check, Checks
+from entitlements.consumptions import Consumptions
 from entitlements.holds import draft_hold, hold_entry
 from entitlements.openings import Openings
 from entitlements.patience import SUBMIT_WITHIN_S, Patience
@@ -32,8 +33,7 @@ from entitlements.ports import (
 )
 from entitlements.requests import Consume, Decision, Item, KeyReused, Reason, Reserve, Reserved
 from entitlements.schedules import Schedules
-from entitlements.slots import Planned
-from entitlements.usage import draft, events_of, hold_id, reservation_id
+from entitlements.usage import events_of, hold_id, reservation_id
 
 
 class Decisions:
@@ -65,6 +65,7 @@ class Decisions:
         self._places = Places(schedules)
         self._clock = clock
         self._sink = sink
+        self._consumptions = Consumptions(self._places)
         self._openings = Openings(ledger)
         self._answers = Answers(allowed_without_ledger)
         self.checks = Checks(
@@ -202,16 +203,22 @@ class Decisions:
         return Reserved(reservation=record.hold, decision=answer(asked.planned, record))
 
     def _consumption(self, request: Consume, now: Micros) -> Asked:
-        planned = self._places.plan(request.customer, request.items, now=now)
-        uses = planned.uses(request.data)
-        subject = self._places.subject(request.customer, request.subject, now)
+        terms = self._consumptions.terms(request, now)
         hold = HoldRequest(
             key=request.key,
             id=hold_id(request.customer, request.key, now),
-            digest=request.digest,
-            request=draft(subject, uses),
+            digest=terms.digest,
+            request=terms.drafted,
         )
-        return self._held(request.customer, planned, hold, now)
+        demand = Demand(
+            customer=request.customer,
+            now=now,
+            slots=terms.slots,
+            hold=hold,
+            refused=terms.refused,
+            logged=self._sink.logged,
+        )
+        return Asked(planned=terms.planned, demand=demand)
 
     def _reservation(self, request: Reserve, now: Micros) -> Asked:
         planned = self._places.plan(request.customer, request.items, now=now)
@@ -225,17 +232,8 @@ class Decisions:
             request=draft_hold(subject, request.items, expires),
             expires=expires,
         )
-        return self._held(request.customer, planned, hold, now)
-
-    def _in_time(self, record: KeyRecord, patience: Patience) -> bool:
-        now = Micros(max(self._clock.now_us(), self._sink.logged))
-        return patience.in_time(now, record.lapses, within_s=self._submit_within_s)
-
-    def _held(
-        self, customer: CustomerId, planned: Planned, hold: HoldRequest, now: Micros
-    ) -> Asked:
         demand = Demand(
-            customer=customer,
+            customer=request.customer,
             now=now,
             slots=planned.slots,
             hold=hold,
@@ -243,6 +241,10 @@ class Decisions:
             logged=self._sink.logged,
         )
         return Asked(planned=planned, demand=demand)
+
+    def _in_time(self, record: KeyRecord, patience: Patience) -> bool:
+        now = Micros(max(self._clock.now_us(), self._sink.logged))
+        return patience.in_time(now, record.lapses, within_s=self._submit_within_s)
 
     async def _decided(self, ask: Ask, patience: Patience) -> Asked:
         """Ask until the answer is about the present: openings and schedules may move meanwhile."""

@@ -78,18 +78,26 @@ class Places:
         return Planned(items=planned)
 
     def subject(self, customer: CustomerId, asked: str | None, now: Micros) -> str:
-        """The subject a consume is recorded for: the one asked for, else the first valid one.
+        """The subject a reserve is recorded for: the one asked for, else the first valid one.
 
         Raises:
             NotFound: no such customer.
             InvalidRequest: the subject is not the customer's now, or there is none.
+        """
+        return self.claim(customer, now).subject(asked)
+
+    def claim(self, customer: CustomerId, now: Micros) -> Claim:
+        """The subjects of a customer now, and how long those are so.
+
+        Raises:
+            NotFound: no such customer.
         """
         schedules = self.schedules
         known = self._known.get(customer) or self._met(schedules, customer)
         claim = known.claim
         if claim is None or not claim.since <= now < claim.until:
             claim = known.claim = claim_of(schedules.catalog, customer, now)
-        return claim.subject(asked)
+        return claim
 
     def _met(self, schedules: Schedules, customer: CustomerId) -> _Customer:
         if customer not in schedules.catalog.customers:
