@@ -7,12 +7,12 @@ gateways share, so a restart refuses no connection.
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from socket import socket
 
 import structlog
 
+from api.collecting import look_again, settle
 from api.hot.dispatch import Hot
 from api.logs import configure_logs
 from api.parts import Gateway
@@ -82,10 +82,9 @@ async def _open(gateway: Gateway) -> None:
     for (method, path), handler in opened.handlers.items():
         gateway.routes.add(Hot(method=method, path=path, handler=handler))
     gateway.node.opened(opened)
-    # 180,000 objects, most of them modules, are here to stay: to look through all of them again
-    # stopped every answer for 60 ms and more.
-    gc.collect()
-    gc.freeze()
+    # 180,000 objects, most of them modules, are here to stay.
+    gateway.snapshots.subscribe(lambda _: look_again())
+    settle()
     log.info("log_open")
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp
 
 from api.datadir import instance_of
+from api.hot.checks import CheckEntitlements
 from api.hot.counts import counts
-from api.hot.entitlements import PATHS, CheckEntitlements, ConsumeEntitlements, ReadEntitlements
+from api.hot.entitlements import PATHS, ConsumeEntitlements, ReadEntitlements
 from api.hot.events import IngestEvents, IngestRoute, VoidEvents
 from api.hot.reservations import PATHS as RESERVATION_PATHS
 from api.hot.reservations import ReleaseEntitlements, ReserveEntitlements, SettleEntitlements
@@ -177,7 +178,7 @@ def _entitlement_handlers(
     reading = ReadEntitlements(ledger=ledger, schedules=schedules, clock=clock)
     return {
         PATHS["consume"]: ConsumeEntitlements(decisions=decisions),
-        PATHS["check"]: CheckEntitlements(decisions=decisions),
+        PATHS["check"]: CheckEntitlements(checks=decisions.checks),
         PATHS["list"]: reading,
         PATHS["read"]: reading,
         RESERVATION_PATHS["reserve"]: ReserveEntitlements(decisions=decisions),

@@ -6,62 +6,34 @@ ledger. Metered items become slots; the ledger decides all of a request's slots 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from catalog.clock import Clock, Micros
+from catalog.errors import DomainError
 from catalog.ids import CustomerId, FeatureId
+from entitlements.answers import Answers, Asked, answer, denied
+from entitlements.checks import Ask, Check, Checks
+from entitlements.consumptions import Consumptions
 from entitlements.holds import draft_hold, hold_entry
 from entitlements.openings import Openings
 from entitlements.patience import SUBMIT_WITHIN_S, Patience
 from entitlements.places import Places
 from entitlements.ports import (
     Demand,
-    Gate,
     HoldRequest,
     KeyRecord,
     Ledger,
     LedgerUnavailable,
     Status,
+    UsageEvent,
     UsageSink,
     Verdict,
 )
-from entitlements.requests import (
-    Consume,
-    Decision,
-    Item,
-    ItemDecision,
-    KeyReused,
-    Reason,
-    Reserve,
-    Reserved,
-)
+from entitlements.requests import Consume, Decision, Item, KeyReused, Reason, Reserve, Reserved
 from entitlements.schedules import Schedules
-from entitlements.slots import Planned, PlannedItem, known_feature
-from entitlements.usage import draft, events_of, hold_id, reservation_id
-
-Ask = Callable[[Micros], "_Asked"]
-"""Plans a request at an instant."""
-
-
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A planned request with the ledger's verdict, or why there is none."""
-
-    planned: Planned
-    demand: Demand
-    verdict: Verdict | None = None
-    outage: Reason | None = None
-
-
-class Checks(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request asks, planned; a plan is null where it could not be made yet."""
-
-    asked: Sequence[tuple[CustomerId, Sequence[Item]]]
-    plans: Sequence[_Asked | None]
+from entitlements.usage import events_of, hold_id, reservation_id
 
 
 class Decisions:
@@ -93,8 +65,17 @@ class Decisions:
         self._places = Places(schedules)
         self._clock = clock
         self._sink = sink
+        self._consumptions = Consumptions(self._places)
         self._openings = Openings(ledger)
-        self._open_minded = allowed_without_ledger
+        self._answers = Answers(allowed_without_ledger)
+        self.checks = Checks(
+            ledger=ledger,
+            places=self._places,
+            openings=self._openings,
+            clock=clock,
+            answers=self._answers,
+            ask_until_present=self._decided,
+        )
 
     async def check(self, customer: CustomerId, items: Sequence[Item]) -> Decision:
         """Whether the customer may use all of ``items`` now: see :meth:`check_all`."""
@@ -108,81 +89,9 @@ class Decisions:
         Raises:
             NotFound, InvalidRequest, NotConsumable: a feature or an item is wrong.
         """
-        checks = self.plan_checks(asked)
-        [decided] = await self.decide_checks([checks])
-        return await self.finish_checks(checks, decided)
-
-    def plan_checks(self, asked: Sequence[tuple[CustomerId, Sequence[Item]]]) -> Checks:
-        """The first third of :meth:`check_all`, for those who gather several of them.
-
-        Raises:
-            NotFound, InvalidRequest, NotConsumable: as there.
-        """
-        now = self._clock.now_us()
-        plans = [self._question(customer, items, now) for customer, items in asked]
-        return Checks(asked=asked, plans=plans)
-
-    async def decide_checks(self, many: Sequence[Checks]) -> list[list[Decision | None]]:
-        """The second: asks the ledger once, for all of them. Null is what must be asked again."""
-        plans = [plan for checks in many for plan in checks.plans]
-        ready = [plan for plan in plans if plan is not None and plan.demand.slots]
-        verdicts: Sequence[Verdict | None] = [None] * len(ready)
-        with suppress(LedgerUnavailable):  # then none has a verdict
-            verdicts = await self._ledger.decide_all([plan.demand for plan in ready])
-        found = iter(verdicts)
-        decisions: list[list[Decision | None]] = []
-        for checks in many:
-            decisions.append([])
-            for plan in checks.plans:
-                asks = plan is not None and bool(plan.demand.slots)
-                verdict = next(found) if asks else None
-                outage = Reason.LEDGER_UNAVAILABLE if asks and verdict is None else None
-                decisions[-1].append(self._at_once(plan, verdict, outage))
-        return decisions
-
-    async def finish_checks(
-        self, checks: Checks, decided: Sequence[Decision | None]
-    ) -> list[Decision]:
-        """The last: asks again, each on its own, for what was asked too early or not at all."""
-        return [
-            await self._checked(customer, items) if decision is None else decision
-            for (customer, items), decision in zip(checks.asked, decided, strict=True)
-        ]
-
-    def _at_once(
-        self, plan: _Asked | None, verdict: Verdict | None, outage: Reason | None
-    ) -> Decision | None:
-        if plan is None:
-            return None
-        if verdict is not None and verdict.status is not Status.DECIDED:
-            return None
-        return self._decision(
-            _Asked(planned=plan.planned, demand=plan.demand, verdict=verdict, outage=outage)
-        )
-
-    def _question(self, customer: CustomerId, items: Sequence[Item], now: Micros) -> _Asked | None:
-        """A check that can be asked at once; null where the customer, or an opening, is unknown."""
-        schedules = self._places.schedules
-        if customer not in schedules.catalog.customers:
-            for item in items:
-                known_feature(schedules, item.feature, now)
-            return None
-        planned = self._places.plan(customer, items, now=now)
-        demand = Demand(customer=customer, now=now, slots=planned.slots)
-        filled = self._openings.at_once(planned, demand)
-        return None if filled is None else _Asked(planned=planned, demand=filled)
-
-    async def _checked(self, customer: CustomerId, items: Sequence[Item]) -> Decision:
-        """The decision of one check, asked until it is about the present."""
-        if customer not in self._places.schedules.catalog.customers:
-            return _unknown_customer(items)
-
-        def ask(now: Micros) -> _Asked:
-            planned = self._places.plan(customer, items, now=now)
-            demand = Demand(customer=customer, now=now, slots=planned.slots)
-            return _Asked(planned=planned, demand=demand)
-
-        return self._decision(await self._decided(ask, Patience()))
+        checks = [Check(customer, items) for customer, items in asked]
+        decided = await self.checks.decide(self.checks.plan(checks))
+        return await self.checks.finish(checks, decided)
 
     async def consume(self, request: Consume) -> Decision:
         """Use all of the items now, or none. Durable when allowed; exactly once per key.
@@ -195,17 +104,81 @@ class Decisions:
         """
         patience = Patience()
         asked = await self._decided(lambda now: self._consumption(request, now), patience)
-        record = self._record(asked)
-        if record is None:
-            return self._decision(asked)
-        if not record.confirmed:
-            if not self._in_time(record, patience):
-                return _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
-            if not await self._sink.record(events_of(request.customer, record)):
-                return _denied(asked.planned, Reason.RECOVERING)
-        # The hold is not confirmed: it lapses behind the watermark only, and before that the
-        # reader meets the event.
-        return _answer(asked.planned, record)
+        [decision] = await self._recorded([asked], patience)
+        if isinstance(decision, Exception):
+            raise decision
+        return decision
+
+    def ask_consume(self, request: Consume) -> Asked:
+        """Plan a consume for :meth:`consume_all`.
+
+        Raises:
+            NotFound, InvalidRequest, NotConsumable: the request is wrong.
+        """
+        return self._consumption(request, self._clock.now_us())
+
+    async def consume_all(self, asked: Sequence[Asked]) -> list[Decision | Exception | None]:
+        """Like :meth:`consume` each, at the cost of one round trip and one place in the log.
+
+        Returns:
+            In order, the decision, or what :meth:`consume` would raise. Null where nothing was
+            done, and it is to be consumed alone: its key may be known, its account not filled.
+        """
+        patience = Patience()
+        demands = [self._openings.at_once(each.planned, each.demand) for each in asked]
+        verdicts = await self._verdicts([demand for demand in demands if demand is not None])
+        decided: list[Asked | None] = []
+        for each, demand in zip(asked, demands, strict=True):
+            verdict = next(verdicts) if demand is not None else None
+            if demand is None or (verdict is not None and verdict.status is not Status.DECIDED):
+                decided.append(None)
+                continue
+            outage = Reason.LEDGER_UNAVAILABLE if verdict is None else None
+            planned = each.planned
+            decided.append(Asked(planned=planned, demand=demand, verdict=verdict, outage=outage))
+        answered = iter(await self._recorded([e for e in decided if e is not None], patience))
+        return [None if each is None else next(answered) for each in decided]
+
+    async def _verdicts(self, demands: Sequence[Demand]) -> Iterator[Verdict | None]:
+        try:
+            return iter(await self._ledger.decide_all(demands))
+        except LedgerUnavailable:
+            return iter([None] * len(demands))
+
+    async def _recorded(
+        self, decided: Sequence[Asked], patience: Patience
+    ) -> list[Decision | Exception]:
+        """Record what is to go ahead, and answer. An exception is of the log's."""
+        results: list[Decision | Exception] = []
+        waiting: list[tuple[int, KeyRecord]] = []
+        for asked in decided:
+            record = self._record(asked)
+            if record is None:
+                results.append(self._denied(asked))
+            elif record.confirmed or self._in_time(record, patience):
+                # The hold is not confirmed: it lapses behind the watermark only, and before that
+                # the reader meets the event.
+                if not record.confirmed:
+                    waiting.append((len(results), record))
+                results.append(answer(asked.planned, record))
+            else:
+                results.append(denied(asked.planned, Reason.LEDGER_UNAVAILABLE))
+        if waiting:
+            events = [events_of(decided[at].demand.customer, record) for at, record in waiting]
+            for (at, _), kept in zip(waiting, await self._kept(events), strict=True):
+                if isinstance(kept, Exception):
+                    results[at] = kept
+                elif not kept:
+                    results[at] = denied(decided[at].planned, Reason.RECOVERING)
+        return results
+
+    async def _kept(self, events: Sequence[Sequence[UsageEvent]]) -> Sequence[bool | Exception]:
+        try:
+            if len(events) == 1:
+                return [await self._sink.record(events[0])]
+            return await self._sink.record_all(events)
+        except DomainError as error:
+            return [error] * len(events)
 
     async def reserve(self, request: Reserve) -> Reserved:
         """Hold all of the items until they are settled, released, or the deadline; or none.
@@ -219,29 +192,35 @@ class Decisions:
         asked = await self._decided(lambda now: self._reservation(request, now), patience)
         record = self._record(asked)
         if record is None:
-            return Reserved(reservation=None, decision=self._decision(asked))
+            return Reserved(reservation=None, decision=self._denied(asked))
         if not record.confirmed:
             if not self._in_time(record, patience):
-                denied = _denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
-                return Reserved(reservation=None, decision=denied)
+                late = denied(asked.planned, Reason.LEDGER_UNAVAILABLE)
+                return Reserved(reservation=None, decision=late)
             await self._sink.append(hold_entry(request.customer, record))
             if asked.verdict is not None:
                 self._ledger.confirm(request.customer, record)
-        return Reserved(reservation=record.hold, decision=_answer(asked.planned, record))
+        return Reserved(reservation=record.hold, decision=answer(asked.planned, record))
 
-    def _consumption(self, request: Consume, now: Micros) -> _Asked:
-        planned = self._places.plan(request.customer, request.items, now=now)
-        uses = planned.uses(request.data)
-        subject = self._places.subject(request.customer, request.subject, now)
+    def _consumption(self, request: Consume, now: Micros) -> Asked:
+        terms = self._consumptions.terms(request, now)
         hold = HoldRequest(
             key=request.key,
             id=hold_id(request.customer, request.key, now),
-            digest=request.digest,
-            request=draft(subject, uses),
+            digest=terms.digest,
+            request=terms.drafted,
         )
-        return self._held(request.customer, planned, hold, now)
+        demand = Demand(
+            customer=request.customer,
+            now=now,
+            slots=terms.slots,
+            hold=hold,
+            refused=terms.refused,
+            logged=self._sink.logged,
+        )
+        return Asked(planned=terms.planned, demand=demand)
 
-    def _reservation(self, request: Reserve, now: Micros) -> _Asked:
+    def _reservation(self, request: Reserve, now: Micros) -> Asked:
         planned = self._places.plan(request.customer, request.items, now=now)
         planned.uses({})  # refuses what could never be settled
         subject = self._places.subject(request.customer, request.subject, now)
@@ -253,26 +232,21 @@ class Decisions:
             request=draft_hold(subject, request.items, expires),
             expires=expires,
         )
-        return self._held(request.customer, planned, hold, now)
-
-    def _in_time(self, record: KeyRecord, patience: Patience) -> bool:
-        now = Micros(max(self._clock.now_us(), self._sink.logged))
-        return patience.in_time(now, record.lapses, within_s=self._submit_within_s)
-
-    def _held(
-        self, customer: CustomerId, planned: Planned, hold: HoldRequest, now: Micros
-    ) -> _Asked:
         demand = Demand(
-            customer=customer,
+            customer=request.customer,
             now=now,
             slots=planned.slots,
             hold=hold,
             refused=planned.refused,
             logged=self._sink.logged,
         )
-        return _Asked(planned=planned, demand=demand)
+        return Asked(planned=planned, demand=demand)
 
-    async def _decided(self, ask: Ask, patience: Patience) -> _Asked:
+    def _in_time(self, record: KeyRecord, patience: Patience) -> bool:
+        now = Micros(max(self._clock.now_us(), self._sink.logged))
+        return patience.in_time(now, record.lapses, within_s=self._submit_within_s)
+
+    async def _decided(self, ask: Ask, patience: Patience) -> Asked:
         """Ask until the answer is about the present: openings and schedules may move meanwhile."""
         while True:
             asked = ask(patience.now(self._clock))
@@ -285,7 +259,7 @@ class Decisions:
                 return replace(asked, outage=Reason.LEDGER_UNAVAILABLE)
             match verdict.status:
                 case Status.DECIDED | Status.KNOWN:
-                    return _Asked(planned=asked.planned, demand=demand, verdict=verdict)
+                    return Asked(planned=asked.planned, demand=demand, verdict=verdict)
                 case Status.REUSED:
                     raise KeyReused("the key was used for another request of this customer")
                 case Status.UNSEEDED | Status.LOST if not demand.slots:
@@ -293,20 +267,9 @@ class Decisions:
                 case Status.STALE:
                     self._openings.forget(demand.customer, asked.planned)
             if not await patience.again(verdict):
-                return _Asked(planned=asked.planned, demand=demand, outage=Reason.RECOVERING)
+                return Asked(planned=asked.planned, demand=demand, outage=Reason.RECOVERING)
 
-    def _passes_outage(self, item: PlannedItem, outage: Reason) -> bool:
-        """Soft and unlimited features go on without the ledger; hard ones that are named, too.
-
-        While the ledger is merely being rebuilt, every hard limit waits for it.
-        """
-        if item.slot is None:
-            return item.standing.reason is None
-        if item.slot.gate is not Gate.HARD:
-            return True
-        return outage is not Reason.RECOVERING and item.item.feature in self._open_minded
-
-    def _record(self, asked: _Asked) -> KeyRecord | None:
+    def _record(self, asked: Asked) -> KeyRecord | None:
         """The key's record of a request that is to go ahead, None where it is denied.
 
         Without the ledger it is made up here: the identity made from the key keeps a retry from
@@ -317,7 +280,7 @@ class Decisions:
             return asked.verdict.record if asked.verdict.allowed else None
         if hold is None or outage is None:
             return None
-        if not all(self._passes_outage(item, outage) for item in asked.planned.items):
+        if not all(self._answers.passes_outage(item, outage) for item in asked.planned.items):
             return None
         return KeyRecord(
             key=hold.key,
@@ -330,72 +293,5 @@ class Decisions:
             lapses=asked.demand.lapses,
         )
 
-    def _decision(self, asked: _Asked) -> Decision:
-        """The answer of a check, or of a request that is denied."""
-        verdict, place, allowed = asked.verdict, 0, True
-        results = []
-        for item in asked.planned.items:
-            if item.slot is None or (verdict is None and asked.outage is None):
-                result = _from_catalog(item)
-            elif verdict is not None:
-                result = _judged(item, verdict, place)
-                place += 1
-            else:
-                passed = self._passes_outage(item, cast("Reason", asked.outage))
-                reason = None if passed else asked.outage
-                result = ItemDecision(feature=item.item.feature, allowed=passed, reason=reason)
-            allowed = allowed and result.allowed
-            results.append(result)
-        return Decision(allowed=allowed, items=results)
-
-
-def _answer(planned: Planned, record: KeyRecord) -> Decision:
-    """What an allowed consume or reserve answers, now and to every retry."""
-    items = tuple(
-        ItemDecision(
-            feature=item.item.feature,
-            allowed=True,
-            balance=None if left is None else max(0, left),
-        )
-        for item, left in zip(planned.items, record.balances, strict=True)
-    )
-    return Decision(allowed=True, items=items)
-
-
-def _unknown_customer(items: Sequence[Item]) -> Decision:
-    """The denial of a customer nobody knows: one of many that are checked at once."""
-    denials = [
-        ItemDecision(feature=item.feature, allowed=False, reason=Reason.NO_ENTITLEMENT)
-        for item in items
-    ]
-    return Decision(allowed=False, items=denials)
-
-
-def _denied(planned: Planned, reason: Reason) -> Decision:
-    """A denial of everything, whatever the balances."""
-    items = tuple(
-        ItemDecision(feature=item.item.feature, allowed=False, reason=reason)
-        for item in planned.items
-    )
-    return Decision(allowed=False, items=items)
-
-
-def _from_catalog(item: PlannedItem) -> ItemDecision:
-    reason = item.standing.reason
-    return ItemDecision(
-        feature=item.item.feature,
-        allowed=reason is None,
-        balance=0 if item.standing.reading is not None else None,
-        reason=reason,
-    )
-
-
-def _judged(item: PlannedItem, verdict: Verdict, place: int) -> ItemDecision:
-    assert item.slot is not None
-    passed, left = verdict.passed[place], verdict.left[place]
-    return ItemDecision(
-        feature=item.item.feature,
-        allowed=passed,
-        balance=None if item.slot.gate is Gate.UNLIMITED else max(0, left),
-        reason=None if passed else Reason.INSUFFICIENT,
-    )
+    def _denied(self, asked: Asked) -> Decision:
+        return self._answers.decision(asked.planned, asked.verdict, asked.outage)

@@ -43,14 +43,19 @@ class Places:
         self._current = schedules
         self._schedules = schedules()
         self._known: dict[CustomerId, _Customer] = {}
+        self._edition = 0
+
+    @property
+    def edition(self) -> int:
+        """Another number whenever the schedules are others."""
+        self._follow()
+        return self._edition
 
     @property
     def schedules(self) -> Schedules:
         """The schedules that plans are made under."""
-        schedules = self._current()
-        if schedules is not self._schedules:
-            self._forget(schedules)
-        return schedules
+        self._follow()
+        return self._schedules
 
     def plan(self, customer: CustomerId, items: Sequence[Item], *, now: Micros) -> Planned:
         """What the catalog says of ``items`` at ``now``.
@@ -73,18 +78,26 @@ class Places:
         return Planned(items=planned)
 
     def subject(self, customer: CustomerId, asked: str | None, now: Micros) -> str:
-        """The subject a consume is recorded for: the one asked for, else the first valid one.
+        """The subject a reserve is recorded for: the one asked for, else the first valid one.
 
         Raises:
             NotFound: no such customer.
             InvalidRequest: the subject is not the customer's now, or there is none.
+        """
+        return self.claim(customer, now).subject(asked)
+
+    def claim(self, customer: CustomerId, now: Micros) -> Claim:
+        """The subjects of a customer now, and how long those are so.
+
+        Raises:
+            NotFound: no such customer.
         """
         schedules = self.schedules
         known = self._known.get(customer) or self._met(schedules, customer)
         claim = known.claim
         if claim is None or not claim.since <= now < claim.until:
             claim = known.claim = claim_of(schedules.catalog, customer, now)
-        return claim.subject(asked)
+        return claim
 
     def _met(self, schedules: Schedules, customer: CustomerId) -> _Customer:
         if customer not in schedules.catalog.customers:
@@ -94,8 +107,11 @@ class Places:
         found = self._known[customer] = _Customer()
         return found
 
-    def _forget(self, schedules: Schedules) -> None:
-        """Forget what may be otherwise now."""
+    def _follow(self) -> None:
+        """Take the current schedules, and forget what may be otherwise under them."""
+        schedules = self._current()
+        if schedules is self._schedules:
+            return
         changed = schedules.changed_since(self._schedules)
         if changed is None:
             self._known.clear()
@@ -103,6 +119,7 @@ class Places:
             for customer in changed:
                 self._known.pop(customer, None)
         self._schedules = schedules
+        self._edition += 1
 
 
 def _standing(schedules: Schedules, customer: CustomerId, name: FeatureId, now: Micros) -> Standing:

@@ -108,6 +108,21 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         return Micros(max(self.now, self.logged) + HOLD_US)
 
 
+class Question(msgspec.Struct, eq=False, gc=False, kw_only=True):
+    """What a check asks of one customer, again and again: its slots have no version.
+
+    Equal only to itself. ``noted`` is the ledger's own: what it made of the question before.
+    """
+
+    customer: CustomerId
+    slots: tuple[Slot, ...]
+    noted: object = None
+
+    def demand(self, now: Micros) -> Demand:
+        """The same at ``now``."""
+        return Demand(customer=self.customer, now=now, slots=self.slots)
+
+
 class Status(StrEnum):
     """What became of a demand.
 
@@ -260,6 +275,16 @@ class Ledger(Protocol):
 
         Raises:
             LedgerUnavailable: decided or not is unknown, of any of them.
+        """
+        ...
+
+    async def look(self, questions: Sequence[Question], *, now: Micros) -> list[Verdict | None]:
+        """Decide questions like :meth:`decide_all` their demands.
+
+        While nothing changes for a question, its verdict is the same object as before.
+
+        Raises:
+            LedgerUnavailable: nobody knows, of any of them.
         """
         ...
 
@@ -460,4 +485,8 @@ class UsageSink(Protocol):
         Returns:
             False where one of the ids stands for another event already: nothing new counts.
         """
+        ...
+
+    async def record_all(self, many: Sequence[Sequence[UsageEvent]]) -> Sequence[bool]:
+        """Like :meth:`record` each, at the cost of one. What it raises is of them all."""
         ...

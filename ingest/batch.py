@@ -229,7 +229,9 @@ def event_records(
 
 def to_records(frame: pl.DataFrame) -> pa.RecordBatch:
     """An APPENDED frame as APPENDED_ARROW."""
-    table = frame.select(APPENDED.names()).to_arrow(compat_level=pl.CompatLevel.oldest())
+    if frame.columns != APPENDED.names():
+        frame = frame.select(APPENDED.names())  # a query, which asks threads
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     return one_batch(table.cast(APPENDED_ARROW).to_batches())
 
 

@@ -17,11 +17,12 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 
 from catalog.clock import Micros
 from catalog.errors import DomainError, Unavailable
 from catalog.events import RecordKind
-from ingest.batch import APPENDED, Checked, IngestLimits
+from ingest.batch import APPENDED, Checked, IngestLimits, to_records
 from ingest.group import AtomicRejected, EventsJob, Group, Job, Outcome, RecordsJob, VoidsJob
 from ingest.ports import Appended, IdentityIndex, LogUnavailable, RecordLog, RecordReader
 from ingest.scan import BodyReader, Plain
@@ -33,7 +34,8 @@ _EVENT_BYTES = 200
 _RECORD_BYTES = 512
 """What a record counts for in the queue where its bytes are not known."""
 
-_HEARTBEAT = pl.DataFrame([{"kind": RecordKind.HEARTBEAT.value}], schema=APPENDED)
+_HEARTBEAT = to_records(pl.DataFrame([{"kind": RecordKind.HEARTBEAT.value}], schema=APPENDED))
+"""Made once: a Polars query for each kept the loop waiting for Polars' threads."""
 
 T = TypeVar("T")
 
@@ -184,12 +186,7 @@ class Ingestor:
         Raises:
             Backpressure, LogUnavailable: see :meth:`submit`.
         """
-        self._check_open()
-        size_bytes = records.height * _RECORD_BYTES
-        outcome: Appended = await self._enqueue(
-            RecordsJob(records=records), records.height, size_bytes
-        )
-        return outcome
+        return await self._appended(to_records(records))
 
     async def heartbeat(self) -> Micros:
         """Append a heartbeat; answers its ``received_at``, which the watermark may reach.
@@ -197,7 +194,7 @@ class Ingestor:
         Raises:
             Backpressure, LogUnavailable: see :meth:`submit`.
         """
-        return (await self.append_records(_HEARTBEAT)).received_at
+        return (await self._appended(_HEARTBEAT)).received_at
 
     async def void(self, items: list[VoidItem]) -> VoidOutcome:
         """Void events that this node accepted within the index's window, durably.
@@ -217,6 +214,14 @@ class Ingestor:
         if self._task is not None:
             await self._task
         self._thread.shutdown()
+
+    async def _appended(self, records: pa.RecordBatch) -> Appended:
+        self._check_open()
+        size_bytes = records.num_rows * _RECORD_BYTES
+        outcome: Appended = await self._enqueue(
+            RecordsJob(records=records), records.num_rows, size_bytes
+        )
+        return outcome
 
     def _check_open(self) -> None:
         if self._failure is not None:

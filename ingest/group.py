@@ -17,7 +17,7 @@ from catalog.clock import Micros
 from catalog.errors import DomainError
 from catalog.events import RecordKind, RejectCode
 from catalog.ids import Seq
-from ingest.batch import APPENDED, Checked, Rejection, one_batch, to_records
+from ingest.batch import Checked, Rejection, one_batch, to_records
 from ingest.dedupe import Copy, Sorted, identities_of, sort_copies
 from ingest.identity import Identities
 from ingest.kernels.json_events import CAREFUL
@@ -74,9 +74,9 @@ class EventsJob(msgspec.Struct, kw_only=True, eq=False):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RecordsJob:
-    """Records the service makes itself; they stay together. Known events are left out."""
+    """APPENDED_ARROW rows the service makes itself, in one piece. Known events are left out."""
 
-    records: pl.DataFrame
+    records: pa.RecordBatch
     outcome: Appended | DomainError | None = None
 
 
@@ -196,26 +196,26 @@ class Group:
 
     def _add_records(self, job: RecordsJob) -> None:
         """Add records together, leaving out events that are known: a retry wrote them again."""
-        records = job.records.select(APPENDED.names())
-        is_event = records["kind"] == RecordKind.EVENT.value
-        known = np.zeros(records.height, np.int64)
+        fresh, is_event = job.records, _are_events(job.records)
+        known = np.zeros(fresh.num_rows, np.int64)
         if is_event.any():
-            known[is_event.to_numpy()] = self._index.probe(self._identify(records, is_event)).seq
-        fresh = records.filter(pl.Series(known == 0))
-        if fresh.is_empty() and known.any():
-            job.outcome = _found_again(self._reader.read([int(known.max())]))
-            return
+            known[is_event] = self._index.probe(self._identify(fresh, is_event)).seq
+        if known.any():
+            fresh = fresh.filter(pa.array(known == 0))
+            is_event = _are_events(fresh)
+            if not fresh.num_rows:
+                job.outcome = _found_again(self._reader.read([int(known.max())]))
+                return
         start = self._height
-        self._extend(to_records(fresh))
-        self._placed.append((job, start, fresh.height))
-        places = (fresh["kind"] == RecordKind.EVENT.value).arg_true()
-        if len(places):
-            ids = self._identify(fresh, fresh["kind"] == RecordKind.EVENT.value)
-            for row, place in enumerate(places):
+        self._extend(fresh)
+        self._placed.append((job, start, fresh.num_rows))
+        if is_event.any():
+            ids = self._identify(fresh, is_event)
+            for row, place in enumerate(np.flatnonzero(is_event).tolist()):
                 self._runs.append((start + place, ids.keep(slice(row, row + 1))))
 
-    def _identify(self, records: pl.DataFrame, which: pl.Series) -> Identities:
-        return identities_of(to_records(records.filter(which)), key=self._index.key)
+    def _identify(self, records: pa.RecordBatch, which: npt.NDArray[np.bool_]) -> Identities:
+        return identities_of(records.filter(pa.array(which)), key=self._index.key)
 
     def _add_voids(self, job: VoidsJob) -> None:
         found = sort_voids(job.items, index=self._index, reader=self._reader, before=self._voided)
@@ -227,6 +227,11 @@ class Group:
         if records.num_rows:
             self._parts.append(records)
             self._height += records.num_rows
+
+
+def _are_events(records: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = records.column("kind").to_numpy() == RecordKind.EVENT.value
+    return found
 
 
 def _outcome(

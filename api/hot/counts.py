@@ -108,6 +108,15 @@ class GatewayCounts(Collector):
                     reason = str(item.reason)
                     self._denied[reason] = self._denied.get(reason, 0) + 1
 
+    def decided_all(self, operation: str, decisions: Sequence[Decided]) -> None:
+        """Count decisions, like :meth:`decided` each of them."""
+        denied = [decision for decision in decisions if not decision.allowed]
+        if allowed := len(decisions) - len(denied):
+            key = operation, "allowed"
+            self._decisions[key] = self._decisions.get(key, 0) + allowed
+        for decision in denied:
+            self.decided(operation, decision)
+
     def synced(self, seconds: float) -> None:
         """Count an fsync of the log."""
         self._fsyncs[bisect_left(_FSYNC_BOUNDS_S, seconds)] += 1

@@ -1,6 +1,6 @@
-"""Entitlements over HTTP, in plain ASGI: consume, check, and balances.
+"""Entitlements over HTTP, in plain ASGI: consume and balances; checks are in :mod:`.checks`.
 
-All three are answered by the gateway: it has the catalog, the ledger's connection and the log.
+All are answered by the gateway: it has the catalog, the ledger's connection and the log.
 """
 
 from __future__ import annotations
@@ -25,25 +25,24 @@ from api.hot.decision_bodies import (
     exact,
     items_of,
     texts_of,
-    wrong,
 )
-from api.hot.dispatch import respond, respond_json
+from api.hot.dispatch import respond_json
 from api.hot.express import Call
+from api.hot.shown import shown_decision, text_of
+from api.hot.turns import Turns
 from api.paging import slice_page
-from api.reach import check_customers
 from catalog.clock import Clock, to_rfc3339
 from catalog.ids import CustomerId, FeatureId
 from catalog.periods import FOREVER
 from entitlements.amounts import to_text
+from entitlements.answers import Asked
 from entitlements.balances import Balance, balance_of, features_of
 from entitlements.burndown import Lot
-from entitlements.decisions import Checks, Decisions
+from entitlements.decisions import Decisions
 from entitlements.patience import SEEDING_POLL_S, SEEDING_WAIT_S
 from entitlements.ports import Account, Ledger, LedgerUnavailable
-from entitlements.requests import Consume, Decision, Item, ItemDecision
+from entitlements.requests import Consume, Decision
 from entitlements.schedules import Schedules
-
-CHECKS_MAX = 1_000
 
 _CUSTOMER = "/v1/customers/{customer}/entitlements"
 PATHS = {
@@ -66,29 +65,7 @@ class _Consume(msgspec.Struct, forbid_unknown_fields=True):
         return None if texts is None else texts + (3 if self.subject is None else 5)
 
 
-class _Check(msgspec.Struct, forbid_unknown_fields=True):
-    customer: str
-    items: list[ItemBody]
-
-
-class _Checks(msgspec.Struct, forbid_unknown_fields=True):
-    checks: list[_Check]
-
-    def texts(self) -> int | None:
-        count = 1
-        for check in self.checks:
-            texts = texts_of(check.items)
-            if texts is None:
-                return None
-            count += 3 + texts
-        return count
-
-
-Asked = tuple[CustomerId, Sequence[Item]]
-"""A customer, and the items that are asked of it."""
-
 _consume = msgspec.json.Decoder(_Consume, float_hook=exact)
-_checks = msgspec.json.Decoder(_Checks)
 
 
 class ConsumeEntitlements:
@@ -96,6 +73,7 @@ class ConsumeEntitlements:
 
     def __init__(self, *, decisions: Decisions) -> None:
         self._decisions = decisions
+        self._turns = Turns(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -108,75 +86,33 @@ class ConsumeEntitlements:
         """Take a request: see :mod:`api.hot.express`.
 
         Raises:
-            DomainError: see :func:`_consume_of`.
+            DomainError: see :func:`_consume_of` and :meth:`Decisions.ask_consume`.
         """
         if len(call.body) > BODY_BYTES_MAX:
             return False
-        call.run(self._answer(_consume_of(call.parameters, call.body)))
+        request = _consume_of(call.parameters, call.body)
+        self._turns.join(call, (request, self._decisions.ask_consume(request)))
         return True
 
-    async def _answer(self, asked: Consume) -> bytes:
-        return orjson.dumps(shown_decision(await self._consumed(asked)))
+    async def _answer(self, turn: Sequence[tuple[Call, tuple[Consume, Asked]]]) -> None:
+        """Answer the calls of one turn of the loop; one that must wait does so alone."""
+        decided = await self._decisions.consume_all([asked for _, (_, asked) in turn])
+        for (call, (request, _)), decision in zip(turn, decided, strict=True):
+            if decision is None:
+                call.run(self._alone(request))
+            elif isinstance(decision, Exception):
+                call.fail(decision)
+            else:
+                counts.decided("consume", decision)
+                call.answer(orjson.dumps(shown_decision(decision)))
+
+    async def _alone(self, request: Consume) -> bytes:
+        return orjson.dumps(shown_decision(await self._consumed(request)))
 
     async def _consumed(self, asked: Consume) -> Decision:
         decision = await self._decisions.consume(asked)
         counts.decided("consume", decision)
         return decision
-
-
-class CheckEntitlements:
-    """POST /v1/entitlements/check: what would be allowed now; nothing is consumed."""
-
-    def __init__(self, *, decisions: Decisions) -> None:
-        self._decisions = decisions
-        self._waiting: list[tuple[Call, Checks]] = []
-        self._tasks: set[asyncio.Task[None] | None] = set()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, its checks in the order given."""
-        if scope["query_string"]:
-            read_flags(scope, ())
-        asked = _checks_of(await body_of(receive))
-        check_customers(scope, (customer for customer, _ in asked))
-        decided = await self._decisions.check_all(asked)
-        await respond(send, _counted_and_shown(asked, decided), content_type=b"application/json")
-
-    def take(self, call: Call) -> bool:
-        """Take a request, to ask the ledger with the others of this turn: :mod:`api.hot.express`.
-
-        Raises:
-            DomainError: see :func:`_checks_of` and :meth:`Decisions.plan_checks`.
-        """
-        if len(call.body) > BODY_BYTES_MAX:
-            return False
-        checks = self._decisions.plan_checks(_checks_of(call.body))
-        if not self._waiting:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(lambda: self._tasks.add(loop.create_task(self._turn())))
-        self._waiting.append((call, checks))
-        return True
-
-    async def _turn(self) -> None:
-        """Answer the calls of one turn of the loop; one that must wait does so alone."""
-        waiting, self._waiting = self._waiting, []
-        try:
-            decided = await self._decisions.decide_checks([checks for _, checks in waiting])
-        except Exception as error:  # noqa: BLE001  (each caller is told)
-            for call, _ in waiting:
-                call.fail(error)
-        else:
-            for (call, checks), decisions in zip(waiting, decided, strict=True):
-                if None in decisions:
-                    call.run(self._finished(checks, decisions))
-                else:
-                    call.answer(_counted_and_shown(checks.asked, decisions))
-        finally:
-            self._tasks.discard(asyncio.current_task())
-
-    async def _finished(self, checks: Checks, decided: Sequence[Decision | None]) -> bytes:
-        return _counted_and_shown(
-            checks.asked, await self._decisions.finish_checks(checks, decided)
-        )
 
 
 def _consume_of(parameters: Mapping[str, str], content: bytes) -> Consume:
@@ -195,34 +131,6 @@ def _consume_of(parameters: Mapping[str, str], content: bytes) -> Consume:
         subject=body.subject,
         data=body.data,
     )
-
-
-def _checks_of(content: bytes) -> list[Asked]:
-    """Read checks.
-
-    Raises:
-        UnreadableBody, InvalidRequest, OutOfRange: they are none, or too many.
-    """
-    body = decoded(_checks, content)
-    if not 1 <= len(body.checks) <= CHECKS_MAX:
-        raise wrong("/checks", f"must be 1 to {CHECKS_MAX} checks")
-    return [
-        (CustomerId(one.customer), items_of(one.items, at=f"/checks/{index}/items"))
-        for index, one in enumerate(body.checks)
-    ]
-
-
-def _counted_and_shown(asked: Sequence[Asked], decided: Sequence[Decision | None]) -> bytes:
-    """The answer to checks, whose decisions are counted here: it is made once for each request."""
-    for decision in decided:
-        if decision is not None:
-            counts.decided("check", decision)
-    results = [
-        {"customer": customer, **shown_decision(decision)}
-        for (customer, _), decision in zip(asked, decided, strict=True)
-        if decision is not None
-    ]
-    return orjson.dumps({"results": results})
 
 
 class ReadEntitlements:
@@ -278,29 +186,15 @@ class ReadEntitlements:
         raise LedgerUnavailable("the entitlement ledger is being rebuilt")
 
 
-def shown_decision(decision: Decision) -> dict[str, Any]:
-    """A decision as JSON."""
-    return {"allowed": decision.allowed, "items": [_shown_item(item) for item in decision.items]}
-
-
-def _shown_item(item: ItemDecision) -> dict[str, Any]:
-    return {
-        "feature": item.feature,
-        "allowed": item.allowed,
-        "balance": _text(item.balance),
-        "reason": item.reason,
-    }
-
-
 def _balance(balance: Balance) -> dict[str, Any]:
     shown = {
         "feature": balance.feature,
         "has_access": balance.has_access,
-        "allowance": _text(balance.allowance),
-        "used": _text(balance.used),
-        "held": _text(balance.held),
-        "balance": _text(balance.balance),
-        "overage": _text(balance.overage),
+        "allowance": text_of(balance.allowance),
+        "used": text_of(balance.used),
+        "held": text_of(balance.held),
+        "balance": text_of(balance.balance),
+        "overage": text_of(balance.overage),
         "resets_at": None if balance.resets_at is None else to_rfc3339(balance.resets_at),
         "grants": [_lot(lot) for lot in balance.grants],
     }
@@ -318,7 +212,3 @@ def _lot(lot: Lot) -> dict[str, Any]:
         "effective_at": to_rfc3339(grant.effective),
         "expires_at": None if grant.expires >= FOREVER else to_rfc3339(grant.expires),
     }
-
-
-def _text(nanos: int | None) -> str | None:
-    return None if nanos is None else to_text(nanos)

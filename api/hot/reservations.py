@@ -21,7 +21,7 @@ from api.hot.decision_bodies import (
     wrong,
 )
 from api.hot.dispatch import respond_json
-from api.hot.entitlements import shown_decision
+from api.hot.shown import shown_decision
 from catalog.clock import SECOND_US
 from catalog.ids import CustomerId
 from entitlements.decisions import Decisions

@@ -113,6 +113,14 @@ class LogSink:
         """
         return await self._events.ask(events)
 
+    async def record_all(self, many: Sequence[Sequence[UsageEvent]]) -> list[bool]:
+        """See :meth:`entitlements.ports.UsageSink.record_all`.
+
+        Raises:
+            DomainError: the log did not take them (backpressure, log_unavailable).
+        """
+        return await self._record_all(many)
+
     async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
         """See :meth:`entitlements.ports.UsageSink.append`.
 
@@ -130,7 +138,7 @@ class LogSink:
             known.add_done_callback(lambda _: self._under_way.pop(key))
         await asyncio.shield(known)  # who goes away does not take the others' answer along
 
-    async def _record_all(self, asked: list[Sequence[UsageEvent]]) -> list[bool]:
+    async def _record_all(self, asked: Sequence[Sequence[UsageEvent]]) -> list[bool]:
         events = [one for each in asked for one in each]
         outcome = await self._submit(_checked(events))
         refused = {refusal.index for refusal in outcome.rejected}

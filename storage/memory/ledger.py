@@ -24,6 +24,7 @@ from entitlements.ports import (
     LedgerLost,
     Opened,
     PositionOverlap,
+    Question,
     Refill,
     RefillMode,
     Reservation,
@@ -159,6 +160,10 @@ class MemoryLedger:
     async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict | None]:
         """See :meth:`entitlements.ports.Ledger.decide_all`."""
         return [await self.decide(demand) for demand in demands]
+
+    async def look(self, questions: Sequence[Question], *, now: Micros) -> list[Verdict | None]:
+        """See :meth:`entitlements.ports.Ledger.look`."""
+        return await self.decide_all([question.demand(now) for question in questions])
 
     async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""

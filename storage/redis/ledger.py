@@ -20,6 +20,7 @@ from entitlements.ports import (
     KeyRecord,
     LedgerLost,
     LedgerUnavailable,
+    Question,
     Reservation,
     Slot,
     Status,
@@ -27,6 +28,7 @@ from entitlements.ports import (
 )
 from storage.redis import spelling
 from storage.redis.link import Address, Link, Refused
+from storage.redis.looks import look_of
 from storage.redis.scripts import (
     CLOSE,
     CONFIRM,
@@ -117,6 +119,24 @@ class RedisLedger:
                     away = True
             verdicts.append(verdict)
         return verdicts
+
+    async def look(self, questions: Sequence[Question], *, now: Micros) -> list[Verdict | None]:
+        """See :meth:`entitlements.ports.Ledger.look`. What it cannot tell, the script is asked."""
+        epoch = self._epoch
+        if not questions or epoch is None:
+            return await self.decide_all([question.demand(now) for question in questions])
+        if not self._link.up:
+            raise LedgerUnavailable("the entitlement ledger is not reachable")
+        found: dict[Question, Verdict | None] = dict.fromkeys(questions)
+        looks = [look_of(question, epoch) for question in found]
+        replies = await self._link.send([look.command for look in looks])
+        for question, look, reply in zip(found, looks, replies, strict=True):
+            found[question] = look.verdict if reply == look.reply else look.read(question, reply)
+        again = [question for question, verdict in found.items() if verdict is None]
+        if again:
+            told = await self.decide_all([question.demand(now) for question in again])
+            found.update(zip(again, told, strict=True))
+        return [found[question] for question in questions]
 
     def _spelled(self, demand: Demand, epoch: str) -> bytes:
         return spelling.decide(demand, epoch=epoch, lapse=self._watermark)

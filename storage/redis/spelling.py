@@ -56,12 +56,13 @@ def decide(demand: Demand, *, epoch: str, lapse: Micros) -> bytes:
 
 
 def _hold(hold: HoldRequest, *, refused: bool) -> list[bytes]:
+    consumes = hold.expires is None  # a reserve's request names its deadline
     return [
         bulk(hold.id),
         b"$1\r\n1\r\n" if refused else b"$1\r\n0\r\n",
-        bulk(hold.digest),
+        _repeated(hold.digest) if consumes else bulk(hold.digest),
         _NOTHING if hold.expires is None else _whole(hold.expires),
-        bulk(hold.request),
+        _repeated(hold.request) if consumes else bulk(hold.request),
     ]
 
 
@@ -91,6 +92,12 @@ def _place(feature: FeatureId, schedule: str, segment: int, gate: str, opening: 
 @lru_cache(10_000)
 def _amount(nanos: int) -> bytes:
     return bulk(pack(nanos))
+
+
+@lru_cache(10_000)
+def _repeated(text: str) -> bytes:
+    """What a customer's consumes have in common."""
+    return bulk(text)
 
 
 @lru_cache(16)

@@ -12,19 +12,16 @@ import httpx
 import polars as pl
 import pytest
 
+from api.hot.checks import CheckEntitlements
 from api.hot.dispatch import Dispatcher, Hot, Routes
-from api.hot.entitlements import (
-    PATHS,
-    CheckEntitlements,
-    ConsumeEntitlements,
-    ReadEntitlements,
-)
+from api.hot.entitlements import PATHS, ConsumeEntitlements, ReadEntitlements
 from api.hot.reservations import PATHS as RESERVATION_PATHS
 from api.hot.reservations import ReleaseEntitlements, ReserveEntitlements, SettleEntitlements
 from api.hot.usage_sink import LogSink
 from entitlements.decisions import Decisions
 from entitlements.reservations import Reservations
 from ingest.batch import APPENDED, Checked
+from ingest.commit import Backpressure
 from ingest.extract import extract_facts
 from storage.memory.ledger import MemoryLedger
 from tests.api.both_ways import BothWays
@@ -63,21 +60,22 @@ class Edge:
     def __init__(self, world: World, *, express: bool = False) -> None:
         self.world = world
         self.pipeline = Pipeline(world)
+        self.sink = LogSink(
+            self.pipeline.submit,
+            self.pipeline.append,
+            logged=lambda: world.tail.durable().received_at,
+        )
         parts: dict[str, Any] = {
             "ledger": world.ledger,
             "schedules": world.schedules,
             "clock": world.clock,
-            "sink": LogSink(
-                self.pipeline.submit,
-                self.pipeline.append,
-                logged=lambda: world.tail.durable().received_at,
-            ),
+            "sink": self.sink,
         }
         decisions, reservations = Decisions(**parts), Reservations(**parts)
         read = ReadEntitlements(ledger=world.ledger, schedules=world.schedules, clock=world.clock)
         handlers = {
             "consume": ConsumeEntitlements(decisions=decisions),
-            "check": CheckEntitlements(decisions=decisions),
+            "check": CheckEntitlements(checks=decisions.checks),
             "list": read,
             "read": read,
             "reserve": ReserveEntitlements(decisions=decisions),
@@ -432,3 +430,63 @@ async def test_checks_of_one_turn_get_their_own_answers(edge: Edge) -> None:
         for answer, (customer, _, _) in zip(answers, asked * 3, strict=True)
         if answer.status_code == 200
     )
+
+
+async def test_consumes_of_one_turn_get_their_own_answers(edge: Edge) -> None:
+    """Allowed, denied, known, reused or wrong: each alone, whoever came with it; none twice."""
+    await edge.consume(one("1", "known"))
+    asked = [one("50", "a"), one("1", "known"), one("2", "known"), one("200", "b"), one("-1", "c")]
+    asked += [one("1", "d", dimensions={"model": "m"}), one("1", "d2"), one("1", "d2")]
+    answers = await asyncio.gather(*map(edge.consume, asked))
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [200, 200, 409, 200, 422, 200, 200, 200]
+    allowed = [answer.json().get("allowed") for answer in answers]
+    assert allowed == [True, True, None, False, None, True, True, True]
+    assert answers[6].json() == answers[7].json(), "one key twice in one turn"
+    read = (await edge.get("/tokens")).json()
+    assert read["balance"] == "47.5", "100.5 - 1 - 50 - 1 - 1"
+    ids = [row["id"] for frame in edge.pipeline.frames for row in frame.iter_rows(named=True)]
+    assert len(set(ids)) == 4
+
+
+async def test_a_log_that_refuses_a_turn_is_told_to_those_it_was_for(edge: Edge) -> None:
+    """Denials stand; what was to be recorded is 503, and may be sent again."""
+
+    async def refuse(checked: Checked) -> Outcome:
+        raise Backpressure("full")
+
+    submit = edge.sink._submit
+    edge.sink._submit = refuse
+    asked = [one("1", "a"), one("200", "b"), one("2", "c")]
+    answers = await asyncio.gather(*map(edge.consume, asked))
+    assert [answer.status_code for answer in answers] == [503, 200, 503]
+    assert not answers[1].json()["allowed"]
+    edge.sink._submit = submit
+    answers = await asyncio.gather(*map(edge.consume, asked))
+    assert [answer.json()["allowed"] for answer in answers] == [True, False, True]
+    assert (await edge.get("/tokens")).json()["balance"] == "97.5"
+
+
+async def test_a_plan_that_was_kept_follows_the_catalog(edge: Edge) -> None:
+    """The same request after a change: another subject, another allowance, no contract at all."""
+
+    async def both(key: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+        checked = await edge.client.post(
+            "/v1/entitlements/check",
+            json={"checks": [{"customer": "acme", "items": one()["items"]}]},
+        )
+        consumed = (await edge.consume(one(key=key))).json()
+        subject = edge.world.tail.records["subject"][-1]
+        return checked.json()["results"][0]["items"][0], consumed["items"][0], subject
+
+    checked, consumed, subject = await both("a")
+    assert (checked["balance"], consumed["balance"], subject) == ("100.5", "90.5", "acme")
+    subjects = {"acme": ("other", "acme"), "bolt": ("bolt",)}
+    edge.world.state(contract("k", right(amount="50.5")), customers=subjects)
+    edge.world.follow()
+    checked, consumed, subject = await both("b")
+    assert (checked["balance"], consumed["balance"], subject) == ("40.5", "30.5", "other")
+    edge.world.state()
+    edge.world.follow()
+    checked, consumed, _ = await both("c")
+    assert (checked["reason"], consumed["reason"]) == ("no_entitlement",) * 2
