@@ -21,10 +21,9 @@ import structlog
 from api.readers.base import Pace, Reader, Tail, Tails
 from api.readers.ledger_uses import Filed, Hold, Sorted, filed_in, uses_of
 from api.readers.pages import Gathering
-from api.readers.shared import Read, SharedPages, Wanted
 from catalog.clock import SECOND_US, Clock, Micros, to_micros
 from catalog.errors import Unavailable
-from catalog.events import FACTS, RecordKind
+from catalog.events import RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.attribution import DELTAS, Attribution, deltas
 from entitlements.grants import Schedule
@@ -90,7 +89,7 @@ class _Replay:
 class LedgerReader(Reader):
     """Follows every node's log into the ledger; fills it anew when it is lost."""
 
-    def __init__(  # noqa: PLR0913 - what it reads, fills and asks, most of it defaulted
+    def __init__(
         self,
         *,
         tails: Tails,
@@ -99,7 +98,6 @@ class LedgerReader(Reader):
         clock: Clock,
         fence: Callable[[], None] = lambda: None,
         grace_s: float = GRACE_S,
-        pages: SharedPages | None = None,
     ) -> None:
         """Prepare; nothing is read before the first step.
 
@@ -111,7 +109,6 @@ class LedgerReader(Reader):
             fence: returns once everything that live gateways were asked to record before the
                 call is durable (heartbeats): called before a rebuild decides how far to read.
             grace_s: pause before that, so that every hold of a lost ledger had its event asked for.
-            pages: what other readers of the same logs read, too.
         """
         super().__init__(name="ledger", tails=tails, pace=LEDGER_PACE)
         self._schedules = schedules
@@ -119,7 +116,6 @@ class LedgerReader(Reader):
         self._clock = clock
         self._fence = fence
         self._grace_s = grace_s
-        self._pages = pages or SharedPages(dict)
         self._gathering = Gathering(rows=FULL_ROWS, age_s=self.pace.gather_s)
         self._lock = threading.RLock()
         self._attribution: Attribution | None = None
@@ -128,11 +124,17 @@ class LedgerReader(Reader):
         self._received: dict[NodeId, Micros] = {}
         self._published_s = 0.0
         self._rebuild = threading.Event()
+        self._refilling = False
         self.revision = -1
 
     def positions(self) -> dict[NodeId, Seq]:
         """The last record applied, by node; none while the ledger is, or is to be, filled anew."""
-        return {} if self._rebuild.is_set() else dict(self._positions)
+        return {} if self.rebuilding else dict(self._positions)
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether the ledger is, or is to be, filled anew."""
+        return self._rebuild.is_set() or self._refilling
 
     def request_rebuild(self) -> None:
         """Drop the ledger and fill it anew, at the next step."""
@@ -145,14 +147,7 @@ class LedgerReader(Reader):
             try:
                 return self._step()
             except LedgerLost:
-                log.warning("ledger_lost")
-                self._positions = {}
-                try:
-                    self._refill_all()
-                except BaseException:
-                    self._attribution = None  # the next step looks what there is, and begins again
-                    raise
-                self._rebuild.clear()
+                self._begin_anew()
                 return True
 
     def recount(self, customers: Iterable[CustomerId] | None = None) -> list[Difference]:
@@ -187,6 +182,21 @@ class LedgerReader(Reader):
                     if kept.get((feature, segment), 0) != told.get((feature, segment), 0)
                 ]
             return found
+
+    def _begin_anew(self) -> None:
+        log.warning("ledger_lost")
+        self._refilling, self._positions = True, {}
+        asked = self._rebuild.is_set()
+        self._rebuild.clear()  # whoever asks from here on is not served by this one
+        try:
+            self._refill_all()
+        except BaseException:
+            self._attribution = None  # the next step looks what there is, and begins again
+            if asked:
+                self._rebuild.set()
+            raise
+        finally:
+            self._refilling = False
 
     def _step(self) -> bool:
         if self._rebuild.is_set():
@@ -357,19 +367,16 @@ class LedgerReader(Reader):
             return False
         if not self._gathering.is_due(node, waiting=durable.seq - after):
             return False
-        assert self._attribution is not None
-        specs = {spec.id: spec for spec in self._attribution.specs}
-        wanted = Wanted(after=after, rows_max=self.pace.rows_max)
-        page = self._pages.read(node, tail, wanted, specs=specs)
+        records = tail.read_after(after, rows_max=self.pace.rows_max)
         self._gathering.taken(node)
-        self._apply(page, node, after=after)
-        self._positions[node] = Seq(page.records["seq"][-1])
-        self._received[node] = to_micros(page.records["received_at"][-1])
+        self._apply(records, node, after=after)
+        self._positions[node] = Seq(records["seq"][-1])
+        self._received[node] = to_micros(records["received_at"][-1])
         return True
 
-    def _apply(self, page: Read, node: NodeId, *, after: Seq) -> None:
+    def _apply(self, records: pl.DataFrame, node: NodeId, *, after: Seq) -> None:
         assert self._attribution is not None
-        records, facts = page.records, pl.concat([FACTS.to_frame(), *page.facts.values()])
+        facts = extract_facts(records, self._attribution.specs, node=node)
         upto = Seq(records["seq"][-1])
         uses = uses_of(records, facts, self.tails(), attribution=self._attribution, node=node)
         filed = [found for found in filed_in(records) if found.customer in self._digests]

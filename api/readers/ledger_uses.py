@@ -19,7 +19,7 @@ from entitlements.holds import end_of_entry, record_of_hold
 from entitlements.ports import SOURCE, End, EndKind, KeyRecord, Opened
 from entitlements.usage import record_of
 from ingest.extract import extract_facts
-from storage.copies.log import is_compensations
+from storage.copies.names import is_compensations
 
 _FILED_KINDS = (RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value)
 
