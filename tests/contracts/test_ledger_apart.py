@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -111,11 +112,14 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with ValkeyProcess(tmp_path / "v.sock") as server:
-        made = Site(tmp_path / "d", server)
-        yield made
-        made.close()
+def site() -> Iterator[Site]:
+    # Not pytest's tmp_path: its names are too long for unix sockets.
+    with tempfile.TemporaryDirectory(prefix="tm-", dir="/tmp") as directory:
+        home = Path(directory)
+        with ValkeyProcess(home / "v.sock") as server:
+            made = Site(home / "d", server)
+            yield made
+            made.close()
 
 
 def until(happened: Callable[[], bool], *, within_s: float = 30.0) -> None:
