@@ -67,12 +67,11 @@ class Conversation:
                             self._reader.request_rebuild()
                             self._send(Answer(number=said.number))
                     case Question(asked=Asked.RECOUNT):
-                        self._aside(lambda number=said.number: self._recount(number))
+                        threading.Thread(
+                            target=self._recount, args=(said.number,), name="recount", daemon=True
+                        ).start()
         except (EOFError, ConnectionError):
             self._ended.set()
-
-    def _aside(self, work: Callable[[], None]) -> None:
-        threading.Thread(target=work, name="recount", daemon=True).start()
 
     def _recount(self, number: int) -> None:
         """Tell what differs. An error is answered in words that survive the way."""
