@@ -91,7 +91,7 @@ class Conversation:
         return State(
             positions=reader.positions(),
             failure=reader.failure,
-            failures=reader.failures,
+            failures=reader.failed_steps,
             rebuilding=reader.rebuilding,
         )
 

@@ -132,7 +132,7 @@ class Reader(ABC):
         self.tails = tails
         self.pace = pace or Pace()
         self.failure: str | None = None
-        self.failures = 0
+        self.failed_steps = 0
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -223,7 +223,7 @@ class Reader(ABC):
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self.failure = f"{type(error).__name__}: {error}"
-        self.failures += 1
+        self.failed_steps += 1
         FAILURES.labels(self.name).inc()
         log.warning("reader_failed", reader=self.name, error=self.failure)
 
