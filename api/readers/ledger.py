@@ -19,7 +19,8 @@ import polars as pl
 import structlog
 
 from api.readers.base import Pace, Reader, Tail, Tails
-from api.readers.ledger_uses import Filed, Hold, Sorted, filed_in, uses_of
+from api.readers.ledger_rows import ROWS_MAX, RowByRow
+from api.readers.ledger_uses import Changes, Hold, Sorted, changes_of, filed_in, uses_of
 from api.readers.pages import Gathering
 from catalog.clock import SECOND_US, Clock, Micros, to_micros
 from catalog.errors import Unavailable
@@ -43,6 +44,7 @@ from entitlements.ports import (
 )
 from entitlements.schedules import Schedules
 from ingest.extract import extract_facts
+from storage.copies.names import is_compensations
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +121,7 @@ class LedgerReader(Reader):
         self._gathering = Gathering(rows=FULL_ROWS, age_s=self.pace.gather_s)
         self._lock = threading.RLock()
         self._attribution: Attribution | None = None
+        self._by_row: RowByRow | None = None
         self._digests: dict[CustomerId, dict[FeatureId, str]] = {}
         self._positions: dict[NodeId, Seq] = {}
         self._received: dict[NodeId, Micros] = {}
@@ -375,12 +378,8 @@ class LedgerReader(Reader):
         return True
 
     def _apply(self, records: pl.DataFrame, node: NodeId, *, after: Seq) -> None:
-        assert self._attribution is not None
-        facts = extract_facts(records, self._attribution.specs, node=node)
         upto = Seq(records["seq"][-1])
-        uses = uses_of(records, facts, self.tails(), attribution=self._attribution, node=node)
-        filed = [found for found in filed_in(records) if found.customer in self._digests]
-        usages = self._usages(uses, filed)
+        usages = self._usages(self._changes(records, node))
         try:
             self._writer.apply(usages, node=node, after=after, upto=upto)
         except PositionOverlap:
@@ -388,18 +387,29 @@ class LedgerReader(Reader):
             places = self._writer.applied([usage.customer for usage in usages], node)
             for place in {seq for seq in places.values() if after < seq < upto}:
                 behind = [customer for customer, seq in places.items() if seq == place]
-                rest = uses.filter(pl.col("customer").is_in(behind), pl.col("seq") > place)
-                late = [one for one in filed if one.customer in behind and one.seq > place]
-                self._writer.apply(self._usages(rest, late), node=node, after=place, upto=upto)
+                rest = self._in_columns(records.filter(pl.col("seq") > place), node).of(behind)
+                self._writer.apply(self._usages(rest), node=node, after=place, upto=upto)
 
-    def _usages(self, uses: pl.DataFrame, filed: Sequence[Filed]) -> list[AccountUsage]:
+    def _changes(self, records: pl.DataFrame, node: NodeId) -> Changes:
+        """What a page changes: row by row where it is short, else in columns."""
         assert self._attribution is not None
-        changes: dict[CustomerId, list[tuple[FeatureId, int, int]]] = defaultdict(list)
-        for customer, feature, segment, nanos in deltas(uses).iter_rows():
-            changes[customer].append((feature, segment, nanos))
+        if self._by_row is None or self._by_row.attribution is not self._attribution:
+            self._by_row = RowByRow(self._attribution)
+        short = records.height <= ROWS_MAX and not is_compensations(node)
+        found = self._by_row.changes(records) if short else None
+        return self._in_columns(records, node) if found is None else found
+
+    def _in_columns(self, records: pl.DataFrame, node: NodeId) -> Changes:
+        assert self._attribution is not None
+        return changes_of(records, self.tails(), attribution=self._attribution, node=node)
+
+    def _usages(self, found: Changes) -> list[AccountUsage]:
+        assert self._attribution is not None
+        changes = found.deltas
         told: dict[CustomerId, Sorted] = defaultdict(Sorted)
-        for one in filed:
-            told[one.customer].add(one.what)
+        for one in found.filed:
+            if one.customer in self._digests:
+                told[one.customer].add(one.what)
         schedules, now = self._attribution.schedules, self._clock.now_us()
         return [
             AccountUsage(
