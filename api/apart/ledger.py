@@ -48,7 +48,12 @@ class LedgerApart:
     """
 
     def __init__(
-        self, *, tails: Tails, copies: Callable[[], Copies], environment: Mapping[str, str]
+        self,
+        *,
+        tails: Tails,
+        copies: Callable[[], Copies],
+        environment: Mapping[str, str],
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare.
 
@@ -56,10 +61,12 @@ class LedgerApart:
             tails: the logs that it follows.
             copies: what the process has to know of the worker's compensations; cheap to ask.
             environment: the settings, as a child is handed them.
+            first: called before anything in the thread that starts the processes.
         """
         self._tails = tails
         self._copies = copies
         self._environment = dict(environment)
+        self._first = first
         self._state = State()
         self._failures = 0
         self._rebuild_due = self._rebuild_taken = False
@@ -140,6 +147,7 @@ class LedgerApart:
 
     def _run(self) -> None:
         """Keep a process running; the pauses between two that die soon grow."""
+        self._first()
         measured = ProcessCollector(namespace=METRICS, pid=lambda: self.pid or "none")
         pause_s = BACKOFF_S_MIN
         while not self._ending.is_set():

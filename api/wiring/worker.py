@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from api.apart.ledger import LedgerApart
 from api.apart.messages import Copies
+from api.apart.priority import give_way
 from api.checks.audit import check_audit
 from api.checks.report import Report
 from api.conflicts import Conflicts
@@ -76,6 +77,7 @@ def build_worker(settings: Settings) -> Worker:
         tails=logs.read,
         copies=lambda: Copies(node=logs.copies.node, through=logs.copies.through),
         environment=child_environment(settings),
+        first=give_way,
     )
     reading = Reading(specs=specs, catalog=Recent(statements.current))
     stores = build_stores(settings, logs, reading, ledger)
