@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from pathlib import Path
 
 GIVEN_WAY = 10
 """Steps of niceness. The kernel shares a core by thread, and the worker has dozens (ClickHouse's,
@@ -17,8 +18,10 @@ def give_way() -> None:
     What the caller's thread starts keeps its priority. Linux: niceness is a thread's own, and
     inherited by what it starts; to take it back would need a privilege.
     """
-    others = {int(name) for name in os.listdir("/proc/self/task")} - {threading.get_native_id()}
-    for thread in others:
+    own = threading.get_native_id()
+    for thread in (int(path.name) for path in Path("/proc/self/task").iterdir()):
+        if thread == own:
+            continue
         with contextlib.suppress(ProcessLookupError):
             now = os.getpriority(os.PRIO_PROCESS, thread)
             os.setpriority(os.PRIO_PROCESS, thread, now + GIVEN_WAY)
