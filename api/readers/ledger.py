@@ -54,10 +54,10 @@ GRACE_S = SUBMIT_WITHIN_S + 0.05
 PUBLISH_S = 0.025
 HOLD_SPAN_US = 2 * 86_400 * SECOND_US
 LEDGER_PACE = Pace(
-    poll_s=0.004, gather_s=0.02, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000
+    poll_s=0.004, gather_s=0.01, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000
 )
-"""A page costs about the same for 250 events as for 500 (some 7 ms on a busy machine), so half as
-many leave more to the other readers. Whether balances come sooner for it was not shown."""
+"""At half load, beside noise: 20 ms gave a median of 23 to 30 ms from ack to balance, 10 ms 16, and
+5 ms 20 again, for a page has its own cost (`bench/notes/ingest-balance.md`)."""
 FULL_ROWS = 2_000
 """A page so long is not waited for: it costs more than what it has of its own."""
 
