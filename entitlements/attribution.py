@@ -74,7 +74,7 @@ class Attribution:
 
     def places(
         self, subject: str, spec: SpecId, at: int, nanos: int | None
-    ) -> Iterator[tuple[CustomerId, FeatureId, int, int]]:
+    ) -> Iterator[tuple[tuple[CustomerId, FeatureId, int], int]]:
         """Where one fact counts, and how much: its row of :meth:`uses`, as whole nano-units."""
         for customer, claimed, unclaimed in self._owners.get(subject, ()):
             if not claimed <= at < unclaimed:
@@ -87,7 +87,7 @@ class Attribution:
                     segment = schedule.segment_at(at)
                     if segment is not None:
                         amount = NANO if counts else nanos or 0
-                        yield customer, feature, segment.start, amount
+                        yield (customer, feature, segment.start), amount
 
     def uses(self, facts: pl.DataFrame) -> pl.DataFrame:
         """USES of FACTS."""

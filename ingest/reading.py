@@ -16,7 +16,7 @@ from catalog.meters import Condition, FactSpec
 from ingest.jsontext import text_of
 from ingest.numbers import DECIMALS_MAX, read_quantity
 
-NANOS = 10**DECIMALS_MAX
+NANOS = 1_000_000_000
 _PLAIN_DIGITS_MAX = 15
 _UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _any_object = msgspec.json.Decoder(dict[str, msgspec.Raw])

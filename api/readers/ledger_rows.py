@@ -41,8 +41,8 @@ class RowByRow:
         for at, seq, kind, source, name, type_, subject, data in zip(times, *columns, strict=True):
             if kind == RecordKind.EVENT.value:
                 for spec, nanos in self._reader.read(type_, data):
-                    for *place, amount in self.attribution.places(subject, spec, at, nanos):
-                        sums[tuple(place)] += amount
+                    for place, amount in self.attribution.places(subject, spec, at, nanos):
+                        sums[place] += amount
             if kind in _OUT:
                 return None
             if kind in FILED_KINDS or source == SOURCE:
