@@ -17,7 +17,7 @@ from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.parts import Worker
 from api.quotes import Quotes
-from api.rebuild import Rebuildable
+from api.rebuild import Follower, Rebuildable
 from api.recent import Recent
 from api.routes import admin, audit, catalog, events, keys, operations, quotes, simulations, usage
 from api.routes import grants as grant_routes
@@ -73,12 +73,7 @@ def build_worker(settings: Settings) -> Worker:
     specs = Recent(SpecsEver(statements))
     logs = build_logs(settings, registry, clock)
     grants = GrantStore(database, clock)
-    ledger = LedgerApart(
-        tails=logs.read,
-        copies=lambda: Copies(node=logs.copies.node, through=logs.copies.through),
-        environment=child_environment(settings),
-        first=give_way,
-    )
+    ledger = _ledger(settings, logs)
     reading = Reading(specs=specs, catalog=Recent(statements.current))
     stores = build_stores(settings, logs, reading, ledger)
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
@@ -99,19 +94,28 @@ def build_worker(settings: Settings) -> Worker:
             *routers,
             *_what_if_routers(statements, quantities, specs),
             handing_over.router,
-            operations.build_router(
-                verify=verified,
-                stores={
-                    **stores.rebuildable(),
-                    "ledger": Rebuildable(reader=ledger, drop=ledger.request_rebuild),
-                },
-            ),
+            operations.build_router(verify=verified, stores=_rebuildable(stores)),
         ),
         services=(ledger, *stores.services(), *handing_over.services),
         checks=_checks(statements, stores),
         closers=(database.close,),
         hot_paths=hot_paths(),
     )
+
+
+def _ledger(settings: Settings, logs: Logs) -> LedgerApart:
+    """The ledger's reader, in a process that everything else of this one gives way to."""
+    return LedgerApart(
+        tails=logs.read,
+        copies=lambda: Copies(node=logs.copies.node, through=logs.copies.through),
+        environment=child_environment(settings),
+        first=give_way,
+    )
+
+
+def _rebuildable(stores: Stores) -> dict[str, Rebuildable[Follower]]:
+    ledger = Rebuildable[Follower](reader=stores.ledger, drop=stores.ledger.request_rebuild)
+    return {**stores.rebuildable(), "ledger": ledger}
 
 
 def _finance_parts(
