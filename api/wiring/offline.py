@@ -75,7 +75,7 @@ class Offline:
 
     def rebuildable(self) -> Mapping[str, Rebuildable[Reader]]:
         """The stores that outlive the service; the private ledger does not."""
-        ledger = Rebuildable[Reader](reader=self.ledger, drop=self.ledger.request_rebuild)
+        ledger = Rebuildable(reader=self.ledger, drop=self.ledger.request_rebuild)
         kept = {"ledger": ledger} if self.ledger_kept else {}
         return {**self.stores.rebuildable(), **kept}
 

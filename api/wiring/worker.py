@@ -114,7 +114,7 @@ def _ledger(settings: Settings, logs: Logs) -> LedgerApart:
 
 
 def _rebuildable(stores: Stores) -> dict[str, Rebuildable[Follower]]:
-    ledger = Rebuildable[Follower](reader=stores.ledger, drop=stores.ledger.request_rebuild)
+    ledger = Rebuildable(reader=stores.ledger, drop=stores.ledger.request_rebuild)
     return {**stores.rebuildable(), "ledger": ledger}
 
 
