@@ -20,8 +20,8 @@ from entitlements.ports import SOURCE
 from ingest.reading import SpecReader
 
 ROWS_MAX = 0
-"""Switched off: at the instant a contract starts, rows count an event and columns do not, once found
-by the property test (xfail). 4,000 is where columns cost less. Settle which is right first."""
+"""Switched off: at the instant a contract starts, rows count an event and columns do not, once
+found by the property test. 4,000 is where columns cost less. Settle which is right first."""
 _COLUMNS = ("seq", "kind", "source", "id", "type", "subject", "data")
 _OUT = frozenset({RecordKind.VOID.value, RecordKind.COLLAPSED.value})
 
