@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from api.readers.base import Reader
 from catalog.errors import FieldError, InvalidRequest, Unavailable
+from catalog.ids import NodeId, Seq
 
 
 class UnknownStore(InvalidRequest):
@@ -27,12 +30,43 @@ class RebuildTooSlow(Unavailable):
     code = "readers_behind"
 
 
+class Follower(Protocol):
+    """Who fills a store: a reader, here or in a process of its own."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why its last step failed, or null."""
+        ...
+
+    def positions(self) -> dict[NodeId, Seq]:
+        """The last record applied, by node."""
+        ...
+
+    def reach(self) -> dict[NodeId, Seq]:
+        """The last record that can be applied now, by node."""
+        ...
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Hold it between two steps, where the store is dropped under it."""
+        ...
+
+    def wake(self) -> None:
+        """Look now instead of at the next poll."""
+        ...
+
+
+F_co = TypeVar("F_co", bound=Follower, covariant=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rebuildable:
+class Rebuildable(Generic[F_co]):
     """One derived store: who fills it and how it is emptied."""
 
-    reader: Reader
+    reader: F_co
     drop: Callable[[], None]
+
+
+Stores = Mapping[str, Rebuildable[Follower]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +84,7 @@ class Progress:
         return self.applied >= self.durable
 
 
-def chosen(names: Iterable[str], stores: Mapping[str, Rebuildable]) -> list[str]:
+def chosen(names: Iterable[str], stores: Stores) -> list[str]:
     """``names`` as given, each once.
 
     Raises:
@@ -67,7 +101,7 @@ def chosen(names: Iterable[str], stores: Mapping[str, Rebuildable]) -> list[str]
     return wanted
 
 
-def drop(names: Sequence[str], stores: Mapping[str, Rebuildable]) -> None:
+def drop(names: Sequence[str], stores: Stores) -> None:
     """Empty the stores; readers that run begin to replay at once.
 
     Raises:
@@ -80,7 +114,7 @@ def drop(names: Sequence[str], stores: Mapping[str, Rebuildable]) -> None:
         store.reader.wake()
 
 
-def progress_of(name: str, store: Rebuildable) -> Progress:
+def progress_of(name: str, store: Rebuildable[Follower]) -> Progress:
     """How far ``store`` is now."""
     durable = store.reader.reach()
     try:
@@ -95,7 +129,7 @@ def progress_of(name: str, store: Rebuildable) -> Progress:
 
 def rebuild(
     names: Sequence[str],
-    stores: Mapping[str, Rebuildable],
+    stores: Mapping[str, Rebuildable[Reader]],
     *,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> list[Progress]:
@@ -123,7 +157,7 @@ def rebuild(
 
 def wait(
     names: Sequence[str],
-    stores: Mapping[str, Rebuildable],
+    stores: Stores,
     *,
     report: Callable[[Progress], None] = lambda _: None,
     wait_s_max: float,

@@ -74,21 +74,23 @@ class Process:
         self.view = psutil.Process(self.popen.pid)
 
     def pause(self) -> None:
-        """Take it off its core, as it is."""
-        self.popen.send_signal(signal.SIGSTOP)
+        """Take it, and what it has started, off their core as they are."""
+        for process in self._family():
+            process.suspend()
 
     def resume(self) -> None:
-        """Let it go on."""
-        self.popen.send_signal(signal.SIGCONT)
+        """Let them go on."""
+        for process in self._family():
+            process.resume()
 
     def cpu_s(self) -> float:
-        """Processor time used so far, all threads."""
-        used = self.view.cpu_times()
-        return float(used.user + used.system)
+        """Processor time used so far, all threads, and by what it has started."""
+        used = [process.cpu_times() for process in self._family()]
+        return float(sum(times.user + times.system for times in used))
 
     def rss_bytes(self) -> int:
-        """Resident memory now."""
-        return int(self.view.memory_info().rss)
+        """Resident memory now, and of what it has started."""
+        return int(sum(process.memory_info().rss for process in self._family()))
 
     def stop(self, *, within_s: float = 30) -> None:
         """End it like an operator would.
@@ -120,6 +122,9 @@ class Process:
             if self.popen.poll() is not None or time.monotonic() > deadline_s:
                 raise BenchFailed(f"not {what}:\n{self.log_tail()}")
             time.sleep(0.02)
+
+    def _family(self) -> list[psutil.Process]:
+        return [self.view, *self.view.children(recursive=True)]
 
     def __enter__(self) -> Self:
         return self

@@ -6,14 +6,16 @@ is what lets a void be reversed and a recount be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
+from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
 from catalog.events import QUANTITY
-from catalog.ids import CustomerId, FeatureId
-from catalog.meters import Aggregation, FactSpec
+from catalog.ids import CustomerId, FeatureId, SpecId
+from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
 from entitlements.grants import Schedule
 from entitlements.schedules import Schedules, bounds
@@ -40,6 +42,7 @@ DELTAS = pl.Schema(
 )
 """USES summed by (customer, feature, segment), as whole nano-units."""
 
+NANO = 10**9
 _ONE = pl.lit(1).cast(QUANTITY)
 _PAIR = ["customer", "feature"]
 
@@ -51,28 +54,40 @@ class Attribution:
         self.schedules = schedules
         self._claims = _claims(schedules.catalog)
         self._readings = _readings_frame(schedules)
+        self._owners = _by_first(self._claims)
+        self._metered = _by_first(self._readings)
+        self._held: dict[CustomerId, Mapping[FeatureId, Schedule]] = {}
+        self.specs = list(_specs(schedules).values())
+        """What has to be extracted."""
 
     def regranted(self, schedules: Schedules) -> Attribution:
         """The joins under another book of grants: claims and meters are the catalog's."""
         other = copy(self)
         other.schedules = schedules
+        other._held = {}  # noqa: SLF001
         return other
-
-    @property
-    def specs(self) -> list[FactSpec]:
-        """What has to be extracted."""
-        found = {
-            reading.meter.fact_spec.id: reading.meter.fact_spec
-            for readings in self.schedules.readings.values()
-            for reading in readings
-            if reading.additive
-        }
-        return list(found.values())
 
     def subjects(self, customers: Iterable[CustomerId]) -> list[str]:
         """Every subject these customers ever claim."""
         wanted = self._claims.filter(pl.col("customer").is_in(list(customers)))
         return wanted["subject"].unique().to_list()
+
+    def places(
+        self, subject: str, spec: SpecId, at: int, nanos: int | None
+    ) -> Iterator[tuple[tuple[CustomerId, FeatureId, int], int]]:
+        """Where one fact counts, and how much: its row of :meth:`uses`, as whole nano-units."""
+        for customer, claimed, unclaimed in self._owners.get(subject, ()):
+            if not claimed <= at < unclaimed:
+                continue
+            schedules = self._held.get(customer)
+            if schedules is None:
+                schedules = self._held[customer] = self.schedules.metered(customer)
+            for feature, since, until, counts in self._metered.get(spec, ()):
+                if since <= at < until and (schedule := schedules.get(feature)) is not None:
+                    segment = schedule.segment_at(at)
+                    if segment is not None:
+                        amount = NANO if counts else nanos or 0
+                        yield (customer, feature, segment.start), amount
 
     def uses(self, facts: pl.DataFrame) -> pl.DataFrame:
         """USES of FACTS."""
@@ -143,6 +158,14 @@ def deltas(uses: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _by_first(frame: pl.DataFrame) -> dict[str, list[Any]]:
+    """The rows by their first column, without it."""
+    found: dict[str, list[Any]] = {}
+    for first, *rest in frame.iter_rows():
+        found.setdefault(first, []).append(rest)
+    return found
+
+
 def _claims(catalog: Catalog) -> pl.DataFrame:
     rows = []
     for customer, chain in catalog.customers.items():
@@ -157,10 +180,25 @@ def _claims(catalog: Catalog) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
+def _spec(meter: Meter) -> FactSpec:
+    """What an account needs of an event: dimensions are left out, half the work of reading it."""
+    return replace(meter.fact_spec, dimensions=())
+
+
+def _specs(schedules: Schedules) -> dict[SpecId, FactSpec]:
+    specs = [
+        _spec(reading.meter)
+        for readings in schedules.readings.values()
+        for reading in readings
+        if reading.additive
+    ]
+    return {spec.id: spec for spec in specs}
+
+
 def _readings_frame(schedules: Schedules) -> pl.DataFrame:
     rows = [
         (
-            reading.meter.fact_spec.id,
+            _spec(reading.meter).id,
             feature,
             reading.since,
             reading.until,

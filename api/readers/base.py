@@ -30,7 +30,7 @@ from tenacity import (
 from catalog.clock import Micros
 from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
-from storage.copies.log import is_compensations
+from storage.copies.names import is_compensations
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +132,7 @@ class Reader(ABC):
         self.tails = tails
         self.pace = pace or Pace()
         self.failure: str | None = None
+        self.failed_steps = 0
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -222,6 +223,7 @@ class Reader(ABC):
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self.failure = f"{type(error).__name__}: {error}"
+        self.failed_steps += 1
         FAILURES.labels(self.name).inc()
         log.warning("reader_failed", reader=self.name, error=self.failure)
 

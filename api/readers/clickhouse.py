@@ -55,25 +55,22 @@ class ClickHouseReader(Reader):
         self._scanned: dict[tuple[NodeId, Output], Reached] = {}
         """How far each log was looked at beyond what is stored: there was nothing for the table,
         which is not worth a part."""
-        self._awaited = False
 
     def step(self) -> bool:
         """One page of every node's log into each table that has not got it."""
         specs = self._specs()
         stored = self._stored()
         worked, broken = False, None
-        awaited, self._awaited = self._awaited, False
-        for node, tail in self.tails().items():
-            try:
-                worked |= self._step_node(node, tail, specs, stored, awaited=awaited)
-            except StoreUnavailable:
-                self._awaited |= awaited
-                raise
-            except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
-                broken = error
-        if broken is not None:
-            self._awaited |= awaited
-            raise broken
+        with self._gathering.turn():
+            for node, tail in self.tails().items():
+                try:
+                    worked |= self._step_node(node, tail, specs, stored)
+                except StoreUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
+                    broken = error
+            if broken is not None:
+                raise broken
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
@@ -94,7 +91,7 @@ class ClickHouseReader(Reader):
                 reached = self._reached(node, output, stored)
                 behind = reached.seq < durable
                 if behind and not is_past(node, reached.received_at, as_of=as_of):
-                    self._awaited = True
+                    self._gathering.ask()
                     self.wake()
                     return False
         return True
@@ -125,15 +122,13 @@ class ClickHouseReader(Reader):
         tail: Tail,
         specs: Mapping[SpecId, FactSpec],
         stored: Mapping[tuple[NodeId, Output], Reached],
-        *,
-        awaited: bool,
     ) -> bool:
         places = {output: self._reached(node, output, stored).seq for output in _outputs(specs)}
         page = next_page(places)
         if page is None:
             return False
         waiting = tail.durable().seq - page.after
-        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=awaited):
+        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting):
             return False
         wanted = Wanted(after=page.after, rows_max=self.pace.rows_max, until=page.until)
         chosen = {SpecId(spec): specs[SpecId(spec)] for table, spec in page.keys if spec}

@@ -26,7 +26,8 @@ from catalog.ids import NodeId, Seq
 from ingest.copies import Copied, Place
 from ingest.ports import LogUnavailable
 from storage.copies.days import DayFiles
-from storage.copies.log import CompensationLog, CompensationsAhead, Known, Out, renewed
+from storage.copies.log import CompensationLog, CompensationsAhead, Known, Out
+from storage.copies.names import renewed
 
 NOTE_RECORDS = 250_000
 """Where nothing is found the position is written this often: so much is read again at a start."""
@@ -68,7 +69,6 @@ class CopiesReader(Reader):
     ) -> None:
         super().__init__(name="copies", tails=tails, pace=pace or Pace(poll_s=0.01))
         self._gathering = Gathering(rows=self.pace.rows_max, age_s=self.pace.gather_s)
-        self._awaited = False
         self._home = home
         self.node = home.node
         self._logs = tails
@@ -104,19 +104,21 @@ class CopiesReader(Reader):
         """Whether every copy received up to ``as_of`` is among the compensations."""
         if self._through >= as_of:
             return True
-        self._awaited = True
+        self._gathering.ask()
         self.wake()
         return False
 
     def step(self) -> bool:
         """Look at the next stretch of all logs."""
-        log = self._opened()
-        tails = self._logs()
-        awaited, self._awaited = self._awaited, False
-        waiting = sum(t.durable().seq - self._positions.get(n, 0) for n, t in tails.items())
-        if not self._gathering.is_due(self.node, waiting=waiting, awaited=awaited):
-            return False
-        self._gathering.taken(self.node)
+        with self._gathering.turn():
+            log, tails = self._opened(), self._logs()
+            waiting = sum(t.durable().seq - self._positions.get(n, 0) for n, t in tails.items())
+            if not self._gathering.is_due(self.node, waiting=waiting):
+                return False
+            self._gathering.taken(self.node)
+            return self._look(log, tails)
+
+    def _look(self, log: CompensationLog, tails: Mapping[NodeId, SealedTail]) -> bool:
         self._search.prepare(
             list(tails), log.known, through=self._through, positions=self._positions
         )

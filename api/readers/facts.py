@@ -42,7 +42,6 @@ class FactsReader(Reader):
         super().__init__(name="facts", tails=tails, pace=pace or Pace(poll_s=0.02))
         self._pages = pages or SharedPages(specs)
         self._gathering = Gathering(rows=self.pace.rows_max, age_s=self.pace.gather_s)
-        self._awaited = False
         self._sealable = tails
         self._specs = specs
         self._facts = facts
@@ -52,17 +51,15 @@ class FactsReader(Reader):
         """One segment's files or one page of the tail, on every node."""
         specs = self._specs()
         worked, broken = False, None
-        awaited, self._awaited = self._awaited, False
-        for node, tail in self._sealable().items():
-            try:
-                worked |= self._seal_one(node, tail, specs) or self._follow(
-                    node, tail, specs, awaited=awaited
-                )
-            except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
-                broken = error
-        if broken is not None:
-            self._awaited |= awaited
-            raise broken
+        with self._gathering.turn():
+            for node, tail in self._sealable().items():
+                try:
+                    sealed = self._seal_one(node, tail, specs)
+                    worked |= sealed or self._follow(node, tail, specs)
+                except Exception as error:  # noqa: BLE001 - raised below, after the other nodes
+                    broken = error
+            if broken is not None:
+                raise broken
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
@@ -81,7 +78,7 @@ class FactsReader(Reader):
                 behind = self._facts.state(key, node).reached < durable
                 received_at = self._received.get((key, node), -1)
                 if behind and not is_past(node, received_at, as_of=as_of):
-                    self._awaited = True
+                    self._gathering.ask()
                     self.wake()
                     return False
         return True
@@ -149,21 +146,14 @@ class FactsReader(Reader):
         read = {key: pl.concat(found) for key, found in pieces.items()}
         return read | {VOIDS_KEY: pl.concat(voids)}
 
-    def _follow(
-        self,
-        node: NodeId,
-        tail: SealableTail,
-        specs: Mapping[SpecId, FactSpec],
-        *,
-        awaited: bool,
-    ) -> bool:
+    def _follow(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
         """Take one page of what is not sealed into memory."""
         positions = {key: self._facts.state(key, node).reached for key in (VOIDS_KEY, *specs)}
         page = next_page(positions)
         if page is None:
             return False
         waiting = tail.durable().seq - page.after
-        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting, awaited=awaited):
+        if waiting <= 0 or not self._gathering.is_due(node, waiting=waiting):
             return False
         wanted = Wanted(after=page.after, rows_max=self.pace.rows_max, until=page.until)
         chosen = {key: specs[key] for key in page.keys if key != VOIDS_KEY}

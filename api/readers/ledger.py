@@ -19,12 +19,12 @@ import polars as pl
 import structlog
 
 from api.readers.base import Pace, Reader, Tail, Tails
-from api.readers.ledger_uses import Filed, Hold, Sorted, filed_in, uses_of
+from api.readers.ledger_rows import ROWS_MAX, RowByRow
+from api.readers.ledger_uses import Changes, Hold, Sorted, changes_of, filed_in, uses_of
 from api.readers.pages import Gathering
-from api.readers.shared import Read, SharedPages, Wanted
 from catalog.clock import SECOND_US, Clock, Micros, to_micros
 from catalog.errors import Unavailable
-from catalog.events import FACTS, RecordKind
+from catalog.events import RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId, Seq
 from entitlements.attribution import DELTAS, Attribution, deltas
 from entitlements.grants import Schedule
@@ -44,6 +44,7 @@ from entitlements.ports import (
 )
 from entitlements.schedules import Schedules
 from ingest.extract import extract_facts
+from storage.copies.names import is_compensations
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +54,10 @@ GRACE_S = SUBMIT_WITHIN_S + 0.05
 PUBLISH_S = 0.025
 HOLD_SPAN_US = 2 * 86_400 * SECOND_US
 LEDGER_PACE = Pace(
-    poll_s=0.004, gather_s=0.02, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000
+    poll_s=0.004, gather_s=0.01, backoff_s_min=0.05, backoff_s_max=0.5, rows_max=20_000
 )
-"""A page costs about the same for 250 events as for 500 (some 7 ms on a busy machine), so half as
-many leave more to the other readers. Whether balances come sooner for it was not shown."""
+"""At half load, beside noise: 20 ms gave a median of 23 to 30 ms from ack to balance, 10 ms 16, and
+5 ms 20 again, for a page has its own cost (`bench/notes/ingest-balance.md`)."""
 FULL_ROWS = 2_000
 """A page so long is not waited for: it costs more than what it has of its own."""
 
@@ -90,7 +91,7 @@ class _Replay:
 class LedgerReader(Reader):
     """Follows every node's log into the ledger; fills it anew when it is lost."""
 
-    def __init__(  # noqa: PLR0913 - what it reads, fills and asks, most of it defaulted
+    def __init__(
         self,
         *,
         tails: Tails,
@@ -99,7 +100,6 @@ class LedgerReader(Reader):
         clock: Clock,
         fence: Callable[[], None] = lambda: None,
         grace_s: float = GRACE_S,
-        pages: SharedPages | None = None,
     ) -> None:
         """Prepare; nothing is read before the first step.
 
@@ -111,7 +111,6 @@ class LedgerReader(Reader):
             fence: returns once everything that live gateways were asked to record before the
                 call is durable (heartbeats): called before a rebuild decides how far to read.
             grace_s: pause before that, so that every hold of a lost ledger had its event asked for.
-            pages: what other readers of the same logs read, too.
         """
         super().__init__(name="ledger", tails=tails, pace=LEDGER_PACE)
         self._schedules = schedules
@@ -119,20 +118,26 @@ class LedgerReader(Reader):
         self._clock = clock
         self._fence = fence
         self._grace_s = grace_s
-        self._pages = pages or SharedPages(dict)
         self._gathering = Gathering(rows=FULL_ROWS, age_s=self.pace.gather_s)
         self._lock = threading.RLock()
         self._attribution: Attribution | None = None
+        self._by_row: RowByRow | None = None
         self._digests: dict[CustomerId, dict[FeatureId, str]] = {}
         self._positions: dict[NodeId, Seq] = {}
         self._received: dict[NodeId, Micros] = {}
         self._published_s = 0.0
         self._rebuild = threading.Event()
+        self._refilling = False
         self.revision = -1
 
     def positions(self) -> dict[NodeId, Seq]:
         """The last record applied, by node; none while the ledger is, or is to be, filled anew."""
-        return {} if self._rebuild.is_set() else dict(self._positions)
+        return {} if self.rebuilding else dict(self._positions)
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether the ledger is, or is to be, filled anew."""
+        return self._rebuild.is_set() or self._refilling
 
     def request_rebuild(self) -> None:
         """Drop the ledger and fill it anew, at the next step."""
@@ -145,14 +150,7 @@ class LedgerReader(Reader):
             try:
                 return self._step()
             except LedgerLost:
-                log.warning("ledger_lost")
-                self._positions = {}
-                try:
-                    self._refill_all()
-                except BaseException:
-                    self._attribution = None  # the next step looks what there is, and begins again
-                    raise
-                self._rebuild.clear()
+                self._begin_anew()
                 return True
 
     def recount(self, customers: Iterable[CustomerId] | None = None) -> list[Difference]:
@@ -187,6 +185,21 @@ class LedgerReader(Reader):
                     if kept.get((feature, segment), 0) != told.get((feature, segment), 0)
                 ]
             return found
+
+    def _begin_anew(self) -> None:
+        log.warning("ledger_lost")
+        self._refilling, self._positions = True, {}
+        asked = self._rebuild.is_set()
+        self._rebuild.clear()  # whoever asks from here on is not served by this one
+        try:
+            self._refill_all()
+        except BaseException:
+            self._attribution = None  # the next step looks what there is, and begins again
+            if asked:
+                self._rebuild.set()
+            raise
+        finally:
+            self._refilling = False
 
     def _step(self) -> bool:
         if self._rebuild.is_set():
@@ -357,23 +370,16 @@ class LedgerReader(Reader):
             return False
         if not self._gathering.is_due(node, waiting=durable.seq - after):
             return False
-        assert self._attribution is not None
-        specs = {spec.id: spec for spec in self._attribution.specs}
-        wanted = Wanted(after=after, rows_max=self.pace.rows_max)
-        page = self._pages.read(node, tail, wanted, specs=specs)
+        records = tail.read_after(after, rows_max=self.pace.rows_max)
         self._gathering.taken(node)
-        self._apply(page, node, after=after)
-        self._positions[node] = Seq(page.records["seq"][-1])
-        self._received[node] = to_micros(page.records["received_at"][-1])
+        self._apply(records, node, after=after)
+        self._positions[node] = Seq(records["seq"][-1])
+        self._received[node] = to_micros(records["received_at"][-1])
         return True
 
-    def _apply(self, page: Read, node: NodeId, *, after: Seq) -> None:
-        assert self._attribution is not None
-        records, facts = page.records, pl.concat([FACTS.to_frame(), *page.facts.values()])
+    def _apply(self, records: pl.DataFrame, node: NodeId, *, after: Seq) -> None:
         upto = Seq(records["seq"][-1])
-        uses = uses_of(records, facts, self.tails(), attribution=self._attribution, node=node)
-        filed = [found for found in filed_in(records) if found.customer in self._digests]
-        usages = self._usages(uses, filed)
+        usages = self._usages(self._changes(records, node))
         try:
             self._writer.apply(usages, node=node, after=after, upto=upto)
         except PositionOverlap:
@@ -381,18 +387,29 @@ class LedgerReader(Reader):
             places = self._writer.applied([usage.customer for usage in usages], node)
             for place in {seq for seq in places.values() if after < seq < upto}:
                 behind = [customer for customer, seq in places.items() if seq == place]
-                rest = uses.filter(pl.col("customer").is_in(behind), pl.col("seq") > place)
-                late = [one for one in filed if one.customer in behind and one.seq > place]
-                self._writer.apply(self._usages(rest, late), node=node, after=place, upto=upto)
+                rest = self._in_columns(records.filter(pl.col("seq") > place), node).of(behind)
+                self._writer.apply(self._usages(rest), node=node, after=place, upto=upto)
 
-    def _usages(self, uses: pl.DataFrame, filed: Sequence[Filed]) -> list[AccountUsage]:
+    def _changes(self, records: pl.DataFrame, node: NodeId) -> Changes:
+        """What a page changes: row by row where it is short, else in columns."""
         assert self._attribution is not None
-        changes: dict[CustomerId, list[tuple[FeatureId, int, int]]] = defaultdict(list)
-        for customer, feature, segment, nanos in deltas(uses).iter_rows():
-            changes[customer].append((feature, segment, nanos))
+        if self._by_row is None or self._by_row.attribution is not self._attribution:
+            self._by_row = RowByRow(self._attribution)
+        short = records.height <= ROWS_MAX and not is_compensations(node)
+        found = self._by_row.changes(records) if short else None
+        return self._in_columns(records, node) if found is None else found
+
+    def _in_columns(self, records: pl.DataFrame, node: NodeId) -> Changes:
+        assert self._attribution is not None
+        return changes_of(records, self.tails(), attribution=self._attribution, node=node)
+
+    def _usages(self, found: Changes) -> list[AccountUsage]:
+        assert self._attribution is not None
+        changes = found.deltas
         told: dict[CustomerId, Sorted] = defaultdict(Sorted)
-        for one in filed:
-            told[one.customer].add(one.what)
+        for one in found.filed:
+            if one.customer in self._digests:
+                told[one.customer].add(one.what)
         schedules, now = self._attribution.schedules, self._clock.now_us()
         return [
             AccountUsage(

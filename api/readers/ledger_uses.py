@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -10,18 +10,49 @@ import polars as pl
 from api.readers.base import Tail
 from api.readers.merged import read_seqs
 from api.readers.pages import voids_of
-from catalog.clock import to_micros
+from catalog.clock import Micros, to_micros
 from catalog.events import RecordKind
 from catalog.ids import CustomerId, FeatureId, NodeId
-from entitlements.attribution import Attribution
+from entitlements.attribution import Attribution, deltas
 from entitlements.grants import Schedule
 from entitlements.holds import end_of_entry, record_of_hold
 from entitlements.ports import SOURCE, End, EndKind, KeyRecord, Opened
 from entitlements.usage import record_of
 from ingest.extract import extract_facts
-from storage.copies.log import is_compensations
+from storage.copies.names import is_compensations
 
-_FILED_KINDS = (RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value)
+FILED_KINDS = (RecordKind.HOLD.value, RecordKind.SETTLE.value, RecordKind.RELEASE.value)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a stretch changes: ``deltas`` in nano-units by customer, and what is filed beside."""
+
+    deltas: dict[CustomerId, list[tuple[FeatureId, int, int]]] = field(default_factory=dict)
+    filed: list[Filed] = field(default_factory=list)
+
+    def of(self, customers: Collection[CustomerId]) -> Changes:
+        """Those of some customers."""
+        return Changes(
+            deltas={name: told for name, told in self.deltas.items() if name in customers},
+            filed=[one for one in self.filed if one.customer in customers],
+        )
+
+
+def changes_of(
+    records: pl.DataFrame,
+    tails: Mapping[NodeId, Tail],
+    *,
+    attribution: Attribution,
+    node: NodeId,
+) -> Changes:
+    """What a stretch of one node's log changes."""
+    facts = extract_facts(records, attribution.specs, node=node)
+    uses = uses_of(records, facts, tails, attribution=attribution, node=node)
+    found = Changes(filed=list(filed_in(records)))
+    for customer, feature, segment, nanos in deltas(uses).iter_rows():
+        found.deltas.setdefault(customer, []).append((feature, segment, nanos))
+    return found
 
 
 def uses_of(
@@ -98,24 +129,31 @@ def filed_in(records: pl.DataFrame) -> Iterator[Filed]:
         records.lazy()
         .filter(
             (kinds.eq(RecordKind.EVENT.value) & pl.col("source").eq(SOURCE))
-            | kinds.is_in(_FILED_KINDS)
+            | kinds.is_in(FILED_KINDS)
         )
         .select("seq", "kind", "id", "subject", "time", "data")
         .collect(engine="in-memory")
     )
     for seq, kind, name, subject, time, data in own.iter_rows():
-        at = to_micros(time)
-        if kind == RecordKind.EVENT.value:
-            found = record_of(name, at, data)
-            if found is not None:
-                yield Filed(customer=found[0], seq=seq, what=found[1])
-        elif kind == RecordKind.HOLD.value:
-            record, amounts = record_of_hold(name, at, data)
-            yield Filed(customer=subject, seq=seq, what=Hold(record=record, amounts=amounts))
-        else:
-            ends = EndKind.SETTLE if kind == RecordKind.SETTLE.value else EndKind.RELEASE
-            end = end_of_entry(ends, name, at, data)
-            yield Filed(customer=subject, seq=seq, what=end)
+        found = filed_as(kind, name, to_micros(time), data)
+        if found is not None:
+            yield Filed(customer=found[0] or subject, seq=seq, what=found[1])
+
+
+def filed_as(
+    kind: int, name: str, at: Micros, data: str
+) -> tuple[CustomerId | None, KeyRecord | Hold | End] | None:
+    """What a record of ours files, and for whom (null: its subject); None where it files nothing.
+
+    ``kind`` is that of an event of ours, a hold, a settle or a release.
+    """
+    if kind == RecordKind.EVENT.value:
+        return record_of(name, at, data)
+    if kind == RecordKind.HOLD.value:
+        record, amounts = record_of_hold(name, at, data)
+        return None, Hold(record=record, amounts=amounts)
+    ends = EndKind.SETTLE if kind == RecordKind.SETTLE.value else EndKind.RELEASE
+    return None, end_of_entry(ends, name, at, data)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,18 +38,39 @@ def next_page(positions: Mapping[K, Seq]) -> Page[K] | None:
 
 
 class Gathering:
-    """When the next page of a log is taken: full, old enough, or asked for."""
+    """When the next page of a log is taken: full, old enough, or asked for.
+
+    Any thread may :meth:`ask`; the rest is the reader's, whose steps each are a :meth:`turn`.
+    """
 
     def __init__(self, *, rows: int, age_s: float) -> None:
         """``rows`` make a page full; ``age_s`` is the least time between two that are not."""
         self._rows = rows
         self._age_s = age_s
         self._taken_at_s: dict[NodeId, float] = {}
+        self._asked = False
+        self._awaited = False
 
-    def is_due(self, node: NodeId, *, waiting: int, awaited: bool = False) -> bool:
-        """Whether to take ``waiting`` records now; ``awaited``: a question waits for them."""
+    def ask(self) -> None:
+        """A question waits for what there is: the next turn takes it at once."""
+        self._asked = True
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One step of the reader: it takes what was asked for, or the next does where it fails."""
+        self._awaited, self._asked = self._asked, False
+        try:
+            yield
+        except BaseException:
+            self._asked |= self._awaited
+            raise
+        finally:
+            self._awaited = False
+
+    def is_due(self, node: NodeId, *, waiting: int) -> bool:
+        """Whether to take ``waiting`` records now."""
         age_s = time.monotonic() - self._taken_at_s.get(node, 0.0)
-        return awaited or waiting >= self._rows or age_s >= self._age_s
+        return self._awaited or waiting >= self._rows or age_s >= self._age_s
 
     def taken(self, node: NodeId) -> None:
         """A page was taken now."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
+from api.readers.base import Tails
 from catalog.clock import Micros
 from catalog.ids import NodeId
-from storage.copies.log import is_compensations
+from storage.copies.names import is_compensations
 from storage.log.follower import Durable, LogFollower
 from storage.log.sealed import Manifest
 
@@ -106,3 +107,8 @@ def nodes_on_disk(directory: Path) -> list[NodeId]:
 def gateways_on_disk(directory: Path) -> list[NodeId]:
     """Those of them that a gateway writes or wrote: all but the readers' own."""
     return [node for node in nodes_on_disk(directory) if not is_compensations(node)]
+
+
+def newest_in(tails: Tails) -> Micros:
+    """The latest instant any of the logs holds."""
+    return max((tail.durable().received_at for tail in tails().values()), default=Micros(0))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.checks.report import Report
-from api.rebuild import Rebuildable, drop, progress_of
+from api.rebuild import Stores, drop, progress_of
 from api.routes.principal import require
 from api.routes.strict import StrictRoute
 from catalog.keys import Scope
@@ -26,7 +26,7 @@ class RebuildRequest(BaseModel):
     stores: list[str] = Field(min_length=1, max_length=10, examples=[["clickhouse", "facts"]])
 
 
-def build_router(*, verify: Callable[[], Report], stores: Mapping[str, Rebuildable]) -> APIRouter:
+def build_router(*, verify: Callable[[], Report], stores: Stores) -> APIRouter:
     """The routes under ``/v1/admin`` for verify and rebuild.
 
     Args:
@@ -62,7 +62,7 @@ def build_router(*, verify: Callable[[], Report], stores: Mapping[str, Rebuildab
     return router
 
 
-def _progress(stores: Mapping[str, Rebuildable]) -> dict[str, object]:
+def _progress(stores: Stores) -> dict[str, object]:
     states = [progress_of(name, store) for name, store in sorted(stores.items())]
     return {"stores": [asdict(state) | {"level": state.level} for state in states]}
 

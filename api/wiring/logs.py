@@ -7,13 +7,13 @@ from pathlib import Path
 
 from api.readers.base import Pace
 from api.readers.copies import CopiesHome, CopiesReader
-from api.readers.tails import LogTails, gateways_on_disk, nodes_on_disk
+from api.readers.tails import LogTails, gateways_on_disk, newest_in, nodes_on_disk
 from api.recent import Recent
 from api.settings import Settings
 from api.siblings import log_is_open, node_socket
 from catalog.clock import DAY_US, Clock, Micros
 from catalog.ids import NodeId
-from storage.copies.log import compensations_node
+from storage.copies.names import compensations_node
 from storage.sql.nodes import NodeRegistry
 
 COPIES_PACE = Pace(poll_s=0.02, gather_s=0.2)
@@ -43,8 +43,7 @@ class Logs:
 
     def newest(self) -> Micros:
         """The latest instant any log holds: nothing may be recorded before it any more."""
-        durable = (tail.durable().received_at for tail in self.tails().values())
-        return max(durable, default=Micros(0))
+        return newest_in(self.tails)
 
 
 def build_logs(

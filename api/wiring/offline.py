@@ -13,12 +13,15 @@ from api.checks.coverage import check_coverage
 from api.checks.report import Check, Report
 from api.datadir import ServiceLock
 from api.logs import configure_logs
+from api.readers.base import Reader
+from api.readers.ledger import LedgerReader
 from api.readers.tails import Follower
 from api.rebuild import Rebuildable
-from api.service import sql_url
+from api.service import ledger_url, sql_url
 from api.settings import Settings, read_settings
 from api.specs import SpecsEver
 from api.verify import verify
+from api.wiring.ledger import make_ledger_reader
 from api.wiring.logs import Logs, build_logs
 from api.wiring.stores import Reading, Stores, build_stores
 from api.wiring.verification import verification
@@ -26,6 +29,7 @@ from catalog.clock import Clock
 from catalog.errors import NotFound
 from entitlements.schedules import CurrentSchedules
 from storage.clock import open_clock
+from storage.redis.writer import RedisLedgerWriter
 from storage.sql.audit import AuditLog
 from storage.sql.books import SqlBooks
 from storage.sql.database import open_database
@@ -43,6 +47,7 @@ class Offline:
     clock: Clock
     logs: Logs
     stores: Stores
+    ledger: LedgerReader
     specs: SpecsEver
     books: SqlBooks
     audit: AuditLog
@@ -68,10 +73,11 @@ class Offline:
         """How many records the logs hold."""
         return sum(tail.durable().seq for tail in self.logs.tails().values())
 
-    def rebuildable(self) -> Mapping[str, Rebuildable]:
+    def rebuildable(self) -> Mapping[str, Rebuildable[Reader]]:
         """The stores that outlive the service; the private ledger does not."""
-        stores = self.stores.rebuildable()
-        return {name: s for name, s in stores.items() if name != "ledger" or self.ledger_kept}
+        ledger = Rebuildable(reader=self.ledger, drop=self.ledger.request_rebuild)
+        kept = {"ledger": ledger} if self.ledger_kept else {}
+        return {**self.stores.rebuildable(), **kept}
 
     def _coverage(self) -> Iterator[Check]:
         specs = tuple(self.specs())
@@ -105,18 +111,24 @@ def offline(data: Path) -> Iterator[Offline]:
             specs = SpecsEver(statements)
             logs = build_logs(settings, NodeRegistry(database, clock), clock, at_rest=True)
             grants = GrantStore(database, clock)
-            reading = Reading(
+            writer = RedisLedgerWriter(ledger_url(settings))
+            ledger = make_ledger_reader(
+                settings,
+                tails=logs.read,
                 schedules=CurrentSchedules(statements.current, grants.current),
-                specs=specs,
-                catalog=statements.current,
+                clock=clock,
+                writer=writer,
+                newest=logs.newest,
             )
-            stores = build_stores(settings, logs, reading, clock)
+            reading = Reading(specs=specs, catalog=statements.current)
+            stores = build_stores(settings, logs, reading, ledger)
             try:
                 yield Offline(
                     keys=KeyStore(database, clock),
                     clock=clock,
                     logs=logs,
                     stores=stores,
+                    ledger=ledger,
                     specs=specs,
                     books=SqlBooks(database, clock),
                     audit=AuditLog(database),
@@ -124,7 +136,7 @@ def offline(data: Path) -> Iterator[Offline]:
                 )
             finally:
                 logs.copies.close()
-                stores.close()
+                writer.close()
                 stores.clickhouse.clickhouse.close()
         finally:
             database.close()

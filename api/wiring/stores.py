@@ -2,51 +2,61 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
-from api.freshness import SocketHeartbeats
 from api.parts import Service
-from api.readers.base import Pace
+from api.readers.base import Pace, Reader
 from api.readers.cells import CellsReader, KeptCuts
 from api.readers.clickhouse import ClickHouseReader
 from api.readers.copies import CopiesReader
 from api.readers.facts import FactsReader
-from api.readers.ledger import LedgerReader
+from api.readers.ledger import Difference
 from api.readers.sealing import Sealer
 from api.readers.shared import SharedPages
-from api.rebuild import Rebuildable
-from api.service import ledger_url
+from api.rebuild import Follower, Rebuildable
 from api.settings import Settings
 from api.specs import Specs
 from api.wiring.logs import Logs
-from catalog.clock import Clock
 from catalog.snapshot import Catalog
-from entitlements.schedules import CurrentSchedules
 from storage.clickhouse.client import Address, ClickHouse
 from storage.clickhouse.store import ClickHouseStore
 from storage.parquet.cells.store import ParquetCells
 from storage.parquet.facts import ParquetFacts
-from storage.redis.writer import RedisLedgerWriter
 
 FACTS_PACE = Pace(poll_s=0.02, gather_s=0.25, rows_max=150_000)
 """A question takes what there is at once; without one facts in memory may wait."""
 
 
+class LedgerFollower(Follower, Protocol):
+    """The ledger's reader: in the worker's child, or here where no service runs."""
+
+    def request_rebuild(self) -> None:
+        """Drop the ledger and fill it anew."""
+        ...
+
+    def recount(self) -> list[Difference]:
+        """Compare every total with the log.
+
+        Raises:
+            Unavailable: not now.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What readers ask of the catalog: schedules of grants, specs to extract, all of it."""
+    """What readers ask of the catalog: specs to extract, all of it."""
 
-    schedules: CurrentSchedules
     specs: Specs
     catalog: Callable[[], Catalog]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """What the readers fill, and the readers."""
+    """What the readers fill, and the readers; ``ledger`` is run by whoever brought it."""
 
     facts: ParquetFacts
     cells: ParquetCells
@@ -55,32 +65,27 @@ class Stores:
     facts_reader: FactsReader
     cells_reader: CellsReader
     clickhouse_reader: ClickHouseReader
-    ledger_reader: LedgerReader
+    ledger: LedgerFollower
     copies_reader: CopiesReader
     sealer: Sealer
-    close: Callable[[], None]
 
     def services(self) -> tuple[Service, ...]:
-        """The readers and the sealer, in the order they start."""
+        """The readers and the sealer, in the order they start; not the ledger's."""
         return (
             self.copies_reader,
             self.facts_reader,
             self.cells_reader,
             self.clickhouse_reader,
-            self.ledger_reader,
             self.sealer,
         )
 
-    def rebuildable(self) -> Mapping[str, Rebuildable]:
-        """What ``tallyman rebuild`` can name."""
+    def rebuildable(self) -> dict[str, Rebuildable[Reader]]:
+        """What ``tallyman rebuild`` can name; the ledger not among it."""
         return {
             "facts": Rebuildable(reader=self.facts_reader, drop=self.facts_reader.drop),
             "cells": Rebuildable(reader=self.cells_reader, drop=self.cells_reader.drop),
             "clickhouse": Rebuildable(
                 reader=self.clickhouse_reader, drop=self.clickhouse_reader.drop
-            ),
-            "ledger": Rebuildable(
-                reader=self.ledger_reader, drop=self.ledger_reader.request_rebuild
             ),
             "copies": Rebuildable(reader=self.copies_reader, drop=self._drop_copies),
         }
@@ -93,16 +98,17 @@ class Stores:
                 paused.enter_context(reader.paused())
             for reader in readers:
                 reader.drop()
-            self.ledger_reader.request_rebuild()
+            self.ledger.request_rebuild()
             self.copies_reader.drop()
 
 
-def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock) -> Stores:
+def build_stores(
+    settings: Settings, logs: Logs, reading: Reading, ledger: LedgerFollower
+) -> Stores:
     """The derived stores with their readers; nothing is read or started yet."""
     facts, specs = ParquetFacts(settings.data / "facts"), reading.specs
     cells, cuts = ParquetCells(settings.data / "cells", facts), KeptCuts(reading.catalog)
     clickhouse = ClickHouseStore(ClickHouse(clickhouse_address(settings)))
-    writer = RedisLedgerWriter(ledger_url(settings))
     pages = SharedPages(specs)
     facts_reader = FactsReader(
         tails=logs.read, specs=specs, facts=facts, pages=pages, pace=FACTS_PACE
@@ -117,20 +123,9 @@ def build_stores(settings: Settings, logs: Logs, reading: Reading, clock: Clock)
         clickhouse_reader=ClickHouseReader(
             tails=logs.read, specs=specs, store=clickhouse, pages=pages
         ),
-        ledger_reader=LedgerReader(
-            tails=logs.read,
-            schedules=reading.schedules,
-            writer=writer,
-            clock=clock,
-            pages=pages,
-            # In the reader's thread, so with connections (and a loop) of its own.
-            fence=lambda: asyncio.run(
-                SocketHeartbeats(settings.data / "run", newest=logs.newest)()
-            ),
-        ),
+        ledger=ledger,
         copies_reader=logs.copies,
         sealer=Sealer(tails=logs.read, sealed=facts_reader.wake),
-        close=writer.close,
     )
 
 

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from api.checks.copies import check_copies
 from api.checks.report import Check
 from api.readers.base import Tail
-from api.readers.ledger import LedgerReader
 from api.readers.tails import follow, nodes_on_disk
 from api.specs import Specs
 from api.verify import MoreChecks, Verification
 from api.wiring.logs import Logs
-from api.wiring.stores import Stores
+from api.wiring.stores import LedgerFollower, Stores
 from catalog.errors import Unavailable
 from catalog.ids import NodeId
-from storage.copies.log import is_compensations
+from storage.copies.names import is_compensations
 from storage.log.frames import LogCorrupt
 
 
@@ -40,7 +39,7 @@ def verification(
         clickhouse=stores.clickhouse,
         more=(
             lambda: _copies(logs, {node: tail for node, (_, tail) in own.items()}),
-            *((lambda: _balances(stores.ledger_reader),) if balances else ()),
+            *((lambda: _balances(stores.ledger),) if balances else ()),
             *more,
         ),
     )
@@ -56,7 +55,7 @@ def _copies(logs: Logs, tails: Mapping[NodeId, Tail]) -> Iterable[Check]:
             yield Check.well("copies", "compensations", None, "").unavailable(error.detail)
 
 
-def _balances(reader: LedgerReader) -> Iterable[Check]:
+def _balances(reader: LedgerFollower) -> Iterable[Check]:
     """The ledger's balances against a recount of the log."""
     check = Check.well("balances", "ledger", None, "balances are as recounted from the log")
     try:

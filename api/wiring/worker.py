@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
+from api.apart.ledger import LedgerApart
+from api.apart.messages import Copies
+from api.apart.priority import give_way
 from api.checks.audit import check_audit
 from api.checks.report import Report
 from api.conflicts import Conflicts
@@ -14,11 +17,12 @@ from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.parts import Worker
 from api.quotes import Quotes
+from api.rebuild import Follower, Rebuildable
 from api.recent import Recent
 from api.routes import admin, audit, catalog, events, keys, operations, quotes, simulations, usage
 from api.routes import grants as grant_routes
 from api.service import sql_url, worker_socket
-from api.settings import Settings
+from api.settings import Settings, child_environment
 from api.simulations import Simulations
 from api.specs import Specs, SpecsEver
 from api.usage import MeterUsage
@@ -31,7 +35,6 @@ from api.wiring.stores import Reading, Stores, build_stores
 from api.wiring.verification import verification
 from catalog.clock import Clock
 from catalog.snapshot import Catalog
-from entitlements.schedules import CurrentSchedules
 from rating.rerated import lines_rerated
 from rating.support import unsupported
 from storage.clickhouse.events import ClickHouseEvents
@@ -70,9 +73,9 @@ def build_worker(settings: Settings) -> Worker:
     specs = Recent(SpecsEver(statements))
     logs = build_logs(settings, registry, clock)
     grants = GrantStore(database, clock)
-    schedules = CurrentSchedules(Recent(statements.current), Recent(grants.current))
-    reading = Reading(schedules=schedules, specs=specs, catalog=Recent(statements.current))
-    stores = build_stores(settings, logs, reading, clock)
+    ledger = _ledger(settings, logs)
+    reading = Reading(specs=specs, catalog=Recent(statements.current))
+    stores = build_stores(settings, logs, reading, ledger)
     heartbeats = SocketHeartbeats(settings.data / "run", newest=logs.newest)
     parts = _finance_parts(database, statements, registry, logs, clock)
     quantities = build_quantities(settings, logs, stores, heartbeats)
@@ -91,13 +94,28 @@ def build_worker(settings: Settings) -> Worker:
             *routers,
             *_what_if_routers(statements, quantities, specs),
             handing_over.router,
-            operations.build_router(verify=verified, stores=stores.rebuildable()),
+            operations.build_router(verify=verified, stores=_rebuildable(stores)),
         ),
-        services=(*stores.services(), *handing_over.services),
+        services=(ledger, *stores.services(), *handing_over.services),
         checks=_checks(statements, stores),
-        closers=(database.close, stores.close),
+        closers=(database.close,),
         hot_paths=hot_paths(),
     )
+
+
+def _ledger(settings: Settings, logs: Logs) -> LedgerApart:
+    """The ledger's reader, in a process that everything else of this one gives way to."""
+    return LedgerApart(
+        tails=logs.read,
+        copies=lambda: Copies(node=logs.copies.node, through=logs.copies.through),
+        environment=child_environment(settings),
+        first=give_way,
+    )
+
+
+def _rebuildable(stores: Stores) -> dict[str, Rebuildable[Follower]]:
+    ledger = Rebuildable(reader=stores.ledger, drop=stores.ledger.request_rebuild)
+    return {**stores.rebuildable(), "ledger": ledger}
 
 
 def _finance_parts(
@@ -202,5 +220,5 @@ def _checks(statements: StatementStore, stores: Stores) -> dict[str, Callable[[]
         "facts reader": lambda: stores.facts_reader.failure,
         "cells reader": lambda: stores.cells_reader.failure,
         "clickhouse reader": lambda: stores.clickhouse_reader.failure,
-        "ledger reader": lambda: stores.ledger_reader.failure,
+        "ledger reader": lambda: stores.ledger.failure,
     }

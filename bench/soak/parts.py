@@ -6,13 +6,13 @@ import contextlib
 
 import psutil
 
-KINDS = ("gateway", "worker", "valkey")
+KINDS = ("gateway", "worker", "valkey", "ledger reader")
 
 
 def parts_of(supervisor: int) -> dict[str, psutil.Process]:
-    """The living children of ``tallyman serve`` by name: gateway n1, worker, valkey."""
+    """The living processes under ``tallyman serve`` by name: gateway n1, worker, …, valkey."""
     found = {}
-    for child in psutil.Process(supervisor).children():
+    for child in psutil.Process(supervisor).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if child.status() != psutil.STATUS_ZOMBIE and (name := _name(child.cmdline())):
                 found[name] = child
@@ -24,4 +24,6 @@ def _name(command: list[str]) -> str | None:
         return f"gateway {command[command.index('api.gateway') + 1]}"
     if "api.worker" in command:
         return "worker"
+    if "api.apart.child" in command:
+        return "ledger reader"
     return "valkey" if any("valkey" in each for each in command) else None

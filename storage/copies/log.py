@@ -17,7 +17,7 @@ import polars as pl
 
 from catalog.clock import Clock, Micros, to_datetime
 from catalog.errors import DomainError
-from catalog.events import COMPENSATIONS, RecordKind
+from catalog.events import RecordKind
 from catalog.ids import NodeId, Seq
 from ingest.batch import APPENDED, to_records
 from ingest.copies import Identity, Place
@@ -129,23 +129,6 @@ class CompensationLog:
     def close(self) -> None:
         """Release the log."""
         self._log.close()
-
-
-def compensations_node(nodes: Sequence[NodeId], *, prefix: str) -> NodeId:
-    """The name of the compensations among the ``nodes`` on disk, or the one to begin with."""
-    found = [node for node in nodes if is_compensations(node)]
-    return max(found) if found else NodeId(f"{prefix}.{1:04d}{COMPENSATIONS}")
-
-
-def renewed(node: NodeId) -> NodeId:
-    """The name of the log that replaces ``node``: nobody's position in that one means this one."""
-    prefix, _, number = node.removesuffix(COMPENSATIONS).rpartition(".")
-    return NodeId(f"{prefix}.{int(number) + 1:04d}{COMPENSATIONS}")
-
-
-def is_compensations(node: NodeId) -> bool:
-    """Whether a log is the readers' own, not a gateway's."""
-    return node.endswith(COMPENSATIONS)
 
 
 def compensation_of(row: Mapping[str, object]) -> Out | None:

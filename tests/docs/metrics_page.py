@@ -14,7 +14,7 @@ INTRODUCTION = """\
 
 `GET /metrics` of any gateway answers for all processes of its machine: each sample has a label
 `process` (`n1`, `n2`, …, `worker`) beside those below. Besides these there are `process_*` and
-`python_*` of the Prometheus client.
+`python_*` of the Prometheus client, and `tallyman_ledger_reader_process_*` of the worker's child.
 
 This page is written by `python -m tests.docs.metrics_page > docs/metrics.md`; a test compares.
 

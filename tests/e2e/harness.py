@@ -41,8 +41,8 @@ class Service:
     client: httpx.Client = field(default_factory=httpx.Client)
 
     def pids(self, name: str = "") -> list[int]:
-        """The service's processes (children of the supervisor), or those whose command has name."""
-        return [pid for pid, command in children_of(self.process.pid) if name in command]
+        """The service's processes (all under the supervisor), or those whose command has name."""
+        return [pid for pid, command in descendants_of(self.process.pid) if name in command]
 
     def get(self, path: str, **params: str | int | bool) -> Any:
         """What GET ``path`` answers; anything but 200 fails."""
@@ -189,6 +189,12 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def descendants_of(parent: int) -> list[tuple[int, str]]:
+    """The living processes under a process with their commands."""
+    found = children_of(parent)
+    return found + [below for pid, _ in found for below in descendants_of(pid)]
 
 
 def children_of(parent: int) -> list[tuple[int, str]]:

@@ -140,6 +140,36 @@ def test_valkey_survives_a_kill(service: Service) -> None:
     service.wait_ready()
 
 
+def test_the_ledgers_reader_survives_a_kill(service: Service) -> None:
+    """Its process is started again by the worker, which goes on, and says that it is level."""
+    [worker] = service.pids("api.worker")
+    kill_and_wait(service, "api.apart.child")
+    assert service.client.post("/v1/events", json=[event("l")]).json()["accepted"] == 1
+    service.wait_ready()
+
+    wait_for(lambda: level(service, "ledger"), what="level", within_s=20, explain=service.logs)
+    assert service.pids("api.worker") == [worker]
+    assert service.post("/v1/admin/verify", {})["ok"]
+
+
+def test_the_ledgers_reader_goes_with_its_worker(service: Service) -> None:
+    """The next worker has one of its own; there are never two for long."""
+    [reader] = service.pids("api.apart.child")
+    kill_and_wait(service, "api.worker")
+    wait_for(lambda: not is_alive(reader), what="gone", within_s=5)
+    service.wait_ready()
+
+    assert len(service.pids("api.apart.child")) == 1
+    service.post("/v1/admin/rebuild", {"stores": ["ledger"]})
+    wait_for(lambda: level(service, "ledger"), what="level", within_s=20, explain=service.logs)
+
+
+def level(service: Service, store: str) -> bool:
+    """Whether what is derived is level with the log."""
+    stores = {each["store"]: each for each in service.get("/v1/admin/rebuild")["stores"]}
+    return bool(stores[store]["level"])
+
+
 def test_a_stop_finishes_what_is_in_flight(data: Path) -> None:
     """SIGTERM while a request is half sent: it is still answered, then all ends with code 0."""
     service = start_service(data)
@@ -195,7 +225,8 @@ def test_two_gateways_share_one_port_and_the_supervisors_fate(data: Path) -> Non
 
     assert answers == [200] * 20
     assert all(f'process="{name}"' in metrics for name in ("n1", "n2", "worker"))
-    assert len(children) == 4
+    assert 'tallyman_ledger_reader_process_resident_memory_bytes{process="worker"}' in metrics
+    assert len(children) == 5
 
 
 def test_a_sandbox_stands_still_and_moves_forwards(data: Path) -> None:

@@ -19,7 +19,7 @@ from catalog.clock import Clock, Micros
 from catalog.ids import NodeId, SpecId
 from catalog.meters import FactSpec
 from storage.clickhouse.store import ClickHouseStore
-from storage.copies.log import compensations_node
+from storage.copies.names import compensations_node
 from storage.log.follower import LogFollower
 from tests.simulation.files import Disk, ProcessFiles, Rates
 from tests.simulation.store import MemoryClickHouse

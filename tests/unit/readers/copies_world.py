@@ -16,7 +16,8 @@ from catalog.events import RecordKind
 from catalog.ids import NodeId
 from ingest.batch import APPENDED, to_records
 from ingest.ports import LogUnavailable
-from storage.copies.log import Out, compensations_node, outs_in
+from storage.copies.log import Out, outs_in
+from storage.copies.names import compensations_node
 from storage.log.files import OsFile
 from storage.log.follower import LogFollower
 from storage.log.home import LogLimits
