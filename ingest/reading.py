@@ -42,17 +42,20 @@ class SpecReader:
     def read(self, kind: str, data: str | None) -> list[tuple[SpecId, int | None]]:
         """Each spec that the event is a fact of, with its value in nano-units.
 
-        The value is null where the spec has none, or the event has none that can be read.
+        The value is null where the spec has none. An event without the value that a spec reads is
+        none of its facts.
         """
         readers = self._by_type.get(kind)
         if readers is None:
             return []
         fields = _object(data)
-        return [
-            (key, _nanos(_token(fields, spec.value)) if spec.value else None)
-            for key, spec in readers
-            if all(_passes(condition, fields) for condition in spec.filter)
-        ]
+        found: list[tuple[SpecId, int | None]] = []
+        for key, spec in readers:
+            if all(_passes(condition, fields) for condition in spec.filter):
+                nanos = _nanos(_token(fields, spec.value)) if spec.value else None
+                if nanos is not None or not spec.value:
+                    found.append((key, nanos))
+        return found
 
 
 def _object(data: str | None) -> Fields:
