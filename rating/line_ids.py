@@ -29,19 +29,24 @@ class LineIds:
     def of(self, line: pl.Series, dimensions: pl.Series) -> pl.Series:
         """``line_id`` of lines and their groups, row by row."""
         whole = dimensions == EMPTY_DIMENSIONS
-        found = self._whole.gather(line)
+        known = self._whole
+        found = known.gather(line)
         missing = found.is_null() & whole
         if missing.any():
-            self._make_whole(line.filter(missing).unique())
-            found = self._whole.gather(line)
+            known = self._whole = self._with_whole(known, line.filter(missing).unique())
+            found = known.gather(line)
         rows = (~whole).arg_true()
         if rows.is_empty():
             return found
         return found.scatter(rows, self._of_groups(line.gather(rows), dimensions.gather(rows)))
 
-    def _make_whole(self, line: pl.Series) -> None:
+    def _with_whole(self, known: pl.Series, line: pl.Series) -> pl.Series:
+        """``known`` with the ids of ``line``.
+
+        Who asked for them goes on with this: another thread may keep its own in its place.
+        """
         group = pl.Series([EMPTY_DIMENSIONS]).new_from_index(0, len(line))
-        self._whole = self._whole.clone().scatter(line, self._made(line, group))
+        return known.clone().scatter(line, self._made(line, group))
 
     def _of_groups(self, line: pl.Series, group: pl.Series) -> pl.Series:
         """The ids of groups; those of the last question are mostly asked for again."""

@@ -6,8 +6,6 @@ nothing here is a number: dropping it changes no result.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
@@ -21,6 +19,7 @@ from catalog.snapshot import Catalog, Chain
 from rating.contract_terms.account import Reach
 from rating.contract_terms.agreement import Agreement, Agreements
 from rating.contract_terms.recall import Recalling
+from rating.kept import Kept
 from rating.plan import Alike, LinePlan, Owner, Part, alike_of
 from rating.terms import Terms
 from rating.timeline import term_of
@@ -30,6 +29,8 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 LINES_KEPT_MAX = 200_000
+QUESTION_LINES = 50
+"""What a kept question takes besides its lines, in lines: one of a single customer is 41 kB."""
 ENDLESS = Micros(FOREVER)
 
 
@@ -171,9 +172,7 @@ class Planning:
     """Keeps the plans of the last questions. Thread-safe: two at once may both plan."""
 
     def __init__(self, *, lines_max: int = LINES_KEPT_MAX) -> None:
-        self._lines_max = lines_max
-        self._kept: OrderedDict[object, _Kept] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: Kept[object, _Kept] = Kept(lines_max, at_least=1)
 
     def of(
         self,
@@ -186,19 +185,11 @@ class Planning:
     ) -> Work:
         """What there is to rate. Equal catalogs may be planned twice, the same one is not."""
         key = (id(catalog), period, _frozen(customers), _frozen(contracts))
-        with self._lock:
-            found = self._kept.get(key)
+        found = self._kept.get(key)
         if found is None or found.catalog is not catalog:
             found = _plan(catalog, period, customers=customers, contracts=contracts)
-        with self._lock:
-            self._kept[key] = found
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and self._lines() > self._lines_max:
-                self._kept.popitem(last=False)
+            self._kept.put(key, found, size=len(found.every) + QUESTION_LINES)
         return found.at(as_of)
-
-    def _lines(self) -> int:
-        return sum(len(kept.every) + 1 for kept in self._kept.values())
 
 
 def _frozen(names: Collection[str] | None) -> frozenset[str] | None:

@@ -14,6 +14,8 @@ from rating.planned import Planning
 from rating.ports import FactSource
 
 LINES_KEPT_MAX = 300_000
+ANSWER_LINES = 40
+"""What a kept answer takes besides its lines, in lines: one of two lines is 12 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +65,5 @@ class Rater:
             zeros=zeros,
             planning=self._planning,
         )
-        self._kept.put(key, _Answer(catalog, source, rated), size=rated.lines.height + 1)
+        self._kept.put(key, _Answer(catalog, source, rated), size=rated.lines.height + ANSWER_LINES)
         return rated

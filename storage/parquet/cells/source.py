@@ -18,7 +18,7 @@ from storage.parquet.cells.runs import Run
 from storage.parquet.cells.spans import few, looked_up, meet, meet_whole, near
 from storage.parquet.cells.store import EMPTY, ParquetCells, Stretch
 from storage.parquet.cells.taken import Elsewhere, taken_elsewhere
-from storage.parquet.facts import ParquetFacts
+from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 from storage.parquet.query import EDGES_MAX, combined, edges_of, within_range
 from storage.parquet.query import met as met_spans
 from storage.parquet.totals import Totals
@@ -205,12 +205,17 @@ class CellSource:
     def _facts_after(
         self, rest: Sequence[Stretch], reached: Mapping[NodeId, int], spans: pl.DataFrame
     ) -> dict[NodeId, pl.DataFrame] | None:
-        """The facts of each stretch after ``reached``; null where one takes back any before."""
+        """The facts of each stretch after ``reached``.
+
+        Null where one takes back any before, or where compensations are not known as far.
+        """
         found = {}
         for stretch in rest:
             first = max(stretch.first, reached.get(stretch.node, 0) + 1)
+            told = self._facts.state(VOIDS_KEY, stretch.node).reached
             facts, taken, _ = replace(stretch, first=first).facts(self._facts, spans)
-            if taken.height:
+            # Compensations that a rebuild has not read again would be passed over for good.
+            if taken.height or facts.filter(pl.col("seq") > told).height:
                 return None
             found[stretch.node] = facts
         return found

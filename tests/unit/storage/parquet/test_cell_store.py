@@ -278,6 +278,25 @@ def receive(store: ParquetFacts, world: World, held: tuple[int, int]) -> None:
             store.extend(key, NodeId(node), last=Seq(world.last[node]), rows=own)
 
 
+def test_what_was_asked_in_the_middle_of_a_rebuild_is_not_gone_on_with(tmp_path: Path):
+    """Facts were read again and their compensations not yet: later answers have them."""
+    world = World()
+    for number in range(3):
+        world.event("n1", "a", T0 + number * HOUR, Decimal(number + 1), "{}")
+    world.void("n1", 1, "void")
+    world.event("n1", "a", T0 + 3 * HOUR, Decimal(8), "{}")
+    found = pl.DataFrame(world.facts, FACTS), pl.DataFrame(world.voids, VOIDS)
+    facts, node, last = ParquetFacts(tmp_path / "facts"), NodeId("n1"), Seq(world.last["n1"])
+    source = CellSource(ParquetCells(tmp_path / "cells", facts), facts, Cuts)
+    spans = pl.DataFrame([(0, SPEC, "a", T0, T0 + 24 * HOUR)], schema=SPANS, orient="row")
+    as_of = moments(world)[-1]
+    facts.extend(SPEC, node, last=last, rows=found[0])
+    source.sums(spans, as_of=as_of)
+    facts.extend(VOIDS_KEY, node, last=last, rows=found[1])
+    expected = rows_of(MemoryFactSource(*found).sums(spans, as_of=as_of))
+    assert rows_of(source.sums(spans, as_of=as_of)) == expected
+
+
 def many_segments() -> World:
     """A history of 20 segments, an event each, in which every third takes back an earlier one."""
     world = World()
