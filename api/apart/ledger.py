@@ -39,6 +39,8 @@ SILENT_S_MAX = 10.0
 HUNG_S = 60.0
 """A process that was heard, and is silent so long, is killed: another one goes on."""
 ENDING_S_MAX = 30.0
+STOP_S_MAX = 2.0
+"""A rebuild is one step and may take minutes; the worker has six seconds to stop."""
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 10.0
 STEADY_S = 30.0
@@ -142,8 +144,8 @@ class LedgerApart:
         """Ask the process to end after its current step."""
         self._ending.set()
 
-    def stop(self, *, timeout_s: float = 30.0) -> None:
-        """End the process; what has not ended in time is killed."""
+    def stop(self, *, timeout_s: float = STOP_S_MAX) -> None:
+        """End the process; what has not ended in time is killed: it loses nothing by that."""
         self.end()
         if self._thread.ident is None:
             return
