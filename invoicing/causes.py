@@ -17,6 +17,7 @@ from catalog.ids import CustomerId
 from catalog.snapshot import Catalog
 from invoicing.adjustments import differences
 from rating.claims import claims_of
+from rating.engine import ENGINE
 
 
 class Cause(StrEnum):
@@ -32,6 +33,8 @@ CatalogAt = Callable[[Micros], Catalog]
 Rerate = Callable[[Catalog, list[str]], pl.DataFrame]
 """Rates contracts under a catalog with the events known now: LINES and BILLING, as far as they are
 closed or in closed billing periods."""
+AsWas = Callable[[Micros, list[str]], pl.DataFrame]
+"""Rates contracts as :data:`Rerate` does, with the catalog and the events known at an instant."""
 
 
 def with_causes(
@@ -41,6 +44,7 @@ def with_causes(
     now: Catalog,
     catalog_at: CatalogAt,
     rerate: Rerate,
+    as_was: AsWas,
 ) -> pl.DataFrame:
     """DIFFERENCES with their ``cause``.
 
@@ -50,14 +54,59 @@ def with_causes(
         now: the catalog they were found with.
         catalog_at: the catalog as recorded at an instant.
         rerate: how to rate under another catalog.
+        as_was: how to rate again what an earlier engine closed, which may have counted otherwise.
     """
     parts = []
-    for then, part in _by_revision(found, catalog_at):
+    judged = _with_events(found, closed, rerate=lambda names: rerate(now, names), as_was=as_was)
+    for then, part in _by_revision(judged, catalog_at):
         causes = _events(part)
         if then.revision != now.revision:
             causes = _decided(part, closed, then, now, rerate)
         parts.append(part.with_columns(pl.Series("cause", causes, dtype=pl.String())))
-    return pl.concat(parts) if parts else found
+    return pl.concat(parts).drop("events") if parts else found
+
+
+def _with_events(
+    found: pl.DataFrame,
+    closed: pl.DataFrame,
+    *,
+    rerate: Callable[[list[str]], pl.DataFrame],
+    as_was: AsWas,
+) -> pl.DataFrame:
+    """DIFFERENCES and ``events``: how many came (or went), as this engine counts them.
+
+    What an earlier one closed is rated once more as of then: its own count is no measure.
+    """
+    told = found.with_columns(events=pl.col("event_count"))
+    earlier = closed.filter(pl.col("engine") != ENGINE)
+    names = earlier.select(pl.coalesce("adjusts", "line_id").unique()).to_series()
+    own = pl.col("line_id").is_in(names.implode())
+    parts = [told.filter(~own)]
+    for (instant,), part in told.filter(own).partition_by("closed_as_of", as_dict=True).items():
+        parts.append(_counted_alike(part, to_micros(instant), rerate, as_was))
+    return pl.concat(parts).sort("line_id", "currency")
+
+
+def _counted_alike(
+    part: pl.DataFrame,
+    instant: Micros,
+    rerate: Callable[[list[str]], pl.DataFrame],
+    as_was: AsWas,
+) -> pl.DataFrame:
+    contracts = part["contract"].unique().to_list()
+    try:
+        now, then = rerate(contracts), as_was(instant, contracts)
+    except DomainError:  # it cannot be priced as it was then: what was closed has to do
+        return part
+    key = ["line_id", "currency"]
+    counts = [
+        frame.group_by(key).agg(pl.col("event_count").sum().alias(name))
+        for name, frame in (("now", now), ("then", then))
+    ]
+    for frame in counts:
+        part = part.join(frame, on=key, how="left", maintain_order="left")
+    came = pl.col("now").fill_null(0) - pl.col("then").fill_null(0)
+    return part.with_columns(events=came.cast(pl.Int64)).drop("now", "then")
 
 
 def _by_revision(
@@ -74,9 +123,9 @@ def _by_revision(
 
 def _events(part: pl.DataFrame) -> list[str]:
     """Late or void, by whether events came or went: of the line, else of its contract."""
-    went = part.group_by("contract", "billing_start").agg(net=pl.col("event_count").sum())
+    went = part.group_by("contract", "billing_start").agg(net=pl.col("events").sum())
     counted = part.join(went, on=["contract", "billing_start"], how="left", maintain_order="left")
-    net = pl.when(pl.col("event_count") != 0).then("event_count").otherwise("net")
+    net = pl.when(pl.col("events") != 0).then("events").otherwise("net")
     named = pl.when(net < 0).then(pl.lit(Cause.VOID.value)).otherwise(pl.lit(Cause.LATE.value))
     return counted.select(named).to_series().to_list()
 
@@ -115,11 +164,11 @@ def _of_catalog(part: pl.DataFrame, claimed: set[str]) -> list[str]:
     """Claimed where the customer's subjects and the events counted changed, else re-priced."""
     moved = (
         part.group_by("contract", "billing_start")
-        .agg(moved=(pl.col("event_count") != 0).any() | False)
+        .agg(moved=(pl.col("events") != 0).any() | False)
         .with_columns(pl.col("moved").fill_null(value=False))
     )
     told = part.join(moved, on=["contract", "billing_start"], how="left", maintain_order="left")
-    own = pl.col("event_count") != 0
+    own = pl.col("events") != 0
     whole = pl.col("moved") & pl.col("meter").is_null()
     is_claimed = pl.col("customer").is_in(list(claimed)) & (own | whole)
     named = pl.when(is_claimed).then(pl.lit(Cause.CLAIMED.value))

@@ -201,11 +201,16 @@ class BooksView:
             now=look.catalog,
             catalog_at=self._catalogs.as_of,
             rerate=again.rated,
+            as_was=again.as_was,
         )
         placed = placed_adjustments(
             told, issued, catalog=look.catalog, payers=look.payers, state=look.state
         )
         return _Changed(lines=standing(placed, look.payers), closed=closed)
+
+    def catalog_at(self, instant: Micros) -> Catalog:
+        """The catalog as it was known at ``instant``."""
+        return self._catalogs.as_of(instant)
 
     def again(self, look: Look, span: PeriodSpec) -> pl.DataFrame:
         """STANDING of a span, as rated now."""
@@ -254,6 +259,11 @@ class _Again:
             return near
         far = self._scoped(catalog, sorted(gone), FAR_AHEAD)
         return pl.concat([near, far.join(near, on="line_id", how="anti")])
+
+    def as_was(self, instant: Micros, contracts: list[str]) -> pl.DataFrame:
+        """The same, with the catalog and the events known at ``instant``."""
+        then = replace(self.look, scope=replace(self.look.scope, as_of=instant))
+        return replace(self, look=then).rated(self.view.catalog_at(instant), contracts)
 
     def _scoped(self, catalog: Catalog, contracts: list[str], ahead: timedelta) -> pl.DataFrame:
         until = latest_day(catalog, self.look.scope.as_of) + ahead

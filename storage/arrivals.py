@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import polars as pl
 
@@ -14,6 +14,9 @@ from storage.clickhouse.client import ClickHouse
 from storage.parquet.facts import VOIDS_KEY, ParquetFacts
 
 SUBJECTS_PUSHED_MAX = 64
+Live = Callable[[], Collection[SpecId]]
+"""The specs that facts are kept for now. What others left behind says nothing: whether it is still
+there depends on when a store was last rebuilt."""
 
 
 class FrameArrivals:
@@ -51,11 +54,12 @@ class FrameArrivals:
         return frozenset(found["subject"])
 
 
-def parquet_arrivals(facts: ParquetFacts) -> FrameArrivals:
-    """Arrivals from Parquet facts and their tail in memory."""
+def parquet_arrivals(facts: ParquetFacts, *, specs: Live) -> FrameArrivals:
+    """Arrivals from Parquet facts of ``specs`` and their tail in memory."""
 
     def scans() -> Iterable[pl.LazyFrame]:
-        return (facts.scan(SpecId(key)) for key in facts.keys if key != VOIDS_KEY)
+        live = specs()
+        return (facts.scan(key) for key in facts.keys if key in live)
 
     return FrameArrivals(facts=scans, voids=lambda: facts.scan(VOIDS_KEY))
 
@@ -69,7 +73,7 @@ def memory_arrivals(facts: pl.DataFrame, voids: pl.DataFrame | None = None) -> F
 
 ARRIVED_SQL = """
 SELECT DISTINCT subject FROM facts
-WHERE NOT marker
+WHERE NOT marker AND spec IN {specs:Array(String)}
   AND (time < fromUnixTimestamp64Micro({before:Int64}, 'UTC')
        OR has({always:Array(String)}, subject))
   AND ({anyone:Bool} OR has({among:Array(String)}, subject))
@@ -85,12 +89,15 @@ WHERE NOT marker
 class ClickHouseArrivals:
     """:class:`invoicing.ports.Arrivals` over the tables ``facts`` and ``voids``."""
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, *, specs: Live) -> None:
+        """Facts of ``specs`` count."""
         self._clickhouse = clickhouse
+        self._specs = specs
 
     def subjects(self, arrived: Arrived) -> frozenset[str]:
         """Subjects of events received in the interval, or compensated in it."""
         parameters = {
+            "specs": sorted(self._specs()),
             "after": arrived.after,
             "upto": arrived.upto,
             "before": arrived.before,

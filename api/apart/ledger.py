@@ -33,7 +33,14 @@ log = structlog.get_logger()
 NAME = "ledger"
 METRICS = "tallyman_ledger_reader"
 COPIES_S = 0.05
+QUIET_S = 3.0
+"""Whoever is silent so long may not be reading either: nothing is sent that could fill the pipe."""
 SILENT_S_MAX = 10.0
+HUNG_S = 60.0
+"""A process that was heard, and is silent so long, is killed: another one goes on."""
+ENDING_S_MAX = 30.0
+STOP_S_MAX = 2.0
+"""A rebuild is one step and may take minutes; the worker has six seconds to stop."""
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 10.0
 STEADY_S = 30.0
@@ -84,10 +91,14 @@ class LedgerApart:
     @property
     def failure(self) -> str | None:
         """Why balances may not follow, or null."""
-        silent_s = time.monotonic() - self._heard_at_s
-        if self._broken is None and silent_s > SILENT_S_MAX:
+        silent_s = self._silent_s()
+        if silent_s > SILENT_S_MAX:
             return f"its process has said nothing for {silent_s:.0f} s"
         return self._broken or self._state.failure
+
+    def _silent_s(self) -> float:
+        """How long a process that was heard has been silent; 0 where none was."""
+        return 0.0 if self._broken is not None else time.monotonic() - self._heard_at_s
 
     @property
     def pid(self) -> int | None:
@@ -133,16 +144,14 @@ class LedgerApart:
         """Ask the process to end after its current step."""
         self._ending.set()
 
-    def stop(self, *, timeout_s: float = 30.0) -> None:
-        """End the process; what has not ended in time is killed."""
+    def stop(self, *, timeout_s: float = STOP_S_MAX) -> None:
+        """End the process; what has not ended in time is killed: it loses nothing by that."""
         self.end()
         if self._thread.ident is None:
             return
         self._thread.join(timeout_s)
-        child = self._child
-        if self._thread.is_alive() and child is not None:
-            log.warning("child_killed", child=NAME)
-            child.kill()
+        if self._thread.is_alive():
+            self._kill()
             self._thread.join()
 
     def _run(self) -> None:
@@ -152,16 +161,26 @@ class LedgerApart:
         pause_s = BACKOFF_S_MIN
         while not self._ending.is_set():
             began_s = time.monotonic()
-            code = self._live()
+            self._broken = self._lived()
             if self._ending.is_set():
                 break
             if time.monotonic() - began_s > STEADY_S:
                 pause_s = BACKOFF_S_MIN
             FAILURES.labels(NAME).inc()
-            log.warning("child_died", child=NAME, code=code)
             self._ending.wait(pause_s)
             pause_s = min(pause_s * 2, BACKOFF_S_MAX)
         REGISTRY.unregister(measured)
+
+    def _lived(self) -> str:
+        """One process from its start to its end, whatever happens; why there is none now."""
+        try:
+            code = self._live()
+        except Exception as error:
+            log.exception("child_lost", child=NAME)
+            return f"its process could not be kept and is started again: {error}"
+        if not self._ending.is_set():
+            log.warning("child_died", child=NAME, code=code)
+        return f"its process ended with {code} and is started again"
 
     def _live(self) -> int:
         """One process from its start to its end; its exit code."""
@@ -172,12 +191,12 @@ class LedgerApart:
             log.info("child_started", child=NAME, pid=child.pid)
             try:
                 self._converse(ours)
-            except (EOFError, ConnectionError):
-                log.debug("child_hung_up", child=NAME)
+            except (EOFError, OSError) as error:  # OSError: it was killed in the middle of a word
+                log.debug("child_hung_up", child=NAME, error=str(error))
             finally:
                 self._hung_up()
-        code = child.wait()  # it ends as it hears that nobody listens
-        self._broken = f"its process ended with {code} and is started again"
+                ours.close()
+                code = _ended(child)
         return code
 
     def _started(self, descriptor: int) -> subprocess.Popen[bytes]:
@@ -194,15 +213,25 @@ class LedgerApart:
         connection.send(told)
         with self._lock:
             self._connection, self._failures = connection, 0
+            self._rebuild_taken = False  # the one before this process may have died of it
         if self._rebuild_due:
             self._ask(Asked.REBUILD)
         while not self._ending.is_set():
             if connection.poll(COPIES_S):
                 self._take(connection.recv())
+            if self._silent_s() > HUNG_S:
+                self._kill()
             copies = self._copies()
-            if copies != told:
+            if copies != told and self._silent_s() < QUIET_S:
                 self._send(copies)
                 told = copies
+
+    def _kill(self) -> None:
+        """Kill the process; whoever waits for it goes on."""
+        child = self._child
+        if child is not None:
+            log.warning("child_killed", child=NAME)
+            child.kill()
 
     def _hung_up(self) -> None:
         """Nobody answers what is still open."""
@@ -232,7 +261,11 @@ class LedgerApart:
             self._rebuild_due = self._rebuild_taken = False
         FAILURES.labels(NAME).inc(state.failures - self._failures)
         self._failures = state.failures
-        durable = self.reach()
+        try:
+            durable = self.reach()
+        except Exception:  # only a measure is missing, and the next state brings it
+            log.exception("lag_not_measured", reader=NAME)
+            return
         for node, position in state.positions.items():
             POSITION.labels(NAME, node).set(position)
             LAG.labels(NAME, node).set(max(0, durable.get(node, position) - position))
@@ -257,3 +290,12 @@ class LedgerApart:
         with self._lock, contextlib.suppress(OSError):
             if self._connection is not None:
                 self._connection.send(message)
+
+
+def _ended(child: subprocess.Popen[bytes]) -> int:
+    """Its exit code. It ends as it hears that nobody listens, or is killed where it does not."""
+    try:
+        return child.wait(ENDING_S_MAX)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()

@@ -22,6 +22,6 @@ def give_way() -> None:
     for thread in (int(path.name) for path in Path("/proc/self/task").iterdir()):
         if thread == own:
             continue
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
             now = os.getpriority(os.PRIO_PROCESS, thread)
             os.setpriority(os.PRIO_PROCESS, thread, now + GIVEN_WAY)

@@ -59,8 +59,8 @@ class CellsReader(Reader):
 
     def step(self) -> bool:
         """One run of every spec and node that has one due: short ones first, then longer ones."""
-        worked = False
-        for spec in self._specs():
+        worked, specs = False, self._specs()
+        for spec in specs:
             for node in self._facts.nodes(spec):
                 file = self._cells.due(spec, node)
                 if file is not None:
@@ -68,6 +68,10 @@ class CellsReader(Reader):
                     worked = True
                 elif self._cells.merge(spec, node) is not None:
                     worked = True
+        if specs and not worked:
+            for spec in self._cells.specs:
+                if spec not in specs:
+                    self._cells.forget(spec)
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import polars as pl
 from prometheus_client import Gauge
@@ -60,6 +60,8 @@ class FactsReader(Reader):
                     broken = error
             if broken is not None:
                 raise broken
+        if specs and not worked:
+            self._forget_others(specs)
         return worked
 
     def positions(self) -> dict[NodeId, Seq]:
@@ -104,6 +106,12 @@ class FactsReader(Reader):
         for key in self._specs():
             done, total = behind.get(key, (1, 1))
             EXTRACTED.labels(key).set(done / total)
+
+    def _forget_others(self, specs: Collection[SpecId]) -> None:
+        """Drop the facts of specs that no catalog has: an earlier version named them otherwise."""
+        for key in self._facts.keys:
+            if key != VOIDS_KEY and key not in specs:
+                self._facts.forget(key)
 
     def _seal_one(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
         """Write the files of the first sealed segment that any spec lacks."""

@@ -45,8 +45,9 @@ def build_quantities(
 def _chosen(settings: Settings, stores: Stores) -> tuple[FactSource, Arrivals, SpecPositions]:
     if settings.rate_from == "clickhouse":
         client = stores.clickhouse.clickhouse
-        return ClickHouseFacts(client), ClickHouseArrivals(client), stores.clickhouse_reader
-    arrivals = parquet_arrivals(stores.facts)
+        arrived = ClickHouseArrivals(client, specs=stores.specs)
+        return ClickHouseFacts(client), arrived, stores.clickhouse_reader
+    arrivals = parquet_arrivals(stores.facts, specs=stores.specs)
     if settings.rate_from == "cells":
         cuts = stores.cuts
         cells = CellSource(stores.cells, stores.facts, lambda: cuts.last)

@@ -58,6 +58,7 @@ class Reading:
 class Stores:
     """What the readers fill, and the readers; ``ledger`` is run by whoever brought it."""
 
+    specs: Specs
     facts: ParquetFacts
     cells: ParquetCells
     cuts: KeptCuts
@@ -114,6 +115,7 @@ def build_stores(
         tails=logs.read, specs=specs, facts=facts, pages=pages, pace=FACTS_PACE
     )
     return Stores(
+        specs=specs,
         facts=facts,
         cells=cells,
         cuts=cuts,

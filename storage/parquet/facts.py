@@ -137,6 +137,12 @@ class ParquetFacts:
         files = (*held.files, file)
         self._put(key, node, NodeFacts(files=files, tail=tail, sealed=last, reached=reached))
 
+    def forget(self, key: SpecId) -> None:
+        """Drop what is held for one spec that nobody asks for any more."""
+        with self._lock:
+            self._held.pop(key, None)
+        shutil.rmtree(self._directory / key, ignore_errors=True)
+
     def drop(self) -> None:
         """Forget everything: files and tails. What reads meanwhile may fail and be retried."""
         with self._lock:

@@ -137,6 +137,18 @@ class ParquetCells:
         self._held.put(run.path, rows, size=int(rows.estimated_size()))
         return rows
 
+    @property
+    def specs(self) -> tuple[SpecId, ...]:
+        """The specs that anything is held for."""
+        with self._lock:
+            return tuple(self._piles)
+
+    def forget(self, spec: SpecId) -> None:
+        """Drop what is held for one spec that nobody asks for any more."""
+        with self._lock:
+            self._piles.pop(spec, None)
+        shutil.rmtree(self._directory / spec, ignore_errors=True)
+
     def drop(self) -> None:
         """Forget everything. What reads meanwhile may fail and be retried."""
         with self._lock:

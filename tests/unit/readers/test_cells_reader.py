@@ -16,7 +16,7 @@ from api.readers.cells import CellsReader, KeptCuts
 from api.readers.facts import FactsReader
 from api.rebuild import Rebuildable, rebuild
 from catalog.clock import Micros
-from catalog.ids import NodeId
+from catalog.ids import NodeId, SpecId
 from catalog.snapshot import Catalog
 from rating.ports import SPANS
 from storage.parquet.cells.source import CellSource
@@ -139,3 +139,17 @@ def test_an_altered_run_is_found_and_a_rebuild_heals(setting: Setting, place: in
     assert rebuild(["cells"], stores)[0].level
     assert Status.OK is setting.verified()
     assert (Decimal(26), 18) == setting.total()
+
+
+def test_cells_of_a_spec_that_nobody_has_are_dropped(setting: Setting):
+    """An earlier version named it otherwise; who asks for nothing drops nothing."""
+    left = setting.directory / "cells" / "dead"
+    left.mkdir()
+    kept = setting.files()
+    (left / kept[0].name).write_bytes(kept[0].read_bytes())
+    setting.restart()
+    assert setting.cells.pile(SpecId("dead"), N1).reached
+    setting.settle()
+    assert not left.exists()
+    assert setting.cells.specs == (SPEC.id,)
+    assert setting.files() == kept

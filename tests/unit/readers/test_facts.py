@@ -172,3 +172,26 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path):
     setting.settle()
     assert (Decimal(1), 1) == setting.total()
     assert setting.facts.state(VOIDS_KEY, tail.node).sealed == 1
+
+
+def test_facts_of_a_spec_that_nobody_has_are_dropped(tmp_path: Path):
+    """An earlier version named it otherwise: its files go when the others are level."""
+    tail = MemoryTail()
+    setting = Setting(tmp_path, tail)
+    tail.append(event())
+    tail.seal()
+    tail.append(event())
+    setting.settle()
+    left = tmp_path / SPEC.id
+    renamed = spec("data.y")
+    setting.specs = specs(renamed)
+    setting.restart()
+    setting.reader.step()
+    assert left.is_dir()
+    setting.settle()
+
+    assert not left.exists()
+    assert set(setting.facts.keys) == {VOIDS_KEY, renamed.id}
+    setting.specs = {}
+    setting.settle()
+    assert set(setting.facts.keys) == {VOIDS_KEY, renamed.id}
