@@ -37,9 +37,11 @@ async def new_world(valkey: ValkeyProcess, ledger: RedisLedger) -> AsyncIterator
     world.follow()
     await ledger.start()
     await world.refresh()
-    yield world
-    await ledger.close()
-    writer.close()
+    try:
+        yield world
+    finally:
+        await ledger.close()
+        writer.close()
 
 
 def asked_of(world: World, names: Sequence[str]) -> list[Asked]:
