@@ -7,20 +7,24 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from catalog.ids import FeatureId
 from entitlements.answers import Asked
 from entitlements.checks import Check
 from entitlements.ports import KeyRecord, LedgerUnavailable, Question, UsageEvent
-from entitlements.requests import Consume, Decision, Reason
+from entitlements.requests import Consume, Decision, KeyReused, Reason
 from storage.redis.ledger import RedisLedger
 from storage.redis.link import WAITING_MAX, Address
 from storage.redis.scripts import DECIDE
 from storage.redis.valkey import ValkeyProcess
 from storage.redis.writer import RedisLedgerWriter
 from tests.fault_proxy import FaultProxy
-from tests.ledger_world import ACME, TOKENS, World, catalog, contract, item, right
+from tests.ledger_world import ACME, CALLS, TOKENS, World, catalog, contract, item, right, soft
 
 NEIGHBOURS = [f"c{number}" for number in range(200)]
 
@@ -163,11 +167,7 @@ async def test_a_log_that_takes_nothing_is_told_to_each(valkey: ValkeyProcess) -
     """A member that is denied keeps its answer; retries count once when the log is back."""
     ledger = RedisLedger(Address.parse(valkey.url), timeout_s=5)
     async with new_world(valkey, ledger) as world:
-
-        async def record_all(many: Sequence[Sequence[UsageEvent]]) -> list[bool]:
-            return [await world.sink.record(events) for events in many]
-
-        world.sink.record_all = record_all  # type: ignore[attr-defined]
+        world.sink.record_all = lambda many: recorded(world, many)  # type: ignore[attr-defined]
         denied = world.decisions.ask_consume(
             Consume(customer=ACME, items=[item(TOKENS, "101")], key="much")
         )
@@ -184,3 +184,91 @@ async def test_a_log_that_takes_nothing_is_told_to_each(valkey: ValkeyProcess) -
             assert (await world.consume((TOKENS, "1"), key=key)).allowed
         world.follow()
         assert (world.sink.appended, await world.left()) == (2, 98)
+
+
+REQUESTS = st.tuples(
+    st.sampled_from(["k1", "k2", "k3", "k4"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([TOKENS, TOKENS, CALLS]), st.sampled_from(["1", "30", "60", "100"])
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+
+
+class Model:
+    """100 hard tokens, 5 soft calls: what one consume after the other comes to."""
+
+    def __init__(self) -> None:
+        self.left = {TOKENS: 100, CALLS: 5}
+        self.known: dict[str, tuple[Any, Any]] = {}
+
+    def at_once(self, key: str, items: list[tuple[FeatureId, str]]) -> Any:
+        """The balances; false: denied; null: the key is known."""
+        if key in self.known:
+            return None
+        left, shown = dict(self.left), []
+        for feature, amount in items:
+            left[feature] -= int(amount)
+            shown.append(max(0, left[feature]) * 10**9)
+        if left[TOKENS] < 0:
+            return False
+        self.left, self.known[key] = left, (items, shown)
+        return shown
+
+    def alone(self, key: str, items: list[tuple[FeatureId, str]]) -> Any:
+        """Once more, of a key that is known: the first answer, or a conflict."""
+        first, shown = self.known[key]
+        return shown if first == items else KeyReused
+
+
+def balances_of(decision: Decision) -> Any:
+    """What the model says of it."""
+    return [one.balance for one in decision.items] if decision.allowed else False
+
+
+@settings(max_examples=40)
+@given(groups=st.lists(st.lists(REQUESTS, min_size=2, max_size=8), min_size=1, max_size=3))
+def test_a_group_is_its_members_one_after_the_other(
+    valkey: ValkeyProcess, groups: list[list[Any]]
+) -> None:
+    """Keys twice in a group, with the same and other content, several items of one place."""
+
+    async def run() -> None:
+        ledger = RedisLedger(Address.parse(valkey.url), timeout_s=5)
+        async with new_world(valkey, ledger) as world:
+            world.state(contract("k", right(), soft(right(CALLS, "5"))))
+            world.follow()
+            world.sink.record_all = lambda many: recorded(world, many)  # type: ignore[attr-defined]
+            model = Model()
+            for group in groups:
+                requests = [consume_of(key, items) for key, items in group]
+                asked = [world.decisions.ask_consume(request) for request in requests]
+                decided = await world.decisions.consume_all(asked)
+                shown = [None if one is None else balances_of(one) for one in decided]
+                assert shown == [model.at_once(*each) for each in group]
+                for each, request, one in zip(group, requests, decided, strict=True):
+                    if one is None:
+                        assert await outcome(world, request) == model.alone(*each)
+            world.follow()
+            assert await world.left() == model.left[TOKENS]
+            assert world.reader.recount() == []
+
+    asyncio.run(run())
+
+
+async def recorded(world: World, many: Sequence[Sequence[UsageEvent]]) -> list[bool]:
+    return [await world.sink.record(events) for events in many]
+
+
+def consume_of(key: str, items: list[tuple[FeatureId, str]]) -> Consume:
+    return Consume(customer=ACME, items=[item(*each) for each in items], key=key)
+
+
+async def outcome(world: World, request: Consume) -> Any:
+    try:
+        return balances_of(await world.decisions.consume(request))
+    except KeyReused:
+        return KeyReused
