@@ -149,9 +149,11 @@ class Checks:
         return plan
 
     def _decided(self, plan: Plan, verdict: Verdict | None) -> Decision | None:
+        assert plan.planned is not None
+        if verdict is not None and verdict.status is Status.LOST:  # whoever asks again is told so
+            return self._answers.decision(plan.planned, None, Reason.RECOVERING)
         if verdict is not None and verdict.status is not Status.DECIDED:
             return None
-        assert plan.planned is not None
         outage = Reason.LEDGER_UNAVAILABLE if verdict is None else None
         plan.verdict = verdict
         plan.decision = self._answers.decision(plan.planned, verdict, outage)

@@ -272,3 +272,21 @@ async def outcome(world: World, request: Consume) -> Any:
         return balances_of(await world.decisions.consume(request))
     except KeyReused:
         return KeyReused
+
+
+async def test_while_the_ledger_is_rebuilt_a_batch_is_told_so_at_once(
+    valkey: ValkeyProcess,
+) -> None:
+    """Nobody waits for what is lost: each check is looked at and asked once, all together."""
+    ledger = RedisLedger(Address.parse(valkey.url), timeout_s=5)
+    async with new_world(valkey, ledger) as world:
+        with redis.Redis.from_url(valkey.url) as client:
+            client.flushall()
+            await world.refresh()
+            before = calls_of(client, "hmget"), calls_of(client, "evalsha")
+            asked = [(ACME, [item(TOKENS, str(amount))]) for amount in range(1, 501)]
+            decided = await world.decisions.check_all(asked)
+            after = calls_of(client, "hmget"), calls_of(client, "evalsha")
+        assert {each.items[0].reason for each in decided} == {Reason.RECOVERING}
+        assert after[0] - before[0] < 50
+        assert after[1] == before[1]
