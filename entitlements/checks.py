@@ -6,6 +6,7 @@ time (a :class:`Question`), and so is the answer until the account changes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -15,7 +16,7 @@ from catalog.clock import Clock, Micros
 from catalog.ids import CustomerId
 from entitlements.answers import Answers, Asked, unknown_customer
 from entitlements.openings import Openings
-from entitlements.patience import Patience
+from entitlements.patience import SEEDING_WAIT_S, Patience
 from entitlements.places import Places
 from entitlements.ports import Demand, Ledger, LedgerUnavailable, Question, Status, Verdict
 from entitlements.requests import Decision, Item, Reason
@@ -115,9 +116,13 @@ class Checks:
     async def finish(
         self, checks: Sequence[Check], decided: Sequence[Decision | None]
     ) -> list[Decision]:
-        """Ask again, each on its own, for what was asked too early or not at all."""
+        """Ask again, each on its own, for what was asked too early or not at all.
+
+        One after the other: they wait for their accounts no longer together than one alone would.
+        """
+        until_s = time.monotonic() + SEEDING_WAIT_S
         return [
-            await self._alone(check) if decision is None else decision
+            await self._alone(check, Patience(until_s=until_s)) if decision is None else decision
             for check, decision in zip(checks, decided, strict=True)
         ]
 
@@ -144,9 +149,11 @@ class Checks:
         return plan
 
     def _decided(self, plan: Plan, verdict: Verdict | None) -> Decision | None:
+        assert plan.planned is not None
+        if verdict is not None and verdict.status is Status.LOST:  # whoever asks again is told so
+            return self._answers.decision(plan.planned, None, Reason.RECOVERING)
         if verdict is not None and verdict.status is not Status.DECIDED:
             return None
-        assert plan.planned is not None
         outage = Reason.LEDGER_UNAVAILABLE if verdict is None else None
         plan.verdict = verdict
         plan.decision = self._answers.decision(plan.planned, verdict, outage)
@@ -182,7 +189,7 @@ class Checks:
         demand = Demand(customer=plan.customer, now=now, slots=planned.slots)
         return self._openings.at_once(planned, demand)
 
-    async def _alone(self, check: Check) -> Decision:
+    async def _alone(self, check: Check, patience: Patience) -> Decision:
         """The decision of one check, asked until it is about the present."""
         if check.customer not in self._places.schedules.catalog.customers:
             return unknown_customer(check.items)
@@ -192,5 +199,5 @@ class Checks:
             demand = Demand(customer=check.customer, now=now, slots=planned.slots)
             return Asked(planned=planned, demand=demand)
 
-        asked = await self._ask_until_present(ask, Patience())
+        asked = await self._ask_until_present(ask, patience)
         return self._answers.decision(asked.planned, asked.verdict, asked.outage)

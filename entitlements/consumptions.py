@@ -18,6 +18,9 @@ from entitlements.usage import draft
 KEPT_MAX = 20_000
 """Plans that are kept, at about a kilobyte. At the limit all are forgotten."""
 
+KEPT_ITEMS_MAX = 4
+"""A consume of more is planned every time: a hundred items take thirty kilobytes."""
+
 _Place = tuple[str | int | None, ...]
 
 
@@ -50,10 +53,11 @@ class Consumptions:
         Raises:
             NotFound, InvalidRequest, NotConsumable: the request is wrong.
         """
-        if request.data or any(item.dimensions for item in request.items):
+        items = request.items
+        if request.data or len(items) > KEPT_ITEMS_MAX or any(item.dimensions for item in items):
             return self._planned(request, now)
         place: _Place = (request.customer, request.subject)
-        for item in request.items:
+        for item in items:
             place += (item.feature, item.amount)
         terms = self._kept.get(place)
         fits = terms is not None and terms.since <= now < terms.until

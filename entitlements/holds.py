@@ -22,7 +22,7 @@ from entitlements.ports import End, EndKind, KeyRecord, LedgerEntry, Reservation
 from entitlements.requests import Item, Settle
 from entitlements.schedules import Schedules
 from entitlements.slots import use_of
-from entitlements.usage import body, marked
+from entitlements.usage import bodies_of, marked
 
 _encode = msgspec.json.Encoder().encode
 _recorded = msgspec.json.Decoder(tuple[str, list[tuple[str, str, int, str]]]).decode
@@ -144,11 +144,12 @@ def events_of_settle(asked: Settle, held: Held, schedules: Schedules, now: Micro
     """The usage of a settle as text: written to the log as it is, however often it is retried.
 
     Raises:
-        NotConsumable, InvalidRequest: a feature's meter would not count it.
+        NotConsumable, InvalidRequest: a feature's meter would not count it, or it is too large.
     """
+    parts = _parts(asked, held, schedules, now)
+    uses = [use_of(item, schedules.reading_at(item.feature, at), asked.data) for item, at in parts]
     bodies: list[tuple[Micros, str, str]] = []
-    for item, at in _parts(asked, held, schedules, now):
-        kind, count, data = body(use_of(item, schedules.reading_at(item.feature, at), asked.data))
+    for (_, at), (kind, count, data) in zip(parts, bodies_of(uses), strict=True):
         bodies += [(at, kind, data)] * count
     mark = {"customer": asked.customer, "reservation": held.id}
     events = [

@@ -20,9 +20,10 @@ SUBMIT_WITHIN_S = 0.2
 class Patience:
     """One decision's tries. ``asked_s`` is when the last one was asked, monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, until_s: float | None = None) -> None:
+        """Begin; ``until_s``, by the same clock, is when to wait for an account no longer."""
         self.asked_s = time.monotonic()
-        self._until_s = self.asked_s + SEEDING_WAIT_S
+        self._until_s = self.asked_s + SEEDING_WAIT_S if until_s is None else until_s
         self._tries = 0
         self._not_before = Micros(0)
 

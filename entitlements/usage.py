@@ -21,6 +21,9 @@ from entitlements.schedules import Reading, bounds
 COUNT_MAX = 1_000
 """A consume on a count meter records an event for each unit: at most so many."""
 
+EVENTS_BYTES_MAX = 16 * 1024**2
+"""The ``data`` of all events of one request: they are one piece of the log, which has a limit."""
+
 MARK = "tallyman"
 """The member of ``data`` in which a consume's last event carries its key."""
 
@@ -107,8 +110,26 @@ def claim_of(catalog: Catalog, customer: CustomerId, now: int) -> Claim:
 
 
 def draft(subject: str, uses: Sequence[Use]) -> str:
-    """Everything the events depend on but the decision itself, as text to keep with the key."""
-    return _text([subject, [body(use) for use in uses]])
+    """Everything the events depend on but the decision itself, as text to keep with the key.
+
+    Raises:
+        InvalidRequest: the feature's meter would not count an event, or they are too large.
+    """
+    return _text([subject, bodies_of(uses)])
+
+
+def bodies_of(uses: Sequence[Use]) -> list[tuple[str, int, str]]:
+    """The :func:`body` of each use.
+
+    Raises:
+        InvalidRequest: a meter would not count one, or they are too large together.
+    """
+    bodies = [body(use) for use in uses]
+    if sum(count * len(data) for _, count, data in bodies) > EVENTS_BYTES_MAX:
+        raise InvalidRequest(
+            f"data is written with each unit of a count: over {EVENTS_BYTES_MAX} bytes in all"
+        )
+    return bodies
 
 
 def body(use: Use) -> tuple[str, int, str]:

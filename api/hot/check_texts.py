@@ -27,7 +27,7 @@ CHECKS_MAX = 1_000
 KEPT_MAX = 20_000
 """Checks that are kept, at about two kilobytes. At the limit all are forgotten."""
 
-KEPT_BYTES_MAX = 512
+KEPT_BYTES_MAX = 256
 """A longer text is read every time."""
 
 _SPELLINGS = (

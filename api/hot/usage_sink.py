@@ -16,6 +16,9 @@ from ingest.batch import APPENDED, Checked, Columns
 TURN_MAX = 2_000
 """Decisions in one job at most: the rest of the turn is the next one's."""
 
+PART_BYTES_MAX = 32 * 1024**2
+"""And so many bytes, unless a single one has more."""
+
 _EVENT_BYTES = 512
 _STORED = {**APPENDED, "time": pl.Int64()}
 
@@ -139,6 +142,16 @@ class LogSink:
         await asyncio.shield(known)  # who goes away does not take the others' answer along
 
     async def _record_all(self, asked: Sequence[Sequence[UsageEvent]]) -> list[bool]:
+        parts = _parts(asked, _size_bytes)
+        told = await asyncio.gather(*map(self._record_part, parts), return_exceptions=True)
+        results: list[bool] = []
+        for each in told:
+            if isinstance(each, BaseException):
+                raise each  # of the other parts nothing is said: asking again is safe
+            results += each
+        return results
+
+    async def _record_part(self, asked: Sequence[Sequence[UsageEvent]]) -> list[bool]:
         events = [one for each in asked for one in each]
         outcome = await self._submit(_checked(events))
         refused = {refusal.index for refusal in outcome.rejected}
@@ -149,8 +162,27 @@ class LogSink:
         return results
 
     async def _append_all(self, entries: list[Entry]) -> list[None]:
-        await self._append(_records(entries))
+        for part in _parts(entries, lambda entry: _size_bytes(entry[1])):
+            await self._append(_records(part))
         return [None] * len(entries)
+
+
+def _parts(asked: Sequence[T], size_bytes: Callable[[T], int]) -> list[list[T]]:
+    """Cut where it gets large: what is in one piece of the log has a limit, and ends the log."""
+    parts: list[list[T]] = [[]]
+    size = 0
+    for each in asked:
+        more = size_bytes(each)
+        if parts[-1] and size + more > PART_BYTES_MAX:
+            parts.append([])
+            size = 0
+        parts[-1].append(each)
+        size += more
+    return parts
+
+
+def _size_bytes(events: Sequence[UsageEvent]) -> int:
+    return sum([len(one.data) for one in events]) + _EVENT_BYTES * len(events)
 
 
 def _checked(events: Sequence[UsageEvent]) -> Checked:
@@ -164,9 +196,11 @@ def _checked(events: Sequence[UsageEvent]) -> Checked:
         time=[one.time for one in events],
         data=[one.data for one in events],
     )
-    size_bytes = sum(len(one.data) for one in events) + _EVENT_BYTES * len(events)
     return Checked(
-        records=columns.records(), index=range(len(events)), rejected=[], size_bytes=size_bytes
+        records=columns.records(),
+        index=range(len(events)),
+        rejected=[],
+        size_bytes=_size_bytes(events),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import hiredis
 
@@ -57,6 +58,11 @@ _LOST = ("lost",)
 TIMEOUT_S = 0.045
 """A decision is answered within 50 ms, with or without Redis."""
 
+PART_MAX = 1_000
+"""Questions sent at a time: twenty thousand are not answered in time, and nobody else's either."""
+
+T = TypeVar("T")
+
 
 class RedisLedger:
     """Implements :class:`entitlements.ports.Ledger` on one Redis or Valkey server.
@@ -67,6 +73,7 @@ class RedisLedger:
 
     def __init__(self, address: Address, *, timeout_s: float = TIMEOUT_S) -> None:
         self._link = Link(address, greet=self._greet, timeout_s=timeout_s)
+        self._timeout_s = timeout_s
         self._run = ""
         self._epoch: str | None = None
         self._ready = False
@@ -97,69 +104,86 @@ class RedisLedger:
 
     async def decide_all(self, demands: Sequence[Demand]) -> list[Verdict | None]:
         """See :meth:`entitlements.ports.Ledger.decide_all`."""
-        if not demands:
-            return []
-        if not self._link.up:
-            raise LedgerUnavailable("the entitlement ledger is not reachable")
-        epoch = self._epoch
-        replies: Sequence[Any] = (_LOST,) * len(demands)
-        if epoch is not None:
-            replies = await self._link.send([self._spelled(each, epoch) for each in demands])
-        verdicts: list[Verdict | None] = []
-        away = False
-        for demand, reply in zip(demands, replies, strict=True):
-            if type(reply) is list and reply[0] != "lost":
-                verdicts.append(_verdict(demand, reply))
-                continue
-            verdict = None
-            if not away:  # else each of the rest would wait for its own timeout
-                try:
-                    verdict = await self._again(demand, reply, epoch)
-                except LedgerUnavailable:
-                    away = True
-            verdicts.append(verdict)
-        return verdicts
+        return await _in_parts(self._decide_part, demands)
 
     async def look(self, questions: Sequence[Question], *, now: Micros) -> list[Verdict | None]:
         """See :meth:`entitlements.ports.Ledger.look`. What it cannot tell, the script is asked."""
-        epoch = self._epoch
-        if not questions or epoch is None:
-            return await self.decide_all([question.demand(now) for question in questions])
+        asked = list(dict.fromkeys(questions))
+        told = await _in_parts(lambda part: self._look_part(part, now), asked)
+        found = dict(zip(asked, told, strict=True))
+        return [found[question] for question in questions]
+
+    async def _look_part(self, questions: Sequence[Question], now: Micros) -> list[Verdict | None]:
+        epoch, until_s = self._epoch, self._until_s()
+        if epoch is None:
+            return await self._decide_part([question.demand(now) for question in questions])
         if not self._link.up:
             raise LedgerUnavailable("the entitlement ledger is not reachable")
-        found: dict[Question, Verdict | None] = dict.fromkeys(questions)
-        looks = [look_of(question, epoch) for question in found]
+        looks = [look_of(question, epoch) for question in questions]
         replies = await self._link.send([look.command for look in looks])
-        for question, look, reply in zip(found, looks, replies, strict=True):
-            found[question] = look.verdict if reply == look.reply else look.read(question, reply)
-        again = [question for question, verdict in found.items() if verdict is None]
+        found = [
+            look.verdict if reply == look.reply else look.read(question, reply)
+            for question, look, reply in zip(questions, looks, replies, strict=True)
+        ]
+        again = [at for at, verdict in enumerate(found) if verdict is None]
         if again:
-            told = await self.decide_all([question.demand(now) for question in again])
-            found.update(zip(again, told, strict=True))
-        return [found[question] for question in questions]
+            demands = [questions[at].demand(now) for at in again]
+            with suppress(LedgerUnavailable):  # what was seen stands
+                told = await self._decide_part(demands, until_s)
+                for at, verdict in zip(again, told, strict=True):
+                    found[at] = verdict
+        return found
+
+    async def _decide_part(
+        self, demands: Sequence[Demand], until_s: float | None = None
+    ) -> list[Verdict | None]:
+        if not self._link.up:
+            raise LedgerUnavailable("the entitlement ledger is not reachable")
+        epoch, by_s = self._epoch, until_s or self._until_s()
+        replies: list[Any] = [_LOST] * len(demands)
+        if epoch is not None:
+            spelled = [self._spelled(each, epoch) for each in demands]
+            replies = await self._link.send(spelled, until_s=until_s)
+        gone = [at for at, reply in enumerate(replies) if _is_gone(reply)]
+        if gone:
+            told: Sequence[Any] = [None] * len(gone)
+            with suppress(LedgerUnavailable):  # the others are decided
+                told = await self._again([(demands[at], replies[at]) for at in gone], epoch, by_s)
+            for at, reply in zip(gone, told, strict=True):
+                replies[at] = reply
+        return [self._told(demand, reply) for demand, reply in zip(demands, replies, strict=True)]
 
     def _spelled(self, demand: Demand, epoch: str) -> bytes:
         return spelling.decide(demand, epoch=epoch, lapse=self._watermark)
 
-    async def _again(self, demand: Demand, reply: Any, epoch: str | None) -> Verdict | None:
-        """Ask once more where the script, or the epoch it was asked under, was gone.
-
-        Null: the server refuses this demand.
-        """
-        if isinstance(reply, hiredis.ReplyError):
-            if not str(reply).startswith("NOSCRIPT"):
-                return None
-            await self._call("SCRIPT", "LOAD", DECIDE.text)
-        await self._refresh()
-        known = self._epoch
-        moved = known != epoch or isinstance(reply, hiredis.ReplyError)
-        if known is not None and moved:
-            [reply] = await self._link.send([self._spelled(demand, known)])
-        if isinstance(reply, hiredis.ReplyError):
+    def _told(self, demand: Demand, reply: Any) -> Verdict | None:
+        """What a reply means. Null: the server refuses this demand, or did not answer."""
+        if reply is None or isinstance(reply, hiredis.ReplyError):
             return None
         if reply[0] == "lost":
             return Verdict(status=Status.UNSEEDED if self._ready else Status.LOST)
         return _verdict(demand, reply)
+
+    async def _again(
+        self, gone: Sequence[tuple[Demand, Any]], epoch: str | None, until_s: float
+    ) -> Sequence[Any]:
+        """Ask once more where the script, or the epoch it was asked under, was gone.
+
+        All together: one account that is not filled must not cost the others a round trip each.
+        """
+        unloaded = any(isinstance(reply, hiredis.ReplyError) for _, reply in gone)
+        if unloaded:
+            await self._call("SCRIPT", "LOAD", DECIDE.text, until_s=until_s)
+        await self._refresh(until_s)
+        known = self._epoch
+        if known is None or (known == epoch and not unloaded):
+            return [reply for _, reply in gone]
+        spelled = [self._spelled(demand, known) for demand, _ in gone]
+        return await self._link.send(spelled, until_s=until_s)
+
+    def _until_s(self) -> float:
+        """When an answer that is asked for now is due, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._timeout_s
 
     async def account(self, customer: CustomerId, *, now: Micros) -> Account | None:
         """See :meth:`entitlements.ports.Ledger.account`."""
@@ -249,9 +273,9 @@ class RedisLedger:
                 raise LedgerUnavailable(f"the entitlement ledger refused: {refused}") from refused
         return await self._call("EVAL", script.text, len(keys), *keys, *arguments)
 
-    async def _call(self, *command: str | int) -> Any:
+    async def _call(self, *command: str | int, until_s: float | None = None) -> Any:
         try:
-            return await self._link.call(*command)
+            return await self._link.call(*command, until_s=until_s)
         except Refused as refused:
             raise LedgerUnavailable(f"the entitlement ledger refused: {refused}") from refused
 
@@ -265,8 +289,10 @@ class RedisLedger:
             await link.call("SCRIPT", "LOAD", script.text)
         await self._refresh()
 
-    async def _refresh(self) -> None:
-        epoch, ready, mark = await self._call("HMGET", STATE, "epoch", "ready", "watermark")
+    async def _refresh(self, until_s: float | None = None) -> None:
+        epoch, ready, mark = await self._call(
+            "HMGET", STATE, "epoch", "ready", "watermark", until_s=until_s
+        )
         same = epoch is not None and epoch.startswith(self._run + ".")
         self._epoch = epoch if same else None
         self._ready = same and ready == "1"
@@ -280,6 +306,31 @@ class RedisLedger:
                     await self._refresh()
                 except LedgerUnavailable:
                     self._ready = False
+
+
+async def _in_parts(
+    ask: Callable[[Sequence[T]], Awaitable[list[Verdict | None]]], asked: Sequence[T]
+) -> list[Verdict | None]:
+    """Ask for some after the others. Those after one that is not answered have no verdict.
+
+    Raises:
+        LedgerUnavailable: the first are not answered.
+    """
+    told: list[Verdict | None] = []
+    for first in range(0, len(asked), PART_MAX):
+        try:
+            told += await ask(asked[first : first + PART_MAX])
+        except LedgerUnavailable:
+            if not first:
+                raise
+            break
+    return told + [None] * (len(asked) - len(told))
+
+
+def _is_gone(reply: Any) -> bool:
+    if isinstance(reply, hiredis.ReplyError):
+        return str(reply).startswith("NOSCRIPT")
+    return bool(reply[0] == "lost")
 
 
 def _verdict(demand: Demand, reply: list[str]) -> Verdict:

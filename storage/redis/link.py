@@ -94,7 +94,9 @@ class _Wire(asyncio.Protocol):
     def open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    def send(self, spelled: Sequence[bytes]) -> asyncio.Future[list[Any]]:
+    def send(
+        self, spelled: Sequence[bytes], *, until_s: float | None = None
+    ) -> asyncio.Future[list[Any]]:
         """Send commands; their replies, errors among them, come together."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if not self.open or self._calls >= WAITING_MAX:
@@ -107,6 +109,9 @@ class _Wire(asyncio.Protocol):
         self._waiting.append(_Awaited(future, self._loop.time() + self._timeout_s, len(spelled)))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
+        if until_s is not None:
+            # As in _look: the answer may be there, and its socket not yet read.
+            self._loop.call_at(until_s, self._loop.call_later, TURN_S, _tell_late, future)
         return future
 
     def _flush(self) -> None:
@@ -142,9 +147,7 @@ class _Wire(asyncio.Protocol):
         for each in self._waiting:
             if each.until_s > now_s:
                 return
-            if not each.future.done():
-                late = LedgerUnavailable("the entitlement ledger did not answer in time")
-                each.future.set_exception(late)
+            _tell_late(each.future)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -212,7 +215,7 @@ class Link:
             await asyncio.gather(self._task, return_exceptions=True)
         self._drop()
 
-    async def call(self, *command: Argument) -> Any:
+    async def call(self, *command: Argument, until_s: float | None = None) -> Any:
         """Send a command; answers the reply, text decoded.
 
         Raises:
@@ -220,7 +223,7 @@ class Link:
             Refused: the server answered with an error.
         """
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]
-        [reply] = await self.send([packed])
+        [reply] = await self.send([packed], until_s=until_s)
         if isinstance(reply, hiredis.ReplyError):
             raise Refused(str(reply))
         return reply
@@ -230,8 +233,13 @@ class Link:
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]
         self.send([packed]).add_done_callback(_heeded)
 
-    def send(self, spelled: Sequence[bytes]) -> asyncio.Future[list[Any]]:
+    def send(
+        self, spelled: Sequence[bytes], *, until_s: float | None = None
+    ) -> asyncio.Future[list[Any]]:
         """Send commands as bytes; all their replies come in the future, errors among them.
+
+        ``until_s``, by the loop's clock, is sooner than the link's own timeout: these commands
+        follow on others, and whoever waits has waited for those.
 
         Raises (in the future):
             LedgerUnavailable: no answer in time, or no connection.
@@ -240,7 +248,7 @@ class Link:
             future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
             future.set_exception(LedgerUnavailable("the entitlement ledger is not reachable"))
             return future
-        return self._wire.send(spelled)
+        return self._wire.send(spelled, until_s=until_s)
 
     async def _keep(self) -> None:
         while True:
@@ -286,6 +294,12 @@ class Link:
         if self._wire is not None and self._wire.transport is not None:
             self._wire.transport.abort()
         self._wire = None
+
+
+def _tell_late(future: asyncio.Future[list[Any]]) -> None:
+    if not future.done():
+        late = LedgerUnavailable("the entitlement ledger did not answer in time")
+        future.set_exception(late)
 
 
 def _heeded(sent: asyncio.Future[Any]) -> None:

@@ -16,6 +16,9 @@ from storage.redis.scripts import DECIDE, account_keys, pack, record_key, reserv
 SPELLED_MAX = 200_000
 """Customers and slots whose spelling is kept; amounts and epochs are fewer."""
 
+REPEATED_MAX = 512
+"""A longer text is spelled anew: with ten thousand of some kilobytes a process would be full."""
+
 _SLOT_ARGUMENTS = 7
 _ASKED_ARGUMENTS = 4
 _HOLD_ARGUMENTS = 5
@@ -56,13 +59,14 @@ def decide(demand: Demand, *, epoch: str, lapse: Micros) -> bytes:
 
 
 def _hold(hold: HoldRequest, *, refused: bool) -> list[bytes]:
-    consumes = hold.expires is None  # a reserve's request names its deadline
+    # A reserve's request names its deadline; a long one has data, which is another every time.
+    repeated = hold.expires is None and len(hold.request) <= REPEATED_MAX
     return [
         bulk(hold.id),
         b"$1\r\n1\r\n" if refused else b"$1\r\n0\r\n",
-        _repeated(hold.digest) if consumes else bulk(hold.digest),
+        _repeated(hold.digest) if repeated else bulk(hold.digest),
         _NOTHING if hold.expires is None else _whole(hold.expires),
-        _repeated(hold.request) if consumes else bulk(hold.request),
+        _repeated(hold.request) if repeated else bulk(hold.request),
     ]
 
 
