@@ -12,15 +12,15 @@ from typing import Any
 import polars as pl
 
 from api.bookkeeping import Desk
-from api.listing import (
+from api.invoice_list import (
     Document,
-    Listing,
+    InvoiceList,
     PreparedDrafts,
     as_issued,
     credits_in,
     draft_ids,
     drafts_told,
-    listing,
+    in_order,
     timing_of,
 )
 from api.totals import Settled
@@ -65,22 +65,22 @@ class Invoices:
         self._desk = desk
         self._grouping = grouping
         self._tax = tax
-        self._listings: Kept[Wanted, Listing] = Kept(LISTED_ROWS_MAX, at_least=1)
+        self._lists: Kept[Wanted, InvoiceList] = Kept(LISTED_ROWS_MAX, at_least=1)
 
-    async def listed(self, wanted: Wanted) -> Listing:
+    async def listed(self, wanted: Wanted) -> InvoiceList:
         """Documents by customer, contract, timing and period.
 
         What was recorded by an instant never changes, so the pages of a list are made of one.
         """
         settled = await self._desk.question(wanted.as_of)
         key = replace(wanted, as_of=settled.as_of)
-        held = self._listings.get(key)
+        held = self._lists.get(key)
         if held is None:
             held = await self._listed(wanted, settled)
-            self._listings.put(key, held, size=held.size)
+            self._lists.put(key, held, size=held.size)
         return held
 
-    async def _listed(self, wanted: Wanted, settled: Settled) -> Listing:
+    async def _listed(self, wanted: Wanted, settled: Settled) -> InvoiceList:
         catalog = await asyncio.to_thread(self._desk.catalogs.as_of, settled.as_of)
         _require_known(wanted, catalog)
         drafted = wanted.kind is DocumentKind.INVOICE
@@ -199,7 +199,7 @@ class Invoices:
 
     def _list(
         self, wanted: Wanted, prepared: PreparedDrafts | None, as_of: Micros, catalog: Catalog
-    ) -> Listing:
+    ) -> InvoiceList:
         since, until = wanted.period.first, wanted.period.until
         rows = self._desk.books.documents(as_of=as_of, since=since, until=until)
         credits_ = credits_in(rows)
@@ -210,7 +210,7 @@ class Invoices:
             _timed(wanted),
         )
         issues = Counter[str]() if prepared is None else self.issues(prepared.drafts.heads, as_of)
-        return listing(issued, credits_, prepared, issues, as_of)
+        return in_order(issued, credits_, prepared, issues, as_of)
 
     def _draft(self, prepared: PreparedDrafts, id_: str, as_of: Micros) -> Document | None:
         """The draft with this id, with its lines; null where there is none."""

@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 
 from api.bookkeeping import Desk
+from api.invoice_list import Document, PreparedDrafts, draft_ids
 from api.invoices import Invoices, Wanted
-from api.listing import Document, PreparedDrafts, draft_ids
 from catalog.clock import EVER
 from catalog.errors import NotFound
 from invoicing.closing import PeriodNotEnded, amounts_of

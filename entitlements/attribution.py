@@ -17,6 +17,7 @@ from catalog.events import QUANTITY
 from catalog.ids import CustomerId, FeatureId, SpecId
 from catalog.meters import Aggregation, FactSpec, Meter
 from catalog.snapshot import Catalog
+from entitlements.amounts import UNIT
 from entitlements.grants import Schedule
 from entitlements.schedules import Schedules, bounds
 
@@ -42,7 +43,6 @@ DELTAS = pl.Schema(
 )
 """USES summed by (customer, feature, segment), as whole nano-units."""
 
-NANO = 10**9
 _ONE = pl.lit(1).cast(QUANTITY)
 _PAIR = ["customer", "feature"]
 
@@ -86,7 +86,7 @@ class Attribution:
                 if since <= at < until and (schedule := schedules.get(feature)) is not None:
                     segment = schedule.segment_at(at)
                     if segment is not None:
-                        amount = NANO if counts else nanos or 0
+                        amount = UNIT if counts else nanos or 0
                         yield (customer, feature, segment.start), amount
 
     def uses(self, facts: pl.DataFrame) -> pl.DataFrame:

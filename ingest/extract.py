@@ -113,8 +113,9 @@ def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId, *, missing: bool) -
         "dimensions": _dimensions(spec),
     }
     passes = [_passes(condition) for condition in spec.filter]
-    if not missing and (value or text):
-        passes.append(pl.col(value or text or "").is_not_null())
+    read = value or text
+    if read is not None and not missing:
+        passes.append(pl.col(read).is_not_null())
     return rows.filter(*passes).select(
         columns.get(name, pl.col(name)).alias(name) for name in FACTS
     )

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from catalog.events import RejectCode
-from catalog.meters import Condition, FactSpec
+from catalog.meters import FactSpec
 from catalog.snapshot import Catalog
 from catalog.specs import fact_specs
 from ingest.batch import Columns
+from ingest.fields import fields_of, keys_of, passes, token_at
 from ingest.jsontext import text_of
 from ingest.numbers import DECIMALS_MAX, INTEGER_DIGITS_MAX, judge_number
 from ingest.tokens import tokens_at
@@ -38,7 +38,6 @@ _DETAILS = {
 _SHORT_FLOAT = re.compile(rf"-?[0-9]+\.[0-9]{{1,{DECIMALS_MAX}}}")
 _LONG_DIGITS = re.compile(r"[0-9.]{16}")
 _TOO_LARGE = 10**INTEGER_DIGITS_MAX
-_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +66,12 @@ def judge_values(kind: str, data: str | bytes, rules: IngestRules) -> Reason | N
 
     A missing value can be read (as missing), and one that a meter's filter keeps it from is not.
     """
-    for spec in rules.specs.get(kind, ()):
+    specs = rules.specs.get(kind, ())
+    fields = fields_of(data) if specs else {}
+    for spec in specs:
         assert spec.value is not None
-        token = _token_at(data, spec.value)
-        if token is None or not all(_passes(data, condition) for condition in spec.filter):
+        token = token_at(fields, spec.value)
+        if token is None or not all(passes(condition, fields) for condition in spec.filter):
             continue
         quoted = token.startswith('"')
         judged = judge_number(text_of(token) if quoted else token, quoted=quoted)
@@ -97,7 +98,7 @@ def measured_keys(rules: IngestRules) -> tuple[npt.NDArray[np.uint8], npt.NDArra
     """The keys of data under which a meter of any type reads: their bytes, and where each ends."""
     specs = (spec for several in rules.specs.values() for spec in several)
     paths = dict.fromkeys(spec.value for spec in specs if spec.value is not None)
-    keys = [_keys(path)[0].encode() for path in paths]
+    keys = [keys_of(path)[0].encode() for path in paths]
     words = np.frombuffer(b"".join(keys) + b"\0", np.uint8)
     return words, np.cumsum([len(key) for key in keys], dtype=np.int64)
 
@@ -114,7 +115,7 @@ def _surely_numbers(events: Columns, rows: Sequence[int], path: str) -> bool:
     A float alone says too little: what it was before is only in the text. But where no text has a
     run of 16 digits, every number has at most 15, and a double gives 15 back as they were.
     """
-    keys = _keys(path)
+    keys = keys_of(path)
     if events.parsed is None or len(keys) > 1:
         return False
     key = keys[0]
@@ -128,33 +129,3 @@ def _surely_numbers(events: Columns, rows: Sequence[int], path: str) -> bool:
     present = [value for value in values if value is not None] or [0]
     in_range = bool(min(present) > -_TOO_LARGE and max(present) < _TOO_LARGE)
     return in_range and all(map(_SHORT_FLOAT.fullmatch, map(repr, floats)))
-
-
-def _passes(data: str | bytes, condition: Condition) -> bool:
-    token = _token_at(data, condition.path)
-    if condition.exists is False:
-        return token is None
-    if token is None:
-        return condition.optional
-    text = text_of(token)
-    if condition.included is not None and text not in condition.included:
-        return False
-    return condition.excluded is None or text not in condition.excluded
-
-
-def _token_at(data: str | bytes, path: str) -> str | None:
-    """The JSON text at a path of one event's data; null where absent or JSON null."""
-    token: str | bytes = data
-    for key in _keys(path):
-        if token[:1] not in {"{", b"{"}:
-            return None
-        raw = _objects.decode(token).get(key)
-        if raw is None:
-            return None
-        token = bytes(raw)
-    text = token.decode() if isinstance(token, bytes) else token
-    return None if text == "null" else text
-
-
-def _keys(path: str) -> Sequence[str]:
-    return path.removeprefix("data.").split(".")

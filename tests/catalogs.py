@@ -28,3 +28,26 @@ def catalog_of(tree: object, *, timezone: str = "UTC") -> Catalog:
         for number, new in enumerate(stated, start=1)
     ]
     return build_catalog(statements, timezone=zone)
+
+
+def tokens_document(*, value: str = "data.n") -> dict[str, object]:
+    """A business of one meter and one customer: ``acme`` has 1,000 tokens a month, at a cent each.
+
+    ``value`` is where its events (``llm``) say how many.
+    """
+    price = {"product": "tokens", "charge": {"model": "per_unit", "unit_price": "0.01"}}
+    return {
+        "meters": {"tokens": {"event_type": "llm", "aggregation": "sum", "value": value}},
+        "features": {"tokens": {"kind": "metered", "meter": "tokens"}},
+        "products": {"tokens": {"name": "Tokens", "meter": "tokens"}},
+        "pricebooks": {
+            "b": {
+                "currency": "USD",
+                "invoicing": {"timing": "arrears", "every_months": 1},
+                "prices": [price],
+                "entitlements": [{"feature": "tokens", "amount": "1000", "every": "month"}],
+            }
+        },
+        "customers": {"acme": {"name": "Acme", "subjects": ["acme"]}},
+        "contracts": {"k": {"customer": "acme", "pricebook": "b", "start": "2026-01-01"}},
+    }

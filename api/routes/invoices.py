@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api.auth import Principal
+from api.invoice_list import Document, InvoiceList
 from api.invoices import Invoices, Wanted
 from api.issuing import Issuing
-from api.listing import Document, Listing
 from api.models.page import Cursor, Limit, Page
 from api.paging import LIMIT_DEFAULT, decode_place, encode_place
 from api.printing import printed
@@ -132,7 +132,7 @@ class InvoiceRoutes:
         items = await asyncio.to_thread(self._items, found, start, end)
         return Page(items=items, next_cursor=more)
 
-    def _items(self, found: Listing, start: int, end: int) -> list[dict[str, Any]]:
+    def _items(self, found: InvoiceList, start: int, end: int) -> list[dict[str, Any]]:
         shown = self._invoices.with_lines(*found.documents(start, end))
         return [document_json(each) for each in shown]
 

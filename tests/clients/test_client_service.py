@@ -20,25 +20,10 @@ from tallyman_client import (
     Unreachable,
 )
 
+from tests.catalogs import tokens_document
 from tests.e2e.harness import Service, running_service
 
-CATALOG = {
-    "meters": {"tokens": {"event_type": "llm", "aggregation": "sum", "value": "data.tokens"}},
-    "features": {"tokens": {"kind": "metered", "meter": "tokens"}},
-    "products": {"tokens": {"name": "Tokens", "meter": "tokens"}},
-    "pricebooks": {
-        "b": {
-            "currency": "USD",
-            "invoicing": {"timing": "arrears", "every_months": 1},
-            "prices": [
-                {"product": "tokens", "charge": {"model": "per_unit", "unit_price": "0.01"}}
-            ],
-            "entitlements": [{"feature": "tokens", "amount": "1000", "every": "month"}],
-        }
-    },
-    "customers": {"acme": {"name": "Acme", "subjects": ["acme"]}},
-    "contracts": {"k": {"customer": "acme", "pricebook": "b", "start": "2026-01-01"}},
-}
+CATALOG = tokens_document(value="data.tokens")
 
 
 @pytest.fixture(scope="module")

@@ -41,26 +41,11 @@ from storage.redis.valkey import ValkeyProcess
 from storage.redis.writer import RedisLedgerWriter
 from storage.sql.database import open_database
 from storage.sql.statements import StatementStore
+from tests.catalogs import tokens_document
 from tests.e2e.harness import is_alive
 
 NODE, ACME = NodeId("n1"), CustomerId("acme")
-CATALOG = {
-    "meters": {"tokens": {"event_type": "llm", "aggregation": "sum", "value": "data.n"}},
-    "features": {"tokens": {"kind": "metered", "meter": "tokens"}},
-    "products": {"tokens": {"name": "Tokens", "meter": "tokens"}},
-    "pricebooks": {
-        "b": {
-            "currency": "USD",
-            "invoicing": {"timing": "arrears", "every_months": 1},
-            "prices": [
-                {"product": "tokens", "charge": {"model": "per_unit", "unit_price": "0.01"}}
-            ],
-            "entitlements": [{"feature": "tokens", "amount": "1000", "every": "month"}],
-        }
-    },
-    "customers": {"acme": {"name": "Acme", "subjects": ["acme"]}},
-    "contracts": {"k": {"customer": "acme", "pricebook": "b", "start": "2026-01-01"}},
-}
+CATALOG = tokens_document()
 
 
 class Site:
@@ -160,13 +145,19 @@ def test_a_rebuild_that_was_asked_for_is_seen_as_such_at_once(site: Site) -> Non
     assert site.used() == 5
 
 
-def test_a_killed_process_comes_back_where_the_ledger_is(site: Site) -> None:
-    """It is said so meanwhile, whoever asked is told, and what was written meanwhile counts."""
+def following(site: Site) -> int:
+    """Start it with one unit used, and wait until that is followed; the process."""
     site.use(1)
     site.apart.start()
     until(site.level)
     pid = site.apart.pid
     assert pid is not None
+    return pid
+
+
+def test_a_killed_process_comes_back_where_the_ledger_is(site: Site) -> None:
+    """It is said so meanwhile, whoever asked is told, and what was written meanwhile counts."""
+    pid = following(site)
     os.kill(pid, signal.SIGKILL)
     until(lambda: "ended with -9" in str(site.apart.failure))
     with pytest.raises(Unavailable):
@@ -215,11 +206,7 @@ def test_a_process_that_hangs_is_killed_in_the_end(
 ) -> None:
     """Another one goes on, and whoever waited for an answer is told."""
     monkeypatch.setattr(apart, "HUNG_S", 2.0)
-    site.use(1)
-    site.apart.start()
-    until(site.level)
-    pid = site.apart.pid
-    assert pid is not None
+    pid = following(site)
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(Unavailable):
         site.apart.recount()

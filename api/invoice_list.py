@@ -40,7 +40,7 @@ class PreparedDrafts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class InvoiceList:
     """Documents by customer, contract, timing, period and id, as of one instant.
 
     ``places`` has a row a document: ``id``, ``document``, its place ``row`` in ``issued``
@@ -80,20 +80,22 @@ class Listing:
         return drafts_told(self.prepared, dict(places.select("document", "id").iter_rows()))
 
 
-def listing(
+def in_order(
     issued: pl.DataFrame,
     credits_: Mapping[str, Mapping[str, str]],
     prepared: PreparedDrafts | None,
     issues: Counter[str],
     as_of: Micros,
-) -> Listing:
+) -> InvoiceList:
     """Put documents (DOCUMENTS) and drafts in order; ``issues`` as of :func:`draft_ids`."""
     parts = [_issued_places(issued)]
     if prepared is not None:
         parts.append(_draft_places(prepared.drafts.heads, issues))
     keys = [pl.col(name).fill_null("") for name in _ORDER]
     places = pl.concat(parts).sort(keys).select("id", "document", "row")
-    return Listing(places=places, issued=issued, credits=credits_, prepared=prepared, as_of=as_of)
+    return InvoiceList(
+        places=places, issued=issued, credits=credits_, prepared=prepared, as_of=as_of
+    )
 
 
 def draft_ids(heads: pl.DataFrame, issues: Counter[str]) -> pl.Series:
