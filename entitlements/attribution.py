@@ -6,7 +6,8 @@ is what lets a void be reversed and a recount be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,12 @@ DELTAS = pl.Schema(
 )
 """USES summed by (customer, feature, segment), as whole nano-units."""
 
+Account = tuple[CustomerId, FeatureId, int]
+"""What a delta is kept for: the feature of a customer, and the segment's start."""
+
+_Target = tuple[int, int, CustomerId, FeatureId, Schedule, bool]
+"""Since and until when a subject's facts of a spec count for a feature; whether by number."""
+
 _ONE = pl.lit(1).cast(QUANTITY)
 _PAIR = ["customer", "feature"]
 
@@ -56,7 +63,7 @@ class Attribution:
         self._readings = _readings_frame(schedules)
         self._owners = _by_first(self._claims)
         self._metered = _by_first(self._readings)
-        self._held: dict[CustomerId, Mapping[FeatureId, Schedule]] = {}
+        self._targets: dict[SpecId, dict[str, list[_Target]]] = {}  # of claimed subjects
         self.specs = list(_specs(schedules).values())
         """What has to be extracted."""
 
@@ -64,7 +71,7 @@ class Attribution:
         """The joins under another book of grants: claims and meters are the catalog's."""
         other = copy(self)
         other.schedules = schedules
-        other._held = {}  # noqa: SLF001
+        other._targets = {}  # noqa: SLF001
         return other
 
     def subjects(self, customers: Iterable[CustomerId]) -> list[str]:
@@ -72,22 +79,41 @@ class Attribution:
         wanted = self._claims.filter(pl.col("customer").is_in(list(customers)))
         return wanted["subject"].unique().to_list()
 
-    def places(
-        self, subject: str, spec: SpecId, at: int, nanos: int | None
-    ) -> Iterator[tuple[tuple[CustomerId, FeatureId, int], int]]:
-        """Where one fact counts, and how much: its row of :meth:`uses`, as whole nano-units."""
-        for customer, claimed, unclaimed in self._owners.get(subject, ()):
-            if not claimed <= at < unclaimed:
+    def claims(self, subject: str) -> bool:
+        """Whether any customer ever claims it."""
+        return subject in self._owners
+
+    def add(
+        self,
+        sums: defaultdict[Account, int],
+        spec: SpecId,
+        facts: Iterable[tuple[str, int, int | None]],
+    ) -> None:
+        """Add facts of one spec, each its subject, its instant and its value in nano-units.
+
+        What comes out is :func:`deltas` of :meth:`uses`. A value is null where there is no fact.
+        """
+        met = self._targets.setdefault(spec, {})
+        for subject, at, nanos in facts:
+            if nanos is None:
                 continue
-            schedules = self._held.get(customer)
-            if schedules is None:
-                schedules = self._held[customer] = self.schedules.metered(customer)
+            targets = met.get(subject)
+            if targets is None:
+                if subject not in self._owners:
+                    continue
+                targets = met[subject] = list(self._met(subject, spec))
+            for since, until, customer, feature, schedule, counts in targets:
+                if since <= at < until and (segment := schedule.segment_at(at)) is not None:
+                    sums[customer, feature, segment.start] += UNIT if counts else nanos
+
+    def _met(self, subject: str, spec: SpecId) -> Iterator[_Target]:
+        """What a subject's facts of one spec may count for, and when."""
+        for customer, claimed, unclaimed in self._owners.get(subject, ()):
+            schedules = self.schedules.metered(customer)
             for feature, since, until, counts in self._metered.get(spec, ()):
-                if since <= at < until and (schedule := schedules.get(feature)) is not None:
-                    segment = schedule.segment_at(at)
-                    if segment is not None:
-                        amount = UNIT if counts else nanos or 0
-                        yield (customer, feature, segment.start), amount
+                if feature in schedules:
+                    span = max(claimed, since), min(unclaimed, until)
+                    yield *span, customer, feature, schedules[feature], counts
 
     def uses(self, facts: pl.DataFrame) -> pl.DataFrame:
         """USES of FACTS."""

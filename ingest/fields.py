@@ -1,9 +1,13 @@
-"""One event's data, by path: what columns (:mod:`ingest.tokens`) say of many, for a single row."""
+"""Events' data, by path: one row's members, or some members of many rows as Python objects.
+
+:mod:`ingest.tokens` makes Polars columns of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -13,6 +17,10 @@ from ingest.jsontext import text_of
 Fields = dict[str, msgspec.Raw]
 """The members of an object, each as the JSON text it was sent as."""
 
+ABSENT = msgspec.Raw(b"")
+"""Stands for a member that an object has not."""
+
+_UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}
 _UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _objects = msgspec.json.Decoder(Fields)
 
@@ -23,6 +31,34 @@ def fields_of(data: str | bytes) -> Fields:
         return _objects.decode(data)
     except _UNREADABLE:
         return {}
+
+
+def members_of(joined: str, keys: tuple[str, ...], *, rows: int) -> list[list[msgspec.Raw]] | None:
+    """Some members of many objects, parsed at once: a list a key, a value a row.
+
+    ``joined`` are the objects' texts with commas between. Null where they are not ``rows`` objects,
+    or a key cannot be asked for: then each has to be read for itself.
+    """
+    if any(_UNNAMEABLE.intersection(key) for key in keys):
+        return None
+    decoder, names = _reader(keys)
+    try:
+        found = decoder.decode(f"[{joined}]")
+    except _UNREADABLE:
+        return None
+    if len(found) != rows:  # one that was several values, or none
+        return None
+    return [[getattr(row, name) for row in found] for name in names]
+
+
+@lru_cache(maxsize=1024)
+def _reader(keys: tuple[str, ...]) -> tuple[msgspec.json.Decoder[list[Any]], list[str]]:
+    names = [f"f{place}" for place in range(len(keys))]
+    fields = [(name, msgspec.Raw, ABSENT) for name in names]
+    struct = msgspec.defstruct(
+        "Fields", fields, rename=dict(zip(names, keys, strict=True)), gc=False
+    )
+    return msgspec.json.Decoder(list[struct]), names  # type: ignore[valid-type]
 
 
 def token_at(fields: Fields, path: str) -> str | None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import msgspec
 import polars as pl
 
 from catalog.events import QUANTITY
+from ingest.fields import ABSENT, fields_of, members_of
 from ingest.jsontext import canonical_json, dump, text_of
 from ingest.numbers import PLAIN_NUMBER, read_quantity
 
@@ -27,10 +26,6 @@ Keys = tuple[str, ...]
 """A path, taken apart: the keys to follow from the root of an event's data."""
 
 _BETWEEN = "\x1f"  # no JSON text contains it: a control character must be escaped
-_UNNAMEABLE = frozenset('"\\') | {chr(code) for code in range(32)}
-_ABSENT = msgspec.Raw(b"")
-_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-_any_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,29 +132,14 @@ def _fields(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
 
 
 def _fields_of_slice(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
-    if any(_UNNAMEABLE.intersection(key) for key in keys):
-        return _fields_one_by_one(data, keys)
-    decoder, names = _reader(keys)
-    try:
-        text = pl.select(pl.lit(data).fill_null("{}").str.join(",")).item()
-        rows = decoder.decode("[" + text + "]")
-    except _UNREADABLE:
-        return _fields_one_by_one(data, keys)
-    if len(rows) != len(data):  # a row that was several values, or none
-        return _fields_one_by_one(data, keys)
-    return _columns([[getattr(row, name) for row in rows] for name in names])
+    joined = pl.select(pl.lit(data).fill_null("{}").str.join(",")).item()
+    raws = members_of(joined, keys, rows=len(data))
+    return _fields_one_by_one(data, keys) if raws is None else _columns(raws)
 
 
 def _fields_one_by_one(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
-    objects = [_object(text) for text in data]
-    return _columns([[found.get(key, _ABSENT) for found in objects] for key in keys])
-
-
-def _object(text: str | None) -> dict[str, msgspec.Raw]:
-    try:
-        return _any_object.decode(text or "{}")
-    except _UNREADABLE:
-        return {}
+    objects = [fields_of(text or "{}") for text in data]
+    return _columns([[found.get(key, ABSENT) for found in objects] for key in keys])
 
 
 def _columns(raws: list[list[msgspec.Raw]]) -> list[pl.Series]:
@@ -169,13 +149,3 @@ def _columns(raws: list[list[msgspec.Raw]]) -> list[pl.Series]:
     tokens = texts.lazy().select(pl.all().str.split(_BETWEEN).explode())
     present = pl.when(~pl.all().is_in(["", "null"])).then(pl.all())
     return tokens.select(present).collect(engine="in-memory").get_columns()
-
-
-@lru_cache(maxsize=1024)
-def _reader(keys: tuple[str, ...]) -> tuple[msgspec.json.Decoder[list[Any]], list[str]]:
-    names = [f"f{place}" for place in range(len(keys))]
-    fields = [(name, msgspec.Raw, _ABSENT) for name in names]
-    struct = msgspec.defstruct(
-        "Fields", fields, rename=dict(zip(names, keys, strict=True)), gc=False
-    )
-    return msgspec.json.Decoder(list[struct]), names  # type: ignore[valid-type]

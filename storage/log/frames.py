@@ -230,7 +230,8 @@ def decode_records(
 
     An event without ``time`` gets its ``received_at``. ``frames`` are at least one, in order.
     """
-    parts = [data[f.offset - base + _FRAME_BYTES : f.end - base] for f in frames]
+    view = memoryview(data)  # each copy of so much is memory that the kernel has to clear
+    parts = [view[f.offset - base + _FRAME_BYTES : f.end - base] for f in frames]
     stored = pl.read_ipc_stream(b"".join([schema, *parts, _END_OF_STREAM]))
     counts = np.array([f.records for f in frames], dtype=np.int64)
     if stored.height != counts.sum():
