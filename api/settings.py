@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.allocating import with_kept_pages
+
 PREFIX = "TALLYMAN_"
 NESTED = "__"
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -234,7 +236,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         for name, value in os.environ.items()  # noqa: TID251  (this module is the exception)
         if not name.upper().startswith(PREFIX)
     }
-    return inherited | settings.environment()
+    return with_kept_pages(inherited) | settings.environment()
 
 
 def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:

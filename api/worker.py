@@ -12,6 +12,7 @@ import sys
 import pyarrow as pa
 import structlog
 
+from api.allocating import keep_freed
 from api.application import create_app
 from api.logs import configure_logs
 from api.parts import Worker
@@ -62,6 +63,7 @@ def main() -> None:
     """Run the worker."""
     settings = read_settings()
     configure_logs(settings, process="worker")
+    keep_freed()
     gc.set_threshold(*COLLECT_AFTER)
     sys.setswitchinterval(SWITCH_S)
     try:

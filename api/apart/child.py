@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 
 import structlog
 
+from api.allocating import keep_freed
 from api.apart.messages import Answer, Asked, Copies, FromWorker, Question, State, ToWorker
 from api.logs import configure_logs
 from api.readers.ledger import LedgerReader
@@ -130,6 +131,7 @@ def main() -> None:
     descriptor, parent = map(int, sys.argv[1:])
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to hear
+    keep_freed()
     gc.set_threshold(*COLLECT_AFTER)
     configure_logs(read_settings(), process="ledger")
     try:

@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-GIVEN_WAY = 10
+GIVEN_WAY = 0
 """Steps of niceness. The kernel shares a core by thread, and the worker has dozens (ClickHouse's,
 Polars'): beside them the one thread of the ledger's reader waited 150 ms for 10 ms of work."""
 

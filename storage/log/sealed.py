@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from catalog.clock import Micros
 from catalog.events import RECORDS, RecordKind
@@ -25,6 +29,8 @@ from storage.log.layout import SegmentRange, segment_name
 from storage.log.replace import replace_file
 
 ROW_GROUP_ROWS = 1 << 16
+ZSTD = 3
+_REPEATED = ["source", "type", "subject"]  # ids and data are each another
 _READ_BYTES = 8 << 20
 
 
@@ -49,33 +55,45 @@ class Manifest:
     path: Path
 
 
-def describe(records: pl.DataFrame, *, node: NodeId, content: bytes, path: Path) -> Manifest:
-    """The manifest of ``records`` (RECORDS, at least one), stored as ``content``."""
-    events = records.filter(pl.col("kind") == RecordKind.EVENT).select(
-        first=pl.col("time").min().dt.epoch("us"), last=pl.col("time").max().dt.epoch("us")
-    )
-    first_time, last_time = events.row(0)
-    ends = records.select(pl.col("seq"), pl.col("received_at").dt.epoch("us"))
-    first, last = ends.row(0), ends.row(-1)
-    return Manifest(
-        node=node,
-        first_seq=Seq(first[0]),
-        last_seq=Seq(last[0]),
-        first_received_at=Micros(first[1]),
-        last_received_at=Micros(last[1]),
-        first_time=first_time,
-        last_time=last_time,
-        counts=count_kinds(records),
-        sha256=hashlib.sha256(content).hexdigest(),
-        bytes=len(content),
-        path=path,
-    )
+class Contents:
+    """What a segment holds, told of its RECORDS piece by piece, in order and at least one."""
 
+    def __init__(self) -> None:
+        self._ends: list[tuple[int, int]] = []
+        self._times: list[int] = []
+        self._counts = Counter[str]()
 
-def count_kinds(records: pl.DataFrame) -> tuple[tuple[str, int], ...]:
-    """(kind's name, records) of ``records``, by name."""
-    rows = records.get_column("kind").value_counts().iter_rows()
-    return tuple(sorted((RecordKind(kind).name.lower(), count) for kind, count in rows))
+    def add(self, records: pl.DataFrame) -> None:
+        """Take what comes next."""
+        received = pl.col("received_at").dt.epoch("us")
+        ends = records.select("seq", received)
+        self._ends += [ends.row(0), ends.row(-1)]
+        times = records.filter(pl.col("kind") == RecordKind.EVENT)["time"].dt.epoch("us")
+        if times.len():
+            self._times += [int(times.min()), int(times.max())]  # type: ignore[arg-type]
+        self._counts += Counter(
+            {
+                RecordKind(kind).name.lower(): count
+                for kind, count in records.get_column("kind").value_counts().iter_rows()
+            }
+        )
+
+    def manifest(self, *, node: NodeId, content: bytes | memoryview, path: Path) -> Manifest:
+        """The manifest of what was added, stored as ``content``."""
+        (first, first_at), (last, last_at) = self._ends[0], self._ends[-1]
+        return Manifest(
+            node=node,
+            first_seq=Seq(first),
+            last_seq=Seq(last),
+            first_received_at=Micros(first_at),
+            last_received_at=Micros(last_at),
+            first_time=Micros(min(self._times)) if self._times else None,
+            last_time=Micros(max(self._times)) if self._times else None,
+            counts=tuple(sorted(self._counts.items())),
+            sha256=hashlib.sha256(content).hexdigest(),
+            bytes=len(content),
+            path=path,
+        )
 
 
 def _checksum(document: dict[str, object]) -> str:
@@ -166,21 +184,20 @@ def read_segment(
 
 
 def seal(directory: Path, hot: HotFile, *, node: NodeId, files: Files) -> Manifest:
-    """Turn a closed hot file into a segment. Repeating it after a crash is safe.
+    """Turn a closed hot file into a segment, in the caller's thread and a row group at a time.
+
+    Repeating it after a crash is safe.
 
     Raises:
         LogCorrupt: the hot file is damaged, or what was written does not read back the same.
     """
     hot.extend(hot.size())
-    records = hot.read(hot.first_seq, rows_max=hot.next_seq - hot.first_seq, bytes_max=None)
-    buffer = BytesIO()
-    records.write_parquet(buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    content = buffer.getvalue()
+    content, contents = _encode(hot)
     path = directory / f"{segment_name(hot.first_seq, hot.next_seq - 1)}.parquet"
-    manifest = describe(records, node=node, content=content, path=path)
+    manifest = contents.manifest(node=node, content=content, path=path)
     replace_file(path, content, files=files)
     check_digest(manifest, files=files)
-    _compare(records, manifest, files=files)
+    _compare(hot, manifest, files=files)
     replace_file(path.with_suffix(".json"), encode_manifest(manifest), files=files)
     segment = SegmentRange(first_seq=manifest.first_seq, last_seq=manifest.last_seq)
     if read_manifest(directory, segment, node=node, files=files) != manifest:
@@ -190,10 +207,47 @@ def seal(directory: Path, hot: HotFile, *, node: NodeId, files: Files) -> Manife
     return manifest
 
 
-def _compare(records: pl.DataFrame, manifest: Manifest, *, files: Files) -> None:
-    for start in range(0, records.height, ROW_GROUP_ROWS):
-        written = records.slice(start, ROW_GROUP_ROWS)
-        stored = read_segment(manifest, files=files, start=start, rows_max=ROW_GROUP_ROWS)
-        if not written.equals(stored):
-            reason = f"rows from {manifest.first_seq + start} on read back otherwise"
-            raise LogCorrupt(reason, file=str(manifest.path), offset=0)
+def _row_groups(hot: HotFile) -> Iterator[pl.DataFrame]:
+    """RECORDS of a whole hot file, as many at a time as a row group has."""
+    for first in range(hot.first_seq, hot.next_seq, ROW_GROUP_ROWS):
+        yield hot.read(first, rows_max=ROW_GROUP_ROWS, bytes_max=None)
+
+
+def _arrow(records: pl.DataFrame) -> pa.Table:
+    return records.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _encode(hot: HotFile) -> tuple[bytes, Contents]:
+    """The Parquet file of a hot file.
+
+    Written by Arrow, which takes row groups as they come and works in this thread: Polars takes
+    the whole file at once, and its pool from those who answer.
+    """
+    contents, buffer = Contents(), BytesIO()
+    schema = _arrow(RECORDS.to_frame()).schema
+    with ParquetWriter(
+        buffer, schema, compression="zstd", compression_level=ZSTD, use_dictionary=_REPEATED
+    ) as writer:
+        for records in _row_groups(hot):
+            contents.add(records)
+            writer.write_table(_arrow(records), row_group_size=ROW_GROUP_ROWS)
+    return buffer.getvalue(), contents
+
+
+def _compare(hot: HotFile, manifest: Manifest, *, files: Files) -> None:
+    """Read a segment back, and its hot file once more.
+
+    Raises:
+        LogCorrupt: they differ.
+    """
+    stored = ParquetFile(files.columnar(manifest.path))
+    try:
+        for group, records in enumerate(_row_groups(hot)):
+            if not stored.read_row_group(group, use_threads=False).equals(_arrow(records)):
+                first = records["seq"][0]
+                reason = f"rows from {first} on read back otherwise"
+                raise LogCorrupt(reason, file=str(manifest.path), offset=0)
+    except pa.ArrowException as error:
+        raise LogCorrupt(str(error), file=str(manifest.path), offset=0) from error
+    finally:
+        stored.close(force=True)

@@ -12,9 +12,9 @@ from storage.log.files import Files, OsFiles
 from storage.log.frames import LogCorrupt
 from storage.log.layout import SegmentRange, read_layout
 from storage.log.sealed import (
+    Contents,
     Manifest,
     check_digest,
-    describe,
     read_manifest,
     read_segment,
     read_whole,
@@ -54,7 +54,9 @@ def _verify(
     content = read_whole(manifest.path, files=files)
     if not records.height:
         _refuse(manifest, "it holds no records")
-    if describe(records, node=node, content=content, path=manifest.path) != manifest:
+    contents = Contents()
+    contents.add(records)
+    if contents.manifest(node=node, content=content, path=manifest.path) != manifest:
         _refuse(manifest, "its counts or ranges are not the manifest's")
     if records["seq"].to_list() != list(range(segment.first_seq, segment.last_seq + 1)):
         _refuse(manifest, "its seqs are not contiguous")

@@ -19,6 +19,7 @@ from catalog.events import FACTS, VOIDS
 from catalog.ids import NodeId, Seq, SpecId
 from rating.ports import EXTREMES, SUMS
 from storage.parquet.files import FactsFile, file_name, list_files, write_durably
+from storage.parquet.order import in_file_order
 from storage.parquet.query import (
     EDGES_MAX,
     bounded,
@@ -128,8 +129,7 @@ class ParquetFacts:
         if last < first:
             raise NotContiguous(f"{key} of {node} is sealed to {held.sealed}, beyond {last}")
         path = self._directory / key / file_name(node=node, first=first, last=last)
-        order = ["seq"] if key == VOIDS_KEY else ["subject", "dimensions", "time", "seq"]
-        write_durably(rows.sort(order), path)
+        write_durably(rows.sort("seq") if key == VOIDS_KEY else in_file_order(rows), path)
         file = FactsFile(node=node, first=first, last=last, path=path)
         kept = (frame.filter(pl.col("seq") > last) for frame in held.tail)
         tail = tuple(frame for frame in kept if frame.height)
