@@ -27,6 +27,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from api.priority import stay_behind
 from catalog.clock import Micros
 from catalog.ids import NodeId, Seq, SpecId
 from catalog.meters import FactSpec
@@ -127,6 +128,9 @@ class Pace:
 class Reader(ABC):
     """One loop, in one thread of the worker. ``step`` is called by that thread only."""
 
+    waited_for = True
+    """Whether anybody waits for its steps; else its thread stays behind the others."""
+
     def __init__(self, *, name: str, tails: Tails, pace: Pace | None = None) -> None:
         self.name = name
         self.tails = tails
@@ -188,7 +192,7 @@ class Reader(ABC):
     def start(self) -> None:
         """Run in a thread of its own until :meth:`stop`."""
         self._thread = threading.Thread(
-            target=self.run, args=(self._stop,), name=f"reader-{self.name}", daemon=True
+            target=self._follow_on, name=f"reader-{self.name}", daemon=True
         )
         self._thread.start()
 
@@ -206,6 +210,11 @@ class Reader(ABC):
         self.end()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def _follow_on(self) -> None:
+        if not self.waited_for:
+            stay_behind()
+        self.run(self._stop)
 
     def _turn(self) -> bool:
         with self._turning:

@@ -24,6 +24,8 @@ class SealableTail(Tail, Protocol):
 class Sealer(Reader):
     """Seals each node's closed hot files and tells who waits for segments."""
 
+    waited_for = False
+
     def __init__(
         self,
         *,

@@ -8,7 +8,6 @@ from fastapi import APIRouter
 
 from api.apart.ledger import LedgerApart
 from api.apart.messages import Copies
-from api.apart.priority import give_way
 from api.checks.audit import check_audit
 from api.checks.report import Report
 from api.conflicts import Conflicts
@@ -16,6 +15,7 @@ from api.eventlog import EventLog
 from api.freshness import Counted, Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.parts import Worker
+from api.priority import give_way
 from api.quotes import Quotes
 from api.rebuild import Follower, Rebuildable
 from api.recent import Recent

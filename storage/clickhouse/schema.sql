@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS events
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (marker, subject, type, time, node, seq)
-SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS min_parts_to_merge_at_once = 10, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS facts
 (
@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS facts
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (marker, spec, subject, time, node, seq)
-SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS min_parts_to_merge_at_once = 10, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS voids
 (
@@ -68,4 +68,4 @@ CREATE TABLE IF NOT EXISTS voids
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(received_at)
 ORDER BY (marker, target_node, target_seq)
-SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS min_parts_to_merge_at_once = 10, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
