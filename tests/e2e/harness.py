@@ -50,6 +50,18 @@ class Service:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def get_when_ready(self, path: str, within_s: float = 120.0, **params: str | int | bool) -> Any:
+        """The same, asked again while the readers are behind: so much may have just come in."""
+        answers: list[httpx.Response] = []
+
+        def is_told() -> bool:
+            answers.append(self.client.get(path, params=params))
+            return answers[-1].status_code != 503 or answers[-1].json()["code"] != "readers_behind"
+
+        wait_for(is_told, what=path, within_s=within_s, explain=self.explain)
+        assert answers[-1].status_code == 200, answers[-1].text
+        return answers[-1].json()
+
     def post(self, path: str, content: object, **params: str | int | bool) -> Any:
         """What POST ``path`` answers; anything but 2xx fails."""
         answer = self.client.post(path, json=content, params=params)

@@ -181,7 +181,11 @@ async def test_bodies_and_headers_without_end(service: Service) -> None:
 
     pressed = await calmest_beside(service, harm)
     assert set(told) <= {b"HTTP/1.1 413 ", b"HTTP/1.1 431 ", b""}
-    assert memory_bytes(gateway(service)) - held < 96 * MIB
+    grown = memory_bytes(gateway(service)) - held
+    print(f"{grown >> 20} MiB more")
+    # At most what bodies may take at once (queue_bytes_max): how many of them overlap is chance,
+    # and so is what the allocator keeps of it. What leaked would be 0.8 GiB by now.
+    assert grown < 256 * MIB
     print(f"p90 alone {calm.p90_s * 1e3:.1f} ms, beside them {pressed.p90_s * 1e3:.1f} ms")
     assert pressed.p90_s < max(4 * calm.p90_s, 1.0)
 

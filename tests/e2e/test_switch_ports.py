@@ -75,7 +75,7 @@ def test_the_bill_agrees_with_duckdb_and_fractions(service: Service) -> None:
     cli(service, "apply", str(EXAMPLE / "catalog.yaml"))
     imported = cli(service, "import", str(TRACE), "--map", str(EXAMPLE / "mapping.yaml"))
     assert "2,854,382" in imported
-    before = service.get("/v1/totals", period="2024-05", limit=1000)
+    before = service.get_when_ready("/v1/totals", period="2024-05", limit=1000)
     found = {
         (line["customer"], line["product"]): (
             line["event_count"],
@@ -87,5 +87,5 @@ def test_the_bill_agrees_with_duckdb_and_fractions(service: Service) -> None:
     assert found == expected()
     again = cli(service, "import", str(TRACE), "--map", str(EXAMPLE / "mapping.yaml"))
     assert "Nothing changed" in again
-    after = service.get("/v1/totals", period="2024-05", limit=1000)
+    after = service.get_when_ready("/v1/totals", period="2024-05", limit=1000)
     assert after["checksum"] == before["checksum"]
