@@ -11,8 +11,8 @@ from catalog.ids import NodeId, SpecId
 from catalog.meters import Condition, FactSpec
 from catalog.snapshot import Catalog
 from catalog.specs import fact_specs
+from ingest import tokens
 from ingest.jsontext import dump
-from ingest.tokens import CANONICAL, NUMBER, QUOTED, TEXT, Form, spelled, tokens_at
 
 _CARRIED = ["seq", "subject", "time", "received_at"]
 
@@ -81,24 +81,20 @@ def _by_type(events: pl.DataFrame) -> Iterable[tuple[str, pl.DataFrame]]:
 
 def _read(data: pl.Series, specs: Iterable[FactSpec]) -> pl.DataFrame:
     """Every column the specs need, each path parsed once: ``<what> <path>``."""
-    forms: dict[str, tuple[str, Form]] = {}
-    inputs: dict[str, tuple[str, Form]] = {}
+    wanted: dict[str, tuple[str, tokens.Form]] = {}
     for spec in specs:
         for condition in spec.filter:
-            inputs[f"text {condition.path}"] = condition.path, TEXT
+            wanted[f"text {condition.path}"] = condition.path, tokens.text
         for _, path in spec.dimensions:
-            inputs[f"text {path}"] = path, TEXT
-            forms[f"quoted {path}"] = f"text {path}", QUOTED
+            wanted[f"quoted {path}"] = path, tokens.quoted
         if spec.value is not None and spec.as_text:
-            inputs[f"canonical {spec.value}"] = spec.value, CANONICAL
+            wanted[f"canonical {spec.value}"] = spec.value, tokens.canonical
         elif spec.value is not None:
-            inputs[f"text {spec.value}"] = spec.value, TEXT
-            forms[f"number {spec.value}"] = f"text {spec.value}", NUMBER
-    if not inputs:
+            wanted[f"number {spec.value}"] = spec.value, tokens.number
+    if not wanted:
         return pl.DataFrame(height=len(data))
-    tokens = tokens_at(data, dict.fromkeys(path for path, _ in inputs.values()))
-    texts = spelled(tokens, inputs)
-    return texts.hstack(spelled(texts, forms)) if forms else texts
+    found = tokens.find_tokens(data, dict.fromkeys(path for path, _ in wanted.values()))
+    return pl.DataFrame({name: form(found[path]) for name, (path, form) in wanted.items()})
 
 
 def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId, *, missing: bool) -> pl.LazyFrame:

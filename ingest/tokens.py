@@ -1,94 +1,127 @@
 """Columns of JSON tokens: the text that stands at a path, row by row, as it was sent.
 
-Every number keeps all its digits because none is ever parsed on the way: msgspec finds where the
-value at a path begins and ends (``msgspec.Raw``) and that text becomes a Polars column. What is
-derived from a token (a :class:`Form`) is an expression for the usual rows and a function for the
-odd ones, so that escapes, exponents and nested values cost only the rows that have them.
+Every number keeps all its digits because none ever goes through a float: a kernel finds where the
+value at a path begins and ends (:class:`Tokens`), and what is derived from it is copied or computed
+from those bytes. Escapes, exponents and nested values are spelled by the patient functions of
+:mod:`ingest.jsontext` and :mod:`ingest.numbers`, and cost only the rows that have them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from ctypes import string_at
 from dataclasses import dataclass
+from itertools import accumulate
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from catalog.events import QUANTITY
-from ingest.fields import ABSENT, fields_of, members_of
+from ingest.fields import ABSENT as NO_MEMBER
+from ingest.fields import fields_of, keys_of
 from ingest.jsontext import canonical_json, dump, text_of
-from ingest.numbers import PLAIN_NUMBER, read_quantity
+from ingest.kernels import json_paths, token_columns
+from ingest.kernels.json_paths import ABSENT, FRACTION, LIST, OBJECT
+from ingest.kernels.token_columns import AS_SENT, BARE, EXACT, QUOTED, ROOM_BYTES, UNSURE
+from ingest.numbers import read_quantity
 
-ROWS_AT_ONCE_MAX = 16_384
-"""Rows joined into one text to parse: bounds the copy (16 Ki events of 200 bytes are 3 MB)."""
+I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.intp]
 
 Keys = tuple[str, ...]
 """A path, taken apart: the keys to follow from the root of an event's data."""
 
-_BETWEEN = "\x1f"  # no JSON text contains it: a control character must be escaped
+_DECIMAL = pa.decimal128(QUANTITY.precision, QUANTITY.scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """One way to spell a column of texts: ``usual`` where ``odd`` is not true, else ``spell``."""
+class Tokens:
+    """The tokens at one path, a row each: the addresses where they begin and end, and their kinds.
 
-    usual: Callable[[pl.Expr], pl.Expr]
-    odd: Callable[[pl.Expr], pl.Expr]
-    spell: Callable[[str], object]
-    dtype: pl.DataType
+    Kinds are those of :mod:`ingest.kernels.json_paths`. ``memory`` keeps the addresses valid.
+    """
 
+    starts: I64
+    ends: I64
+    kinds: U8
+    memory: Sequence[object]
 
-TEXT = Form(
-    usual=lambda token: token.str.strip_chars('"'),
-    odd=lambda token: token.str.contains(r"^[{\[]|\\"),
-    spell=text_of,
-    dtype=pl.String(),
-)
-"""Of a token: what dimensions and filters compare. Strings bare, the rest as JSON text."""
+    def __len__(self) -> int:
+        return len(self.kinds)
 
-CANONICAL = Form(
-    usual=lambda token: token,
-    odd=lambda token: token.str.contains(r"^[{\[]|\\|^-0|^[-0-9]+[.eE]"),
-    spell=canonical_json,
-    dtype=pl.String(),
-)
-"""Of a token: equal JSON values have equal text, and different ones have not."""
-
-QUOTED = Form(
-    usual=lambda text: pl.format('"{}"', text),
-    odd=lambda text: text.str.contains(r'["\\\x00-\x1f]'),
-    spell=dump,
-    dtype=pl.String(),
-)
-"""Of a text: a JSON string again, in its one shortest spelling."""
-
-NUMBER = Form(
-    usual=lambda text: pl.when(text.str.contains(PLAIN_NUMBER)).then(text).cast(QUANTITY),
-    odd=lambda text: ~text.str.contains(PLAIN_NUMBER),
-    spell=read_quantity,
-    dtype=QUANTITY,
-)
-"""Of a text: the exact value, null where it is not a number that Decimal(38, 9) holds."""
+    def token(self, row: int) -> str:
+        """One row's token, empty where there is none."""
+        start = int(self.starts[row])
+        return string_at(start, int(self.ends[row]) - start).decode()
 
 
-def spelled(source: pl.DataFrame, wanted: Mapping[str, tuple[str, Form]]) -> pl.DataFrame:
-    """Derive columns of ``source``: name → (source column, form). Nulls stay null."""
-    usual = [form.usual(pl.col(of)).alias(name) for name, (of, form) in wanted.items()]
-    flags = [form.odd(pl.col(of)).alias(f"odd {name}") for name, (of, form) in wanted.items()]
-    both = source.select(*usual, *flags)
-    columns = [
-        _patched(both[name], both[f"odd {name}"], source[of], form)
-        for name, (of, form) in wanted.items()
-    ]
-    return pl.DataFrame(columns)
+Form = Callable[[Tokens], pl.Series]
+"""One way to make a column of tokens; null where there is none."""
 
 
-def _patched(usual: pl.Series, odd: pl.Series, source: pl.Series, form: Form) -> pl.Series:
+def as_sent(tokens: Tokens) -> pl.Series:
+    """The tokens themselves: a string with its quotes."""
+    return _joined(tokens, AS_SENT)
+
+
+def text(tokens: Tokens) -> pl.Series:
+    """What filters compare. Strings bare, the rest as JSON text."""
+    return _spelled(_joined(tokens, BARE), tokens, tokens.kinds >= LIST, text_of)
+
+
+def quoted(tokens: Tokens) -> pl.Series:
+    """What dimensions are: :func:`text` as a JSON string, in its one shortest spelling."""
+    odd = tokens.kinds >= LIST
+    return _spelled(_joined(tokens, QUOTED), tokens, odd, lambda token: dump(text_of(token)))
+
+
+def canonical(tokens: Tokens) -> pl.Series:
+    """Equal JSON values have equal text, and different ones have not."""
+    odd = (tokens.kinds == FRACTION) | (tokens.kinds >= LIST)
+    return _spelled(_joined(tokens, AS_SENT), tokens, odd, canonical_json)
+
+
+def number(tokens: Tokens) -> pl.Series:
+    """The exact value, null where it is not a number, quoted or not, that QUANTITY holds."""
+    limbs, states = np.empty((len(tokens), 2), np.uint64), np.empty(len(tokens), np.uint8)
+    token_columns.quantities(tokens.starts, tokens.ends, tokens.kinds, limbs, states)
+    buffers = [_validity(states == EXACT), pa.py_buffer(limbs)]
+    usual = _series(pa.Array.from_buffers(_DECIMAL, len(tokens), buffers))
+    return _spelled(usual, tokens, states == UNSURE, lambda token: read_quantity(text_of(token)))
+
+
+def _spelled(
+    usual: pl.Series, tokens: Tokens, odd: npt.NDArray[np.bool_], spell: Callable[[str], object]
+) -> pl.Series:
+    """A column with its odd rows spelled one by one."""
     if not odd.any():
         return usual
-    rows = odd.arg_true()
-    values = [form.spell(text) for text in source.gather(rows)]
-    return usual.scatter(rows, pl.Series(values, dtype=form.dtype))
+    rows = np.flatnonzero(odd)
+    values = [spell(tokens.token(row)) for row in rows.tolist()]
+    return usual.scatter(pl.Series(rows), pl.Series(values, dtype=usual.dtype))
+
+
+def _joined(tokens: Tokens, spelling: int) -> pl.Series:
+    rows = len(tokens)
+    offsets = np.empty(rows + 1, np.int64)
+    into = np.empty(int((tokens.ends - tokens.starts).sum()) + ROOM_BYTES * rows, np.uint8)
+    token_columns.join(tokens.starts, tokens.ends, tokens.kinds, spelling, offsets, into)
+    present = _validity(tokens.kinds != ABSENT)
+    buffers = [present, pa.py_buffer(offsets), pa.py_buffer(into[: offsets[-1]])]
+    return _series(pa.Array.from_buffers(pa.large_string(), rows, buffers))
+
+
+def _validity(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def _series(column: pa.Array) -> pl.Series:
+    series = pl.from_arrow(column)
+    assert isinstance(series, pl.Series)
+    return series
 
 
 def tokens_at(data: pl.Series, paths: Iterable[str]) -> pl.DataFrame:
@@ -102,50 +135,70 @@ def tokens_at(data: pl.Series, paths: Iterable[str]) -> pl.DataFrame:
         A String column named by each path: the JSON text of the value (a string with its quotes),
         null where the path is absent or JSON null.
     """
-    keys = {path: tuple(path.removeprefix("data.").split(".")) for path in paths}
-    found = _descend(data, sorted(set(keys.values()))) if keys else {}
-    return pl.DataFrame([found[way].alias(path) for path, way in keys.items()])
+    found = find_tokens(data, paths)
+    return pl.DataFrame({path: as_sent(tokens) for path, tokens in found.items()})
 
 
-def _descend(data: pl.Series, ways: Sequence[Keys]) -> dict[Keys, pl.Series]:
+def find_tokens(data: pl.Series, paths: Iterable[str]) -> Mapping[str, Tokens]:
+    """Find the token at every path, for every row; arguments as of :func:`tokens_at`."""
+    ways = {path: tuple(keys_of(path)) for path in paths}
+    found = _descend(_whole(data), sorted(set(ways.values()))) if ways else {}
+    return {path: found[way] for path, way in ways.items()}
+
+
+def _whole(data: pl.Series) -> Tokens:
+    """The rows' whole texts, taken for objects. Null is empty."""
+    column = data.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, places, texts = column.buffers()
+    offsets = np.frombuffer(places, np.int64)[column.offset : column.offset + len(data) + 1]
+    edges = offsets + (0 if texts is None else texts.address)
+    kinds = np.full(len(data), OBJECT, np.uint8)
+    if column.null_count:
+        kinds[column.is_null().to_numpy(zero_copy_only=False)] = ABSENT
+    return Tokens(starts=edges[:-1], ends=edges[1:], kinds=kinds, memory=[column])
+
+
+def _descend(data: Tokens, ways: Sequence[Keys]) -> dict[Keys, Tokens]:
     heads = tuple(dict.fromkeys(way[0] for way in ways))
-    columns = _fields(data, heads)
-    found: dict[Keys, pl.Series] = {}
-    for head, column in zip(heads, columns, strict=True):
-        found[(head,)] = column
+    found: dict[Keys, Tokens] = {}
+    for head, tokens in zip(heads, _members(data, heads), strict=True):
+        found[head,] = tokens
         tails = [way[1:] for way in ways if way[0] == head and len(way) > 1]
         if tails:
-            inner = column.zip_with(column.str.starts_with("{"), pl.Series(["{}"]))
-            found |= {(head, *tail): tokens for tail, tokens in _descend(inner, tails).items()}
+            inner = _descend(tokens, tails)
+            found |= {(head, *tail): deeper for tail, deeper in inner.items()}
     return found
 
 
-def _fields(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
-    """The tokens of some keys of every row's object, a column a key."""
-    parts = [
-        _fields_of_slice(data.slice(start, ROWS_AT_ONCE_MAX), keys)
-        for start in range(0, len(data), ROWS_AT_ONCE_MAX)
-    ]
-    if not parts:
-        return [pl.Series(dtype=pl.String) for _ in keys]
-    return [pl.concat(columns) for columns in zip(*parts, strict=True)]
+def _members(data: Tokens, keys: Sequence[str]) -> list[Tokens]:
+    """The tokens of some keys of every row's object; whatever is no object has none."""
+    shape = len(keys), len(data)
+    starts, ends = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    kinds, odd = np.full(shape, ABSENT, np.uint8), np.empty(len(data), np.uint8)
+    names = [key.encode() for key in keys]
+    words = np.frombuffer(b"".join(names) + b"\0", np.uint8)
+    table = np.array([words.ctypes.data, *accumulate(map(len, names))], np.int64)
+    found = np.array([each.ctypes.data for each in (starts, ends, kinds)], np.int64)
+    json_paths.find(data.starts, data.ends, data.kinds, table, found, odd)
+    memory = data.memory
+    if odd.any():
+        rows = np.flatnonzero(odd)
+        patient = _members_one_by_one(data, rows, keys)
+        memory = [*memory, *patient.memory]
+        shape = len(keys), len(rows)
+        starts[:, rows] = patient.starts.reshape(shape)
+        ends[:, rows] = patient.ends.reshape(shape)
+        kinds[:, rows] = patient.kinds.reshape(shape)
+    columns = zip(starts, ends, kinds, strict=True)
+    return [Tokens(starts=s, ends=e, kinds=k, memory=memory) for s, e, k in columns]
 
 
-def _fields_of_slice(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
-    joined = pl.select(pl.lit(data).fill_null("{}").str.join(",")).item()
-    raws = members_of(joined, keys, rows=len(data))
-    return _fields_one_by_one(data, keys) if raws is None else _columns(raws)
-
-
-def _fields_one_by_one(data: pl.Series, keys: tuple[str, ...]) -> list[pl.Series]:
-    objects = [fields_of(text or "{}") for text in data]
-    return _columns([[found.get(key, ABSENT) for found in objects] for key in keys])
-
-
-def _columns(raws: list[list[msgspec.Raw]]) -> list[pl.Series]:
-    """Raw values as String columns: joining and splitting again is one call each, not one a row."""
-    joined = {str(place): _BETWEEN.encode().join(of) for place, of in enumerate(raws)}
-    texts = pl.DataFrame({name: [text.decode()] for name, text in joined.items()})
-    tokens = texts.lazy().select(pl.all().str.split(_BETWEEN).explode())
-    present = pl.when(~pl.all().is_in(["", "null"])).then(pl.all())
-    return tokens.select(present).collect(engine="in-memory").get_columns()
+def _members_one_by_one(data: Tokens, rows: Rows, keys: Sequence[str]) -> Tokens:
+    """The tokens of some keys of some rows, copied: all rows of a key, then those of the next."""
+    objects = [fields_of(data.token(row)) for row in rows.tolist()]
+    raws = [bytes(members.get(key, NO_MEMBER)) for key in keys for members in objects]
+    copy = np.frombuffer(b"".join(raws) + b"\0", np.uint8)
+    edges = np.array([0, *accumulate(map(len, raws))], np.int64) + copy.ctypes.data
+    kinds = np.empty(len(raws), np.uint8)
+    json_paths.classify(edges[:-1], edges[1:], kinds)
+    return Tokens(starts=edges[:-1], ends=edges[1:], kinds=kinds, memory=[copy])
