@@ -24,7 +24,7 @@ from ingest.fields import fields_of, keys_of
 from ingest.jsontext import canonical_json, dump, text_of
 from ingest.kernels import json_paths, token_columns
 from ingest.kernels.json_paths import ABSENT, FRACTION, LIST, OBJECT
-from ingest.kernels.token_columns import AS_SENT, BARE, EXACT, QUOTED, ROOM_BYTES, UNSURE
+from ingest.kernels.token_columns import EXACT, MEMBER_BYTES, OBJECT_BYTES, UNSURE
 from ingest.numbers import read_quantity
 
 I64 = npt.NDArray[np.int64]
@@ -52,6 +52,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.kinds)
 
+    @property
+    def cells(self) -> tuple[I64, I64, U8]:
+        """Beginnings, ends and kinds, as kernels take them."""
+        return self.starts, self.ends, self.kinds
+
     def token(self, row: int) -> str:
         """One row's token, empty where there is none."""
         start = int(self.starts[row])
@@ -64,54 +69,92 @@ Form = Callable[[Tokens], pl.Series]
 
 def as_sent(tokens: Tokens) -> pl.Series:
     """The tokens themselves: a string with its quotes."""
-    return _joined(tokens, AS_SENT)
+    return _joined(tokens, bare=False)
 
 
 def text(tokens: Tokens) -> pl.Series:
-    """What filters compare. Strings bare, the rest as JSON text."""
-    return _spelled(_joined(tokens, BARE), tokens, tokens.kinds >= LIST, text_of)
-
-
-def quoted(tokens: Tokens) -> pl.Series:
-    """What dimensions are: :func:`text` as a JSON string, in its one shortest spelling."""
-    odd = tokens.kinds >= LIST
-    return _spelled(_joined(tokens, QUOTED), tokens, odd, lambda token: dump(text_of(token)))
+    """What dimensions and filters compare. Strings bare, the rest as JSON text."""
+    return _spelled(
+        _joined(tokens, bare=True),
+        odd=tokens.kinds >= LIST,
+        spell=lambda row: text_of(tokens.token(row)),
+    )
 
 
 def canonical(tokens: Tokens) -> pl.Series:
     """Equal JSON values have equal text, and different ones have not."""
-    odd = (tokens.kinds == FRACTION) | (tokens.kinds >= LIST)
-    return _spelled(_joined(tokens, AS_SENT), tokens, odd, canonical_json)
+    return _spelled(
+        _joined(tokens, bare=False),
+        odd=(tokens.kinds == FRACTION) | (tokens.kinds >= LIST),
+        spell=lambda row: canonical_json(tokens.token(row)),
+    )
 
 
 def number(tokens: Tokens) -> pl.Series:
-    """The exact value, null where it is not a number, quoted or not, that QUANTITY holds."""
+    """The exact value of :func:`text`, null where it is not a number that QUANTITY holds."""
     limbs, states = np.empty((len(tokens), 2), np.uint64), np.empty(len(tokens), np.uint8)
-    token_columns.quantities(tokens.starts, tokens.ends, tokens.kinds, limbs, states)
+    token_columns.quantities(*tokens.cells, limbs, states)
     buffers = [_validity(states == EXACT), pa.py_buffer(limbs)]
-    usual = _series(pa.Array.from_buffers(_DECIMAL, len(tokens), buffers))
-    return _spelled(usual, tokens, states == UNSURE, lambda token: read_quantity(text_of(token)))
+    return _spelled(
+        _series(pa.Array.from_buffers(_DECIMAL, len(tokens), buffers)),
+        odd=states == UNSURE,
+        spell=lambda row: read_quantity(text_of(tokens.token(row))),
+    )
+
+
+def objects(members: Mapping[str, Tokens]) -> pl.Series:
+    """A JSON object a row, in its one shortest spelling: under each name the :func:`text`.
+
+    Members are sorted by name; those that are absent are left out. There is at least one name.
+    """
+    names = {name: f"{dump(name)}:".encode() for name in sorted(members)}
+    words = [np.frombuffer(name, np.uint8) for name in names.values()]
+    columns = [members[name] for name in names]
+    rows = len(columns[0])
+    room = OBJECT_BYTES * rows + sum(
+        int((column.ends - column.starts).sum()) + (len(word) + MEMBER_BYTES) * rows
+        for word, column in zip(words, columns, strict=True)
+    )
+    table = [
+        (word.ctypes.data, len(word), *(each.ctypes.data for each in column.cells))
+        for word, column in zip(words, columns, strict=True)
+    ]
+    offsets, into = np.empty(rows + 1, np.int64), np.empty(room, np.uint8)
+    token_columns.join_objects(np.array(table, np.int64), offsets, into)
+    return _spelled(
+        _strings(offsets, into, None),
+        odd=np.logical_or.reduce([column.kinds >= LIST for column in columns]),
+        spell=lambda row: dump(
+            {
+                name: text_of(tokens.token(row))
+                for name, tokens in members.items()
+                if tokens.kinds[row] != ABSENT
+            }
+        ),
+    )
 
 
 def _spelled(
-    usual: pl.Series, tokens: Tokens, odd: npt.NDArray[np.bool_], spell: Callable[[str], object]
+    usual: pl.Series, *, odd: npt.NDArray[np.bool_], spell: Callable[[int], object]
 ) -> pl.Series:
     """A column with its odd rows spelled one by one."""
     if not odd.any():
         return usual
     rows = np.flatnonzero(odd)
-    values = [spell(tokens.token(row)) for row in rows.tolist()]
+    values = [spell(row) for row in rows.tolist()]
     return usual.scatter(pl.Series(rows), pl.Series(values, dtype=usual.dtype))
 
 
-def _joined(tokens: Tokens, spelling: int) -> pl.Series:
-    rows = len(tokens)
-    offsets = np.empty(rows + 1, np.int64)
-    into = np.empty(int((tokens.ends - tokens.starts).sum()) + ROOM_BYTES * rows, np.uint8)
-    token_columns.join(tokens.starts, tokens.ends, tokens.kinds, spelling, offsets, into)
-    present = _validity(tokens.kinds != ABSENT)
-    buffers = [present, pa.py_buffer(offsets), pa.py_buffer(into[: offsets[-1]])]
-    return _series(pa.Array.from_buffers(pa.large_string(), rows, buffers))
+def _joined(tokens: Tokens, *, bare: bool) -> pl.Series:
+    offsets = np.empty(len(tokens) + 1, np.int64)
+    into = np.empty(int((tokens.ends - tokens.starts).sum()), np.uint8)
+    token_columns.join(*tokens.cells, bare, offsets, into)
+    return _strings(offsets, into, _validity(tokens.kinds != ABSENT))
+
+
+def _strings(offsets: I64, texts: U8, present: pa.Buffer | None) -> pl.Series:
+    buffers = [present, pa.py_buffer(offsets), pa.py_buffer(texts[: offsets[-1]])]
+    return _series(pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers))
 
 
 def _validity(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
@@ -179,7 +222,7 @@ def _members(data: Tokens, keys: Sequence[str]) -> list[Tokens]:
     words = np.frombuffer(b"".join(names) + b"\0", np.uint8)
     table = np.array([words.ctypes.data, *accumulate(map(len, names))], np.int64)
     found = np.array([each.ctypes.data for each in (starts, ends, kinds)], np.int64)
-    json_paths.find(data.starts, data.ends, data.kinds, table, found, odd)
+    json_paths.find(*data.cells, table, found, odd)
     memory = data.memory
     if odd.any():
         rows = np.flatnonzero(odd)

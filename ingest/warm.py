@@ -17,7 +17,7 @@ from ingest.batch import Body, IngestLimits
 from ingest.dedupe import identities_of
 from ingest.kernels import identities as tables
 from ingest.scan import BodyReader, Plain
-from ingest.tokens import find_tokens, number, text
+from ingest.tokens import find_tokens, number, objects, text
 from ingest.values import IngestRules
 
 _EVENT = b'{"id":"i","source":"s","type":"t","subject":"s","data":{"n":[1]}}'
@@ -44,7 +44,7 @@ def warm_up() -> None:
     fence = np.zeros(2, np.intp)
     tables.find_sorted(ids.low, ids.high, rows[:1], seq, content, (*mapped, fence), 1)
     for found in find_tokens(pl.Series(['{"n":1}', "[]"]), ["data.n"]).values():
-        text(found), number(found)
+        text(found), number(found), objects({"n": found})
 
 
 def _arrow() -> bytes:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.kernels.json_paths import ABSENT, ESCAPED, LIST, LITERAL, STRING
-from ingest.kernels.json_values import DOT, MINUS, QUOTE, ZERO
+from ingest.kernels.json_paths import ABSENT, ESCAPED, LITERAL, STRING
+from ingest.kernels.json_values import CLOSE, COMMA, DOT, MINUS, OPEN, QUOTE, ZERO
 from ingest.kernels.memory import (
     compiled,
     inlined,
+    load_i64,
     load_u8,
     load_u32,
     load_u64,
@@ -23,14 +24,13 @@ from ingest.kernels.memory import (
 )
 from ingest.numbers import DECIMALS_MAX, INTEGER_DIGITS_MAX
 
-AS_SENT, BARE, QUOTED = range(3)
-"""Spellings: the token; without a string's quotes; with quotes about whatever has none."""
-
 MISSING, EXACT, UNSURE = range(3)
 """What a token is as a quantity: none, one, or a patient parser must look."""
 
-ROOM_BYTES = 2
-"""How many bytes a spelling may be longer than its token."""
+OBJECT_BYTES, MEMBER_BYTES = 2, 3
+"""What :func:`join_objects` writes beside names and tokens at most: for a row, for a member."""
+
+MEMBER_CELLS = 5
 
 _UNIT = np.uint64(10**DECIMALS_MAX)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -61,15 +61,14 @@ def _copy(at, end, into):
 
 
 @compiled
-def join(starts, ends, kinds, spelling, offsets, into):
-    """Copy the tokens of a column behind each other, spelled; the absent ones are empty.
+def join(starts, ends, kinds, bare, offsets, into):
+    """Copy the tokens of a column behind each other; the absent ones are empty.
 
     Args:
-        starts, ends, kinds: int64, int64, uint8, a row each; those from LIST on are copied as they
-            were sent, whatever the spelling.
-        spelling: AS_SENT, BARE or QUOTED.
+        starts, ends, kinds: int64, int64, uint8, a row each.
+        bare: whether strings without an escape lose their quotes.
         offsets: int64, ``rows + 1``, set to where each begins in ``into``.
-        into: uint8, room for all tokens and ROOM_BYTES a row.
+        into: uint8, room for all tokens.
     """
     base = np.int64(into.ctypes.data)
     places = np.int64(offsets.ctypes.data)
@@ -78,14 +77,56 @@ def join(starts, ends, kinds, spelling, offsets, into):
     for row in range(kinds.size):
         kind = kinds[row]
         if kind != ABSENT:
-            trimmed = spelling == BARE and kind == STRING
-            quoted = spelling == QUOTED and kind != STRING and kind < LIST
-            if quoted:
-                store_u8(at, np.uint8(QUOTE))
-            at = _copy(starts[row] + trimmed, ends[row] - trimmed, at + quoted)
-            if quoted:
-                store_u8(at, np.uint8(QUOTE))
-                at += 1
+            trimmed = bare and kind == STRING
+            at = _copy(starts[row] + trimmed, ends[row] - trimmed, at)
+        store_i64(places + 8 * row + 8, at - base)
+
+
+@inlined
+def _put_byte(at, byte):
+    store_u8(at, np.uint8(byte))
+    return at + 1
+
+
+@inlined
+def _put_member(at, member, row, kind):
+    """Write the name, and the token as a string; where they end."""
+    name = load_i64(member)
+    start = load_i64(load_i64(member + 16) + 8 * row)
+    end = load_i64(load_i64(member + 24) + 8 * row)
+    at = _copy(name, name + load_i64(member + 8), at)
+    if kind == STRING:
+        return _copy(start, end, at)
+    return _put_byte(_copy(start, end, _put_byte(at, QUOTE)), QUOTE)
+
+
+@compiled
+def join_objects(members, offsets, into):
+    """Write a JSON object a row: the tokens of several columns as strings, under their names.
+
+    Args:
+        members: int64, MEMBER_CELLS each: the address and the bytes of its name, as JSON and with a
+            colon; the addresses of starts, ends and kinds. Absent ones are left out; what is
+            written of kinds from LIST on is not right.
+        offsets: int64, ``rows + 1``, set to where each begins in ``into``.
+        into: uint8, room for all that is written.
+    """
+    first = np.int64(members.ctypes.data)
+    stop = first + 8 * members.size
+    base = np.int64(into.ctypes.data)
+    places = np.int64(offsets.ctypes.data)
+    at = base
+    store_i64(places, np.int64(0))
+    for row in range(offsets.size - 1):
+        mark = OPEN
+        for member in range(first, stop, 8 * MEMBER_CELLS):
+            kind = load_u8(load_i64(member + 32) + row)
+            if kind != ABSENT:
+                at = _put_member(_put_byte(at, mark), member, row, kind)
+                mark = COMMA
+        if mark == OPEN:
+            at = _put_byte(at, OPEN)
+        at = _put_byte(at, CLOSE)
         store_i64(places + 8 * row + 8, at - base)
 
 

@@ -83,7 +83,6 @@ def one_by_one(data: pl.Series, path: str) -> list[str | None]:
 FORMS = [
     (tokens.as_sent, lambda token: token),
     (tokens.text, text_of),
-    (tokens.quoted, lambda token: dump(text_of(token))),
     (tokens.canonical, canonical_json),
     (tokens.number, lambda token: read_quantity(text_of(token))),
 ]
@@ -100,6 +99,11 @@ def check(data: pl.Series) -> None:
             column = form(found[path])
             assert column.dtype == (QUANTITY if form is tokens.number else pl.String)
             assert column.to_list() == [None if each is None else spell(each) for each in expected]
+    names = {json.dumps(path, ensure_ascii=False): path for path in paths}
+    assert tokens.objects({name: found[path] for name, path in names.items()}).to_list() == [
+        dump({name: text_of(token) for name, token in zip(names, row, strict=True) if token})
+        for row in zip(*(one_by_one(data, path) for path in paths), strict=True)
+    ]
     assert tokens.tokens_at(data, paths).to_dict(as_series=False) == {
         path: one_by_one(data, path) for path in paths
     }
@@ -187,9 +191,9 @@ def _read_at(start: int, end: int) -> None:
     found = np.array([each.ctypes.data for each in values_at])
     json_paths.find(starts, ends, kinds, keys, found, odd)
     json_paths.classify(starts, ends, kinds)
-    into, offsets = np.empty(end - start + 2, np.uint8), np.empty(2, np.int64)
+    into, offsets = np.empty(end - start, np.uint8), np.empty(2, np.int64)
     for kind in range(1, 8):
         kinds[0] = kind
-        token_columns.join(starts, ends, kinds, token_columns.AS_SENT, offsets, into)
+        token_columns.join(starts, ends, kinds, False, offsets, into)
         assert into[: offsets[1]].tobytes() == ctypes.string_at(start, end - start)
         token_columns.quantities(starts, ends, kinds, np.empty((1, 2), np.uint64), odd)
