@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import string_at
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
@@ -23,7 +24,7 @@ from ingest.fields import ABSENT as NO_MEMBER
 from ingest.fields import fields_of, keys_of
 from ingest.jsontext import canonical_json, dump, text_of
 from ingest.kernels import json_paths, token_columns
-from ingest.kernels.json_paths import ABSENT, FRACTION, LIST, OBJECT
+from ingest.kernels.json_paths import ABSENT, FRACTION, LIST, OBJECT, STRING
 from ingest.kernels.token_columns import EXACT, MEMBER_BYTES, OBJECT_BYTES, UNSURE
 from ingest.numbers import read_quantity
 
@@ -74,20 +75,13 @@ def as_sent(tokens: Tokens) -> pl.Series:
 
 def text(tokens: Tokens) -> pl.Series:
     """What dimensions and filters compare. Strings bare, the rest as JSON text."""
-    return _spelled(
-        _joined(tokens, bare=True),
-        odd=tokens.kinds >= LIST,
-        spell=lambda row: text_of(tokens.token(row)),
-    )
+    return _spelled(_joined(tokens, bare=True), tokens, tokens.kinds >= LIST, cache(text_of))
 
 
 def canonical(tokens: Tokens) -> pl.Series:
     """Equal JSON values have equal text, and different ones have not."""
-    return _spelled(
-        _joined(tokens, bare=False),
-        odd=(tokens.kinds == FRACTION) | (tokens.kinds >= LIST),
-        spell=lambda row: canonical_json(tokens.token(row)),
-    )
+    odd = (tokens.kinds == FRACTION) | (tokens.kinds >= LIST)
+    return _spelled(_joined(tokens, bare=False), tokens, odd, canonical_json)
 
 
 def number(tokens: Tokens) -> pl.Series:
@@ -95,11 +89,8 @@ def number(tokens: Tokens) -> pl.Series:
     limbs, states = np.empty((len(tokens), 2), np.uint64), np.empty(len(tokens), np.uint8)
     token_columns.quantities(*tokens.cells, limbs, states)
     buffers = [_validity(states == EXACT), pa.py_buffer(limbs)]
-    return _spelled(
-        _series(pa.Array.from_buffers(_DECIMAL, len(tokens), buffers)),
-        odd=states == UNSURE,
-        spell=lambda row: read_quantity(text_of(tokens.token(row))),
-    )
+    usual = _series(pa.Array.from_buffers(_DECIMAL, len(tokens), buffers))
+    return _spelled(usual, tokens, states == UNSURE, lambda token: read_quantity(text_of(token)))
 
 
 def objects(members: Mapping[str, Tokens]) -> pl.Series:
@@ -109,7 +100,7 @@ def objects(members: Mapping[str, Tokens]) -> pl.Series:
     """
     names = {name: f"{dump(name)}:".encode() for name in sorted(members)}
     words = [np.frombuffer(name, np.uint8) for name in names.values()]
-    columns = [members[name] for name in names]
+    columns = [_as_strings(members[name]) for name in names]
     rows = len(columns[0])
     room = OBJECT_BYTES * rows + sum(
         int((column.ends - column.starts).sum()) + (len(word) + MEMBER_BYTES) * rows
@@ -121,27 +112,37 @@ def objects(members: Mapping[str, Tokens]) -> pl.Series:
     ]
     offsets, into = np.empty(rows + 1, np.int64), np.empty(room, np.uint8)
     token_columns.join_objects(np.array(table, np.int64), offsets, into)
-    return _spelled(
-        _strings(offsets, into, None),
-        odd=np.logical_or.reduce([column.kinds >= LIST for column in columns]),
-        spell=lambda row: dump(
-            {
-                name: text_of(tokens.token(row))
-                for name, tokens in members.items()
-                if tokens.kinds[row] != ABSENT
-            }
-        ),
-    )
+    return _strings(offsets, into, None)
+
+
+def _as_strings(tokens: Tokens) -> Tokens:
+    """The tokens with the odd ones spelled as plain strings."""
+    rows = np.flatnonzero(tokens.kinds >= LIST)
+    if not len(rows):
+        return tokens
+    spell = cache(lambda token: dump(text_of(token)).encode())  # most often they are few names
+    texts = [spell(tokens.token(row)) for row in rows.tolist()]
+    starts, ends, kinds = tokens.starts.copy(), tokens.ends.copy(), tokens.kinds.copy()
+    starts[rows], ends[rows], copy = _placed(texts)
+    kinds[rows] = STRING
+    return Tokens(starts=starts, ends=ends, kinds=kinds, memory=[*tokens.memory, copy])
+
+
+def _placed(texts: Sequence[bytes]) -> tuple[I64, I64, object]:
+    """Where the texts begin and end in a copy, and the copy."""
+    copy = np.frombuffer(b"".join(texts) + b"\0", np.uint8)
+    edges = np.array([0, *accumulate(map(len, texts))], np.int64) + copy.ctypes.data
+    return edges[:-1], edges[1:], copy
 
 
 def _spelled(
-    usual: pl.Series, *, odd: npt.NDArray[np.bool_], spell: Callable[[int], object]
+    usual: pl.Series, tokens: Tokens, odd: npt.NDArray[np.bool_], spell: Callable[[str], object]
 ) -> pl.Series:
-    """A column with its odd rows spelled one by one."""
-    if not odd.any():
-        return usual
+    """A column with its odd rows spelled by a patient function."""
     rows = np.flatnonzero(odd)
-    values = [spell(row) for row in rows.tolist()]
+    if not len(rows):
+        return usual
+    values = [spell(tokens.token(row)) for row in rows.tolist()]
     return usual.scatter(pl.Series(rows), pl.Series(values, dtype=usual.dtype))
 
 
@@ -240,8 +241,7 @@ def _members_one_by_one(data: Tokens, rows: Rows, keys: Sequence[str]) -> Tokens
     """The tokens of some keys of some rows, copied: all rows of a key, then those of the next."""
     objects = [fields_of(data.token(row)) for row in rows.tolist()]
     raws = [bytes(members.get(key, NO_MEMBER)) for key in keys for members in objects]
-    copy = np.frombuffer(b"".join(raws) + b"\0", np.uint8)
-    edges = np.array([0, *accumulate(map(len, raws))], np.int64) + copy.ctypes.data
+    starts, ends, copy = _placed(raws)
     kinds = np.empty(len(raws), np.uint8)
-    json_paths.classify(edges[:-1], edges[1:], kinds)
-    return Tokens(starts=edges[:-1], ends=edges[1:], kinds=kinds, memory=[copy])
+    json_paths.classify(starts, ends, kinds)
+    return Tokens(starts=starts, ends=ends, kinds=kinds, memory=[copy])

@@ -44,6 +44,7 @@ DEPTH_MAX = 60
 
 _BROKEN = np.int64(0)
 _BACKSLASH, _SLASH, _PLUS = 92, 47, 43
+_SURROGATES = 0xD800 >> 11
 _SMALL_B, _SMALL_E, _SMALL_R, _SMALL_U, _LARGE_E = 98, 101, 114, 117, 69
 
 
@@ -71,21 +72,35 @@ def _nibble(byte):
 
 
 @compiled
+def _code_unit(at, end):
+    """The UTF-16 unit that the escape with four digits at ``at`` stands for, -1 if it is none."""
+    if at + 6 > end or load_u8(at) != _BACKSLASH or load_u8(at + 1) != _SMALL_U:
+        return np.int64(-1)
+    unit = np.int64(0)
+    for place in range(at + 2, at + 6):
+        nibble = _nibble(load_u8(place))
+        if nibble > 15:
+            return np.int64(-1)
+        unit = unit << 4 | nibble
+    return unit
+
+
+@compiled
 def _escape_end(at, end):
-    """Behind the backslash at ``at`` and what it escapes; broken for halves of surrogate pairs."""
+    """Behind the backslash at ``at`` and what it escapes; broken for half a surrogate pair."""
     if at + 2 > end:
         return _BROKEN
     what = load_u8(at + 1)
     if what in (QUOTE, _BACKSLASH, _SLASH, _SMALL_B, SMALL_F, SMALL_N, _SMALL_R, SMALL_T):
         return at + 2
-    if what != _SMALL_U or at + 6 > end:
+    unit = _code_unit(at, end)
+    if unit < 0:
         return _BROKEN
-    first, second = _nibble(load_u8(at + 2)), _nibble(load_u8(at + 3))
-    if first > 15 or second > 15 or (first == 13 and second > 7):
-        return _BROKEN
-    if _nibble(load_u8(at + 4)) > 15 or _nibble(load_u8(at + 5)) > 15:
-        return _BROKEN
-    return at + 6
+    if unit >> 11 != _SURROGATES:
+        return at + 6
+    low = _code_unit(at + 6, end)
+    pair = unit >> 10 == 2 * _SURROGATES and low >> 10 == 2 * _SURROGATES + 1
+    return at + 12 if pair else _BROKEN
 
 
 @compiled
