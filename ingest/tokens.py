@@ -86,9 +86,9 @@ def canonical(tokens: Tokens) -> pl.Series:
 
 def number(tokens: Tokens) -> pl.Series:
     """The exact value of :func:`text`, null where it is not a number that QUANTITY holds."""
-    limbs, states = np.empty((len(tokens), 2), np.uint64), np.empty(len(tokens), np.uint8)
-    token_columns.quantities(*tokens.cells, limbs, states)
-    buffers = [_validity(states == EXACT), pa.py_buffer(limbs)]
+    limbs, states = _room(16 * len(tokens)), np.empty(len(tokens), np.uint8)
+    token_columns.quantities(*tokens.cells, np.frombuffer(limbs, np.uint64), states)
+    buffers = [_validity(states == EXACT), limbs]
     usual = _series(pa.Array.from_buffers(_DECIMAL, len(tokens), buffers))
     return _spelled(usual, tokens, states == UNSURE, lambda token: read_quantity(text_of(token)))
 
@@ -110,9 +110,10 @@ def objects(members: Mapping[str, Tokens]) -> pl.Series:
         (word.ctypes.data, len(word), *(each.ctypes.data for each in column.cells))
         for word, column in zip(words, columns, strict=True)
     ]
-    offsets, into = np.empty(rows + 1, np.int64), np.empty(room, np.uint8)
-    token_columns.join_objects(np.array(table, np.int64), offsets, into)
-    return _strings(offsets, into, None)
+    offsets, into = _room(8 * (rows + 1)), _room(room)
+    cells = np.frombuffer(offsets, np.int64), np.frombuffer(into, np.uint8)
+    token_columns.join_objects(np.array(table, np.int64), *cells)
+    return _series(pa.Array.from_buffers(pa.large_string(), rows, [None, offsets, into]))
 
 
 def _as_strings(tokens: Tokens) -> Tokens:
@@ -147,19 +148,26 @@ def _spelled(
 
 
 def _joined(tokens: Tokens, *, bare: bool) -> pl.Series:
-    offsets = np.empty(len(tokens) + 1, np.int64)
-    into = np.empty(int((tokens.ends - tokens.starts).sum()), np.uint8)
-    token_columns.join(*tokens.cells, bare, offsets, into)
-    return _strings(offsets, into, _validity(tokens.kinds != ABSENT))
-
-
-def _strings(offsets: I64, texts: U8, present: pa.Buffer | None) -> pl.Series:
-    buffers = [present, pa.py_buffer(offsets), pa.py_buffer(texts[: offsets[-1]])]
-    return _series(pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers))
+    rows = len(tokens)
+    offsets, into = _room(8 * (rows + 1)), _room(int((tokens.ends - tokens.starts).sum()))
+    cells = np.frombuffer(offsets, np.int64), np.frombuffer(into, np.uint8)
+    token_columns.join(*tokens.cells, bare, *cells)
+    buffers = [_validity(tokens.kinds != ABSENT), offsets, into]
+    return _series(pa.Array.from_buffers(pa.large_string(), rows, buffers))
 
 
 def _validity(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
-    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    if valid.all():
+        return None
+    bits = np.packbits(valid, bitorder="little")
+    buffer = _room(len(bits))
+    np.frombuffer(buffer, np.uint8)[:] = bits
+    return buffer
+
+
+def _room(size_bytes: int) -> pa.Buffer:
+    """Memory of Arrow's: Polars may free it in any thread, without waiting for Python's lock."""
+    return pa.allocate_buffer(size_bytes)
 
 
 def _series(column: pa.Array) -> pl.Series:

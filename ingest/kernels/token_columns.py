@@ -186,7 +186,7 @@ def quantities(starts, ends, kinds, limbs, states):
 
     Args:
         starts, ends, kinds: int64, int64, uint8, a row each.
-        limbs: uint64, two a row: set to the number's billionths where it is EXACT, else to 0.
+        limbs: uint64, two a row, low first: set to the billionths where it is EXACT, else to 0.
         states: uint8, set to MISSING, EXACT or UNSURE.
     """
     cells = np.int64(limbs.ctypes.data)
