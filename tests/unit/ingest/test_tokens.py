@@ -199,4 +199,4 @@ def _read_at(start: int, end: int) -> None:
         kinds[0] = kind
         token_columns.join(starts, ends, kinds, False, offsets, into)
         assert into[: offsets[1]].tobytes() == ctypes.string_at(start, end - start)
-        token_columns.quantities(starts, ends, kinds, np.empty((1, 2), np.uint64), odd)
+        token_columns.quantities(starts, ends, kinds, np.empty(2, np.uint64), odd)
