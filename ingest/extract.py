@@ -59,7 +59,8 @@ def facts_by_spec(
     pieces: dict[SpecId, list[pl.DataFrame]] = {}
     for kind, rows in _by_type(_events(records), types):
         readers = [spec for spec in by_id.values() if kind in spec.event_types]
-        read = pl.DataFrame([*(rows[name] for name in _CARRIED), *_read(rows["data"], readers)])
+        carried = [rows[name].rechunk() for name in _CARRIED]
+        read = pl.DataFrame([*carried, *_read(rows["data"], readers)])
         for spec in readers:
             facts = _facts(read, spec, node, missing=missing)
             if facts.height:

@@ -58,10 +58,10 @@ class Tokens:
         """Beginnings, ends and kinds, as kernels take them."""
         return self.starts, self.ends, self.kinds
 
-    def token(self, row: int) -> str:
-        """One row's token, empty where there is none."""
-        start = int(self.starts[row])
-        return string_at(start, int(self.ends[row]) - start).decode()
+    def texts(self, rows: Rows) -> list[str]:
+        """The tokens of some rows, as they were sent; empty where there is none."""
+        edges = zip(self.starts[rows].tolist(), self.ends[rows].tolist(), strict=True)
+        return [string_at(start, end - start).decode() for start, end in edges]
 
 
 Form = Callable[[Tokens], pl.Series]
@@ -122,7 +122,7 @@ def _as_strings(tokens: Tokens) -> Tokens:
     if not len(rows):
         return tokens
     spell = cache(lambda token: dump(text_of(token)).encode())  # most often they are few names
-    texts = [spell(tokens.token(row)) for row in rows.tolist()]
+    texts = [spell(token) for token in tokens.texts(rows)]
     starts, ends, kinds = tokens.starts.copy(), tokens.ends.copy(), tokens.kinds.copy()
     starts[rows], ends[rows], copy = _placed(texts)
     kinds[rows] = STRING
@@ -143,7 +143,7 @@ def _spelled(
     rows = np.flatnonzero(odd)
     if not len(rows):
         return usual
-    values = [spell(tokens.token(row)) for row in rows.tolist()]
+    values = [spell(token) for token in tokens.texts(rows)]
     return usual.scatter(pl.Series(rows), pl.Series(values, dtype=usual.dtype))
 
 
@@ -247,7 +247,7 @@ def _members(data: Tokens, keys: Sequence[str]) -> list[Tokens]:
 
 def _members_one_by_one(data: Tokens, rows: Rows, keys: Sequence[str]) -> Tokens:
     """The tokens of some keys of some rows, copied: all rows of a key, then those of the next."""
-    objects = [fields_of(data.token(row)) for row in rows.tolist()]
+    objects = [fields_of(text) for text in data.texts(rows)]
     raws = [bytes(members.get(key, NO_MEMBER)) for key in keys for members in objects]
     starts, ends, copy = _placed(raws)
     kinds = np.empty(len(raws), np.uint8)
