@@ -247,8 +247,8 @@ def _members(data: Tokens, keys: Sequence[str]) -> list[Tokens]:
 
 def _members_one_by_one(data: Tokens, rows: Rows, keys: Sequence[str]) -> Tokens:
     """The tokens of some keys of some rows, copied: all rows of a key, then those of the next."""
-    objects = [fields_of(text) for text in data.texts(rows)]
-    raws = [bytes(members.get(key, NO_MEMBER)) for key in keys for members in objects]
+    read = [fields_of(row) for row in data.texts(rows)]
+    raws = [bytes(members.get(key, NO_MEMBER)) for key in keys for members in read]
     starts, ends, copy = _placed(raws)
     kinds = np.empty(len(raws), np.uint8)
     json_paths.classify(starts, ends, kinds)
