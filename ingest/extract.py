@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from catalog.events import EMPTY_DIMENSIONS, FACTS, QUANTITY, RecordKind
+from catalog.events import EMPTY_DIMENSIONS, FACTS, RecordKind
 from catalog.ids import NodeId, SpecId
 from catalog.meters import Condition, FactSpec
 from catalog.snapshot import Catalog
 from catalog.specs import fact_specs
+from ingest import tokens
 from ingest.jsontext import dump
-from ingest.tokens import CANONICAL, NUMBER, QUOTED, TEXT, Form, spelled, tokens_at
 
 _CARRIED = ["seq", "subject", "time", "received_at"]
 
@@ -52,84 +52,89 @@ def facts_by_spec(
 ) -> dict[SpecId, pl.DataFrame]:
     """:func:`extract_facts`, a frame a spec, in the order given; none of a spec without facts.
 
-    All specs of an event type are one plan: a small page costs a few plans, however many specs.
+    Columns that several specs read are made once; a spec without a filter costs no plan of Polars'.
     """
     by_id = {spec.id: spec for spec in specs}
-    types = sorted({kind for spec in by_id.values() for kind in spec.event_types})
-    events = records.filter(pl.col("kind").eq(RecordKind.EVENT.value), pl.col("type").is_in(types))
-    plans: list[pl.LazyFrame] = []
-    owners: list[SpecId] = []
-    for kind, rows in _by_type(events):
-        readers = [spec for spec in by_id.values() if kind in spec.event_types]
-        read = rows.select(_CARRIED).hstack(_read(rows["data"], readers)).lazy()
-        plans += [_facts(read, spec, node, missing=missing) for spec in readers]
-        owners += [spec.id for spec in readers]
+    types = {kind for spec in by_id.values() for kind in spec.event_types}
     pieces: dict[SpecId, list[pl.DataFrame]] = {}
-    for owner, facts in zip(owners, pl.collect_all(plans, engine="in-memory"), strict=True):
-        if facts.height:
-            pieces.setdefault(owner, []).append(facts)
+    for kind, rows in _by_type(_events(records), types):
+        readers = [spec for spec in by_id.values() if kind in spec.event_types]
+        carried = [rows[name].rechunk() for name in _CARRIED]
+        read = pl.DataFrame([*carried, *_read(rows["data"], readers)])
+        for spec in readers:
+            facts = _facts(read, spec, node, missing=missing)
+            if facts.height:
+                pieces.setdefault(spec.id, []).append(facts)
     return {key: _in_log_order(pieces[key]) for key in by_id if key in pieces}
 
 
-def _by_type(events: pl.DataFrame) -> Iterable[tuple[str, pl.DataFrame]]:
-    types = events["type"].unique().to_list()
-    if len(types) == 1:
-        return [(types[0], events)]
-    parts = events.partition_by("type", as_dict=True)
+def _events(records: pl.DataFrame) -> pl.DataFrame:
+    are_events = records["kind"].eq_missing(RecordKind.EVENT.value)
+    return records if are_events.all() else records.filter(are_events)
+
+
+def _by_type(events: pl.DataFrame, types: set[str]) -> Iterable[tuple[str, pl.DataFrame]]:
+    """The events of each of the types. Most often all are of one: then nothing is copied."""
+    if not events.height or not types:
+        return []
+    first = events["type"][0]
+    if events["type"].eq_missing(first).all():
+        return [(first, events)] if first in types else []
+    read = events.filter(pl.col("type").is_in(sorted(types)))
+    parts = read.partition_by("type", as_dict=True)
     return [(str(kind), rows) for (kind,), rows in parts.items()]
 
 
-def _read(data: pl.Series, specs: Iterable[FactSpec]) -> pl.DataFrame:
-    """Every column the specs need, each path parsed once: ``<what> <path>``."""
-    forms: dict[str, tuple[str, Form]] = {}
-    inputs: dict[str, tuple[str, Form]] = {}
+def _read(data: pl.Series, specs: Iterable[FactSpec]) -> list[pl.Series]:
+    """Every column the specs need, each made once."""
+    wanted: dict[str, tuple[str, tokens.Form]] = {}
+    objects: dict[str, dict[str, str]] = {}
     for spec in specs:
         for condition in spec.filter:
-            inputs[f"text {condition.path}"] = condition.path, TEXT
-        for _, path in spec.dimensions:
-            inputs[f"text {path}"] = path, TEXT
-            forms[f"quoted {path}"] = f"text {path}", QUOTED
-        if spec.value is not None and spec.as_text:
-            inputs[f"canonical {spec.value}"] = spec.value, CANONICAL
-        elif spec.value is not None:
-            inputs[f"text {spec.value}"] = spec.value, TEXT
-            forms[f"number {spec.value}"] = f"text {spec.value}", NUMBER
-    if not inputs:
-        return pl.DataFrame(height=len(data))
-    tokens = tokens_at(data, dict.fromkeys(path for path, _ in inputs.values()))
-    texts = spelled(tokens, inputs)
-    return texts.hstack(spelled(texts, forms)) if forms else texts
+            wanted[f"text {condition.path}"] = condition.path, tokens.text
+        if spec.value is not None:
+            form = tokens.canonical if spec.as_text else tokens.number
+            wanted[_value_column(spec)] = spec.value, form
+        if spec.dimensions:
+            objects[_dimensions_column(spec)] = dict(spec.dimensions)
+    paths = [path for path, _ in wanted.values()]
+    paths += [path for members in objects.values() for path in members.values()]
+    found = tokens.find_tokens(data, dict.fromkeys(paths))
+    columns = {name: form(found[path]) for name, (path, form) in wanted.items()}
+    for name, members in objects.items():
+        columns[name] = tokens.objects({key: found[path] for key, path in members.items()})
+    return [column.alias(name) for name, column in columns.items()]
 
 
-def _facts(rows: pl.LazyFrame, spec: FactSpec, node: NodeId, *, missing: bool) -> pl.LazyFrame:
+def _value_column(spec: FactSpec) -> str:
+    return f"{'canonical' if spec.as_text else 'number'} {spec.value}"
+
+
+def _dimensions_column(spec: FactSpec) -> str:
+    return f"dimensions {dump(dict(spec.dimensions))}"
+
+
+def _facts(read: pl.DataFrame, spec: FactSpec, node: NodeId, *, missing: bool) -> pl.DataFrame:
     """One spec's FACTS of the rows."""
-    value = None if spec.value is None or spec.as_text else f"number {spec.value}"
-    text = f"canonical {spec.value}" if spec.value is not None and spec.as_text else None
-    columns = {
-        "node": pl.lit(str(node)),
-        "spec": pl.lit(str(spec.id)),
-        "value": pl.lit(None, QUANTITY) if value is None else pl.col(value),
-        "text": pl.lit(None, pl.String) if text is None else pl.col(text),
-        "dimensions": _dimensions(spec),
-    }
     passes = [_passes(condition) for condition in spec.filter]
-    read = value or text
-    if read is not None and not missing:
-        passes.append(pl.col(read).is_not_null())
-    return rows.filter(*passes).select(
-        columns.get(name, pl.col(name)).alias(name) for name in FACTS
+    value = None if spec.value is None else _value_column(spec)
+    if value is not None and not missing and read[value].null_count():
+        passes.append(pl.col(value).is_not_null())
+    rows = read.filter(*passes) if passes else read
+    columns = {name: rows[name] for name in _CARRIED}
+    if value is not None:
+        columns["text" if spec.as_text else "value"] = rows[value]
+    if spec.dimensions:
+        columns["dimensions"] = rows[_dimensions_column(spec)]
+    same = {"node": str(node), "spec": str(spec.id), "dimensions": EMPTY_DIMENSIONS}
+    return pl.DataFrame(
+        [
+            columns[name].alias(name)
+            if name in columns
+            else pl.Series(name, [same.get(name)], dtype).new_from_index(0, rows.height)
+            for name, dtype in FACTS.items()
+        ]
     )
-
-
-def _dimensions(spec: FactSpec) -> pl.Expr:
-    """The dimensions as one JSON object a row, in the one spelling FACTS promises."""
-    if not spec.dimensions:
-        return pl.lit(EMPTY_DIMENSIONS)
-    pairs = [
-        pl.lit(dump(name) + ":") + pl.col(f"quoted {path}")  # null where absent
-        for name, path in sorted(spec.dimensions)
-    ]
-    return pl.lit("{") + pl.concat_str(pairs, separator=",", ignore_nulls=True) + pl.lit("}")
 
 
 def _passes(condition: Condition) -> pl.Expr:

@@ -1,6 +1,6 @@
 """Events' data, by path: one row's members, or some members of many rows as Python objects.
 
-:mod:`ingest.tokens` makes Polars columns of them.
+:mod:`ingest.tokens` makes columns of them, with no Python object a row.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def dump(value: object) -> str:
         return "{" + ",".join(f"{dump(key)}:{dump(item)}" for key, item in pairs) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(dump, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def _normal(value: object) -> object:
@@ -145,4 +145,5 @@ def _reason(error: Exception) -> str:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_Number, parse_int=_Number, parse_constant=_constant
 )
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LENIENT = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_constant)

@@ -18,11 +18,6 @@ FLOAT_DIGITS_MAX = 15
 """A JSON number with more significant digits than these and a fraction has been through a double
 somewhere, or will be: its last digits are not the sender's."""
 
-PLAIN_NUMBER = (
-    rf"^-?(?:0|[1-9][0-9]{{0,{INTEGER_DIGITS_MAX - 1}}})(?:\.[0-9]{{1,{DECIMALS_MAX}}})?$"
-)
-"""Numbers that need no further look: in range, fine enough, no exponent."""
-
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?", re.ASCII)
 _EXPONENT_DIGITS_MAX = 18
 _EXPONENT_HUGE = 10**_EXPONENT_DIGITS_MAX

@@ -9,6 +9,7 @@ minute once and a fraction of a second from then on.
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from catalog.clock import FixedClock
@@ -16,6 +17,7 @@ from ingest.batch import Body, IngestLimits
 from ingest.dedupe import identities_of
 from ingest.kernels import identities as tables
 from ingest.scan import BodyReader, Plain
+from ingest.tokens import find_tokens, number, objects, text
 from ingest.values import IngestRules
 
 _EVENT = b'{"id":"i","source":"s","type":"t","subject":"s","data":{"n":[1]}}'
@@ -41,6 +43,8 @@ def warm_up() -> None:
     mapped = [np.frombuffer(bytes(8), kind) for kind in ("<u8", "<u8", "<u8", "<u4")]
     fence = np.zeros(2, np.intp)
     tables.find_sorted(ids.low, ids.high, rows[:1], seq, content, (*mapped, fence), 1)
+    for found in find_tokens(pl.Series(['{"n":1}', "[]"]), ["data.n"]).values():
+        text(found), number(found), objects({"n": found})
 
 
 def _arrow() -> bytes:

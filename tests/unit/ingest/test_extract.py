@@ -293,8 +293,8 @@ def test_one_odd_row_spoils_no_other():
     assert facts["value"].to_list() == [1, None, None, 2, None]
 
 
-def test_many_rows_are_read_in_slices():
-    """More rows than are parsed at once still come out in order, each once."""
+def test_many_rows_are_read_in_order():
+    """However many rows a page has, they come out in order, each once."""
     frame = records([f'{{"n":{n}}}' for n in range(40_000)])
     facts = extract_facts(frame, [spec(value="data.n")], node=NODE)
     assert facts["value"].cast(pl.Int64).to_list() == list(range(40_000))
