@@ -36,6 +36,7 @@ from api.wiring.stores import Reading, Stores, build_stores
 from api.wiring.verification import verification
 from catalog.clock import Clock
 from catalog.snapshot import Catalog
+from rating.deferred import fees_deferred
 from rating.rerated import lines_rerated
 from rating.support import unsupported
 from storage.clickhouse.events import ClickHouseEvents
@@ -62,6 +63,7 @@ def _catalog_router(statements: StatementStore, clock: Clock, logs: Logs) -> API
         unsupported=unsupported,
         lines_to_rerate=rerated,
         answered=logs.newest,
+        noted=fees_deferred,
     )
 
 
