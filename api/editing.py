@@ -6,7 +6,7 @@ so two edits that would contradict each other can never both be kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from catalog.grammar import (
     render_version,
 )
 from catalog.history import chains_of
-from catalog.ids import Kind
+from catalog.ids import ContractId, Kind
 from catalog.snapshot import Catalog, Version
 from storage.sql.statements import NEVER, RevisionChanged, StatementStore
 
@@ -33,6 +33,9 @@ DOCUMENT_POINTER = "/document"
 
 LinesToRerate = Callable[[Catalog, Catalog], int]
 """How many open lines would differ between two catalogs."""
+
+Noted = Callable[[Catalog, Collection[ContractId]], Iterable[str]]
+"""What to warn of about some contracts of a catalog."""
 
 
 class InUse(Conflict):
@@ -58,6 +61,7 @@ class Editor:
         unsupported: what the engines cannot do about a price or contract.
         lines_to_rerate: counts what an applied document re-rates; None leaves the count out.
         answered: the largest ``as_of`` already answered; edits are recorded later than it.
+        noted: what to warn of about contracts that were stated.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Editor:
         unsupported: Unsupported = supported,
         lines_to_rerate: LinesToRerate | None = None,
         answered: Callable[[], Micros] | None = None,
+        noted: Noted | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._unsupported = unsupported
         self._lines_to_rerate = lines_to_rerate
         self._answered = answered
+        self._noted = noted
 
     def put(self, kind: Kind, id: str, tree: object, *, actor: str | None) -> Put:  # noqa: A002
         """State one object; pointers of mistakes are relative to ``tree``.
@@ -182,13 +188,24 @@ class Editor:
         ]
         reply: dict[str, Any] = {
             "changes": changes,
-            "warnings": list(stated.plan.warnings),
+            "warnings": [*stated.plan.warnings, *self._warnings(stated.plan)],
             "revision": stated.revision,
         }
         if self._lines_to_rerate is not None:
             before, after = stated.before, stated.plan.catalog
             reply["open_lines"] = self._lines_to_rerate(before, after)
         return reply
+
+    def _warnings(self, planned: Plan) -> Iterable[str]:
+        """What is to be said of contracts that are new, or others than before."""
+        if self._noted is None:
+            return ()
+        stated = [
+            ContractId(change.id)
+            for change in planned.changes
+            if change.kind is Kind.CONTRACTS and change.action in {"create", "update"}
+        ]
+        return self._noted(planned.catalog, stated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -487,6 +487,11 @@ class UsageSink(Protocol):
         """
         ...
 
-    async def record_all(self, many: Sequence[Sequence[UsageEvent]]) -> Sequence[bool]:
-        """Like :meth:`record` each, at the cost of one. What it raises is of them all."""
+    async def record_all(
+        self, many: Sequence[Sequence[UsageEvent]]
+    ) -> Sequence[bool | DomainError]:
+        """Like :meth:`record` each, at the cost of one, with what that would raise in its place.
+
+        What it raises is of them all.
+        """
         ...

@@ -9,9 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import polars as pl
 
 from catalog.clock import Micros
+from catalog.errors import DomainError
 from catalog.events import RecordKind
 from entitlements.ports import SOURCE, LedgerEntry, UsageEvent
 from ingest.batch import APPENDED, Checked, Columns
+from ingest.group import AtomicRejected
 
 TURN_MAX = 2_000
 """Decisions in one job at most: the rest of the turn is the next one's."""
@@ -41,13 +43,21 @@ class Outcome(Protocol):
         ...
 
 
-Submit = Callable[[Checked], Awaitable[Outcome]]
-"""Makes events durable (``Ingestor.submit``); exact copies count as done."""
+class Submit(Protocol):
+    """Makes events durable (``Ingestor.submit``); exact copies count as done."""
+
+    def __call__(self, body: Checked, *, atomic: bool) -> Awaitable[Outcome]:
+        """``atomic``: where one is refused none is kept, and :class:`AtomicRejected` says so."""
+        ...
+
 
 Append = Callable[[pl.DataFrame], Awaitable[object]]
 """Makes APPENDED records durable, together (``Ingestor.append_records``)."""
 
 Entry = tuple[LedgerEntry, Sequence[UsageEvent]]
+Kept = bool | DomainError
+"""Whether the events of one call are in the log, or why the log did not take them."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -99,7 +109,7 @@ class LogSink:
         self._submit = submit
         self._append = append
         self._logged = logged
-        self._events: _Turn[Sequence[UsageEvent], bool] = _Turn(self._record_all)
+        self._events: _Turn[Sequence[UsageEvent], Kept] = _Turn(self._record_all)
         self._entries: _Turn[Entry, None] = _Turn(self._append_all)
         self._under_way: dict[tuple[RecordKind, str], asyncio.Future[None]] = {}
 
@@ -114,14 +124,13 @@ class LogSink:
         Raises:
             DomainError: the log did not take them (backpressure, log_unavailable).
         """
-        return await self._events.ask(events)
+        kept = await self._events.ask(events)
+        if isinstance(kept, DomainError):
+            raise kept
+        return kept
 
-    async def record_all(self, many: Sequence[Sequence[UsageEvent]]) -> list[bool]:
-        """See :meth:`entitlements.ports.UsageSink.record_all`.
-
-        Raises:
-            DomainError: the log did not take them (backpressure, log_unavailable).
-        """
+    async def record_all(self, many: Sequence[Sequence[UsageEvent]]) -> list[Kept]:
+        """See :meth:`entitlements.ports.UsageSink.record_all`."""
         return await self._record_all(many)
 
     async def append(self, entry: LedgerEntry, events: Sequence[UsageEvent] = ()) -> None:
@@ -141,25 +150,35 @@ class LogSink:
             known.add_done_callback(lambda _: self._under_way.pop(key))
         await asyncio.shield(known)  # who goes away does not take the others' answer along
 
-    async def _record_all(self, asked: Sequence[Sequence[UsageEvent]]) -> list[bool]:
-        parts = _parts(asked, _size_bytes)
-        told = await asyncio.gather(*map(self._record_part, parts), return_exceptions=True)
-        results: list[bool] = []
-        for each in told:
-            if isinstance(each, BaseException):
-                raise each  # of the other parts nothing is said: asking again is safe
-            results += each
+    async def _record_all(self, asked: Sequence[Sequence[UsageEvent]]) -> list[Kept]:
+        """One body for all calls of one event each, and one for every call of several.
+
+        Of a body the log keeps what it can. Where it knows some events of a call otherwise the
+        call is denied, and the rest of it must not be kept: so that is kept whole or not at all.
+        """
+        single = [at for at, events in enumerate(asked) if len(events) == 1]
+        several = [at for at, events in enumerate(asked) if len(events) > 1]
+        parts = _parts(single, lambda at: _size_bytes(asked[at])) if single else []
+        bodies = [*parts, *([at] for at in several)]
+        calls = ([asked[at] for at in places] for places in bodies)
+        told = await asyncio.gather(*map(self._record_body, calls))
+        results: list[Kept] = [True] * len(asked)
+        for places, kept in zip(bodies, told, strict=True):
+            for at, each in zip(places, kept, strict=True):
+                results[at] = each
         return results
 
-    async def _record_part(self, asked: Sequence[Sequence[UsageEvent]]) -> list[bool]:
-        events = [one for each in asked for one in each]
-        outcome = await self._submit(_checked(events))
+    async def _record_body(self, calls: Sequence[Sequence[UsageEvent]]) -> Sequence[Kept]:
+        """Record calls of one event each, or a single call."""
+        body = _checked([one for events in calls for one in events])
+        try:
+            outcome = await self._submit(body, atomic=len(calls) == 1)
+        except AtomicRejected:
+            return [False]
+        except DomainError as error:
+            return [error] * len(calls)
         refused = {refusal.index for refusal in outcome.rejected}
-        first, results = 0, []
-        for each in asked:
-            results.append(refused.isdisjoint(range(first, first + len(each))))
-            first += len(each)
-        return results
+        return [at not in refused for at in range(len(calls))]
 
     async def _append_all(self, entries: list[Entry]) -> list[None]:
         for part in _parts(entries, lambda entry: _size_bytes(entry[1])):

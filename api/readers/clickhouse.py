@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 from api.readers.base import Pace, Reader, Specs, Tail, Tails, is_past
+from api.readers.drops import Drops
 from api.readers.pages import Gathering, Page, next_page, voids_of
 from api.readers.shared import Read, SharedPages, Wanted
 from catalog.clock import Micros, to_micros
@@ -55,6 +56,7 @@ class ClickHouseReader(Reader):
         self._scanned: dict[tuple[NodeId, Output], Reached] = {}
         """How far each log was looked at beyond what is stored: there was nothing for the table,
         which is not worth a part."""
+        self.drops = Drops()
 
     def step(self) -> bool:
         """One page of every node's log into each table that has not got it."""
@@ -98,9 +100,10 @@ class ClickHouseReader(Reader):
 
     def drop(self) -> None:
         """Empty the tables; the next steps replay the log. Only while the loop is paused."""
-        self._scanned.clear()
-        self._gathering.clear()
-        self._store.drop()
+        with self.drops.one():
+            self._scanned.clear()
+            self._gathering.clear()
+            self._store.drop()
 
     def _stored(self) -> dict[tuple[NodeId, Output], Reached]:
         return {

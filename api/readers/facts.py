@@ -8,6 +8,7 @@ import polars as pl
 from prometheus_client import Gauge
 
 from api.readers.base import Pace, Reader, Segment, Specs, is_past
+from api.readers.drops import Drops
 from api.readers.pages import Gathering, next_page, voids_of
 from api.readers.sealing import SealableTail
 from api.readers.shared import SharedPages, Wanted
@@ -46,6 +47,7 @@ class FactsReader(Reader):
         self._specs = specs
         self._facts = facts
         self._received: dict[tuple[SpecId, NodeId], Micros] = {}
+        self.drops = Drops()
 
     def step(self) -> bool:
         """One segment's files or one page of the tail, on every node."""
@@ -87,8 +89,9 @@ class FactsReader(Reader):
 
     def drop(self) -> None:
         """Forget all facts; the next steps replay the log. Only while the loop is paused."""
-        self._received.clear()
-        self._facts.drop()
+        with self.drops.one():
+            self._received.clear()
+            self._facts.drop()
 
     def progress(self) -> dict[SpecId, tuple[int, int]]:
         """Records read and records there are, of each spec that is behind."""
@@ -111,7 +114,8 @@ class FactsReader(Reader):
         """Drop the facts of specs that no catalog has: an earlier version named them otherwise."""
         for key in self._facts.keys:
             if key != VOIDS_KEY and key not in specs:
-                self._facts.forget(key)
+                with self.drops.one():
+                    self._facts.forget(key)
 
     def _seal_one(self, node: NodeId, tail: SealableTail, specs: Mapping[SpecId, FactSpec]) -> bool:
         """Write the files of the first sealed segment that any spec lacks."""

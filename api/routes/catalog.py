@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from api.auth import Principal
-from api.editing import Editor, LinesToRerate, version_view
+from api.editing import Editor, LinesToRerate, Noted, version_view
 from api.freshness import AsOfInFuture
 from api.models.catalog import ApplyRequest, read_apply_request
 from api.models.instants import Instant
@@ -47,6 +47,7 @@ def build_router(
     unsupported: Unsupported,
     lines_to_rerate: LinesToRerate | None = None,
     answered: Callable[[], Micros] | None = None,
+    noted: Noted | None = None,
 ) -> APIRouter:
     """The routes of every kind and ``/v1/catalog``.
 
@@ -56,6 +57,7 @@ def build_router(
         unsupported: what the engines cannot do about a price or contract.
         lines_to_rerate: counts the open lines that differ between two catalogs.
         answered: the largest ``as_of`` ever answered with; edits are recorded after it.
+        noted: what apply warns of about the contracts it states.
     """
     router = APIRouter(prefix="/v1", tags=["catalog"], route_class=StrictRoute)
     editor = Editor(
@@ -64,6 +66,7 @@ def build_router(
         unsupported=unsupported,
         lines_to_rerate=lines_to_rerate,
         answered=answered,
+        noted=noted,
     )
     views = _Views(store, clock)
     for kind in Kind:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from api.freshness import Counted, Freshness, Heartbeats
+from api.readers.drops import Drops
 from api.settings import Settings
+from api.whole import Whole, WholeArrivals, WholeFacts
 from api.wiring.logs import Logs
 from api.wiring.stores import Stores
 from invoicing.ports import Arrivals
@@ -33,16 +36,31 @@ def build_quantities(
 ) -> Quantities:
     """The source that ``rate_from`` names."""
     source, arrivals, reader = _chosen(settings, stores)
-    positions = Counted(logs.copies.covered, reader)
+    whole = whole_of(logs, reader)
     return Quantities(
-        source=source,
-        positions=positions,
-        freshness=Freshness(watermark_tails=logs.live, positions=positions, heartbeats=heartbeats),
-        arrivals=arrivals,
+        source=WholeFacts(source, whole),
+        positions=whole,
+        freshness=Freshness(watermark_tails=logs.live, positions=whole, heartbeats=heartbeats),
+        arrivals=WholeArrivals(arrivals, whole, specs=stores.specs),
     )
 
 
-def _chosen(settings: Settings, stores: Stores) -> tuple[FactSource, Arrivals, SpecPositions]:
+class Droppable(SpecPositions, Protocol):
+    """A reader whose store ``tallyman rebuild`` drops."""
+
+    @property
+    def drops(self) -> Drops:
+        """How often that was."""
+        ...
+
+
+def whole_of(logs: Logs, reader: Droppable) -> Whole:
+    """Positions of what ``reader`` fills, copies known. Who rebuilds copies drops it, too."""
+    counted = Counted(logs.copies.covered, reader)
+    return Whole(counted, generation=lambda: reader.drops.generation)
+
+
+def _chosen(settings: Settings, stores: Stores) -> tuple[FactSource, Arrivals, Droppable]:
     if settings.rate_from == "clickhouse":
         client = stores.clickhouse.clickhouse
         arrived = ClickHouseArrivals(client, specs=stores.specs)

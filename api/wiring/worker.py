@@ -12,7 +12,7 @@ from api.checks.audit import check_audit
 from api.checks.report import Report
 from api.conflicts import Conflicts
 from api.eventlog import EventLog
-from api.freshness import Counted, Freshness, SocketHeartbeats
+from api.freshness import Freshness, SocketHeartbeats
 from api.hot.documentation import hot_paths
 from api.parts import Worker
 from api.priority import give_way
@@ -27,14 +27,16 @@ from api.simulations import Simulations
 from api.specs import Specs, SpecsEver
 from api.usage import MeterUsage
 from api.verify import verify
+from api.whole import WholeEvents
 from api.wiring.exports import build_exports
 from api.wiring.finance import BuiltFinance, Finance, build_finance
 from api.wiring.logs import Logs, build_logs
-from api.wiring.rated import Quantities, build_quantities
+from api.wiring.rated import Quantities, build_quantities, whole_of
 from api.wiring.stores import Reading, Stores, build_stores
 from api.wiring.verification import verification
 from catalog.clock import Clock
 from catalog.snapshot import Catalog
+from rating.deferred import fees_deferred
 from rating.rerated import lines_rerated
 from rating.support import unsupported
 from storage.clickhouse.events import ClickHouseEvents
@@ -61,6 +63,7 @@ def _catalog_router(statements: StatementStore, clock: Clock, logs: Logs) -> API
         unsupported=unsupported,
         lines_to_rerate=rerated,
         answered=logs.newest,
+        noted=fees_deferred,
     )
 
 
@@ -168,17 +171,14 @@ def _reading_routers(
 ) -> tuple[list[APIRouter], BuiltFinance]:
     """What is read: events and conflicts, usage, and all of finance."""
     statements = parts.statements
-    looked_up = Freshness(
-        watermark_tails=logs.live,
-        positions=Counted(logs.copies.covered, stores.clickhouse_reader),
-        heartbeats=heartbeats,
-    )
+    whole = whole_of(logs, stores.clickhouse_reader)
+    looked_up = Freshness(watermark_tails=logs.live, positions=whole, heartbeats=heartbeats)
     finance = build_finance(settings, parts, quantities)
     metering = MeterUsage(
         catalogs=statements, source=quantities.source, freshness=quantities.freshness
     )
     found = EventLog(
-        events=ClickHouseEvents(stores.clickhouse.clickhouse),
+        events=WholeEvents(ClickHouseEvents(stores.clickhouse.clickhouse), whole),
         catalogs=statements,
         freshness=looked_up,
     )

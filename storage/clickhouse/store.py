@@ -108,11 +108,13 @@ class ClickHouseStore:
 
     def drop(self) -> None:
         """Drop every table and create them empty."""
-        for table in Table:
-            self.clickhouse.command(f"DROP TABLE IF EXISTS {table} SYNC")
-        with self._lock:
-            self._known.clear()
-            self._prepared = False
+        try:
+            for table in Table:
+                self.clickhouse.command(f"DROP TABLE IF EXISTS {table} SYNC")
+        finally:  # some may be gone even where one could not be dropped
+            with self._lock:
+                self._known.clear()
+                self._prepared = False
         self.prepare()
 
     @property

@@ -144,7 +144,7 @@ class ParquetFacts:
         shutil.rmtree(self._directory / key, ignore_errors=True)
 
     def drop(self) -> None:
-        """Forget everything: files and tails. What reads meanwhile may fail and be retried."""
+        """Forget everything: files and tails. What reads meanwhile fails or finds less."""
         with self._lock:
             self._held = {}
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -40,8 +40,8 @@ class Pipeline:
         self.world = world
         self.frames: list[pl.DataFrame] = []
 
-    async def submit(self, checked: Checked) -> Outcome:
-        events = pl.DataFrame(checked.records)
+    async def submit(self, body: Checked, *, atomic: bool) -> Outcome:
+        events = pl.DataFrame(body.records)
         self.frames.append(events)
         for row in events.iter_rows(named=True):
             self.world.tail.append(row)
@@ -452,7 +452,7 @@ async def test_consumes_of_one_turn_get_their_own_answers(edge: Edge) -> None:
 async def test_a_log_that_refuses_a_turn_is_told_to_those_it_was_for(edge: Edge) -> None:
     """Denials stand; what was to be recorded is 503, and may be sent again."""
 
-    async def refuse(checked: Checked) -> Outcome:
+    async def refuse(body: Checked, *, atomic: bool) -> Outcome:
         raise Backpressure("full")
 
     submit = edge.sink._submit

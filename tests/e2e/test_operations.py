@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 # Small hot files, so that a few bodies make a few segments.
 SEALING = {"log__hot_bytes_max": "65536"}
 BODIES, EVENTS = 4, 800
+REBUILDING_S, DROPPED = 3.0, ["facts", "clickhouse"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,29 @@ def test_rebuild_changes_no_answer(serving: Service) -> None:
     assert asking(serving, "verify").code == 0
     again = serving.get("/v1/customers/acme/entitlements/units")
     assert (again["used"], again["balance"]) == (balance["used"], balance["balance"])
+
+
+def test_no_answer_is_short_beside_rebuilds(serving: Service) -> None:
+    """Questions asked while stores are dropped are answered as before, or told to come again."""
+    asked: list[tuple[str, dict[str, str | bool]]] = [
+        ("/v1/totals", {"period": "2026-01"}),
+        ("/v1/meters/units/usage", {"group_by": "customer"}),
+        ("/v1/events", {"limit": "1000", "subject": "acme"}),
+    ]
+    before = [serving.get(path, **params)["items"] for path, params in asked]
+    answered, ended = 0, time.monotonic() + REBUILDING_S
+    while time.monotonic() < ended or not answered:
+        with ThreadPoolExecutor() as pool:
+            dropping = pool.submit(serving.post, "/v1/admin/rebuild", {"stores": DROPPED})
+            answers = [pool.submit(serving.client.get, path, params=p) for path, p in asked * 3]
+            dropping.result()
+        for question, answer in enumerate(answers):
+            told = answer.result()
+            if told.status_code == 503:
+                assert told.json()["code"] == "readers_behind", told.text
+                continue
+            assert told.json()["items"] == before[question % len(asked)]
+            answered += 1
 
 
 def test_an_unknown_store_is_named(serving: Service) -> None:

@@ -13,6 +13,7 @@ from catalog.events import RecordKind
 from catalog.ids import CustomerId
 from entitlements.ports import LedgerEntry, UsageEvent
 from ingest.batch import APPENDED, Checked
+from ingest.group import AtomicRejected
 
 
 @dataclass
@@ -36,12 +37,14 @@ class Pipeline:
         self.refuse: set[str] = set()
         self.broken: Exception | None = None
 
-    async def submit(self, checked: Checked) -> Outcome:
+    async def submit(self, body: Checked, *, atomic: bool) -> Outcome:
         await self.go.wait()
-        self.bodies.append(checked)
+        self.bodies.append(body)
         refused = [
-            n for n, name in enumerate(checked.records["id"].to_pylist()) if name in self.refuse
+            n for n, name in enumerate(body.records["id"].to_pylist()) if name in self.refuse
         ]
+        if atomic and refused:
+            raise AtomicRejected([])
         return Outcome([Refusal(index=n) for n in refused])
 
     async def append(self, records: pl.DataFrame) -> None:
@@ -92,13 +95,13 @@ async def test_a_settle_on_its_way_is_not_written_twice() -> None:
 
 
 async def test_refusals_find_whose_they_are() -> None:
-    """Of many consumes in one body only the one whose identity is taken is told so."""
+    """Of many consumes only the one whose identity is taken is told so, all of it."""
     pipeline = Pipeline()
     sink = LogSink(pipeline.submit, pipeline.append, logged=lambda: 0)
     pipeline.refuse = {"b.1"}
     calls = [[event("a")], [event("b.0"), event("b.1")], [event("c")]]
     assert await asyncio.gather(*map(sink.record, calls)) == [True, False, True]
-    assert [len(body) for body in pipeline.bodies] == [4]
+    assert [len(body) for body in pipeline.bodies] == [2, 2]
 
 
 async def test_a_broken_log_is_told_to_everyone() -> None:
