@@ -21,6 +21,7 @@ from api.settings import Settings, read_settings
 from api.version import VERSION
 from api.wiring.worker import build_worker
 from catalog.errors import DomainError
+from ingest.warm import warm_extraction
 
 log = structlog.get_logger()
 
@@ -51,10 +52,11 @@ async def run(worker: Worker, settings: Settings, *, version: str) -> None:
 def _settle() -> None:
     """Do now what would hold the interpreter, and with it every reader, at some later time.
 
-    pyarrow imports pandas, half a second, when the first array becomes numpy's; and the collector
-    need not look again at what was imported.
+    pyarrow imports pandas, half a second, when the first array becomes numpy's; compiled code and
+    its runtime are 80 MB; and the collector need not look again at what was imported.
     """
     pa.array([0]).to_numpy()
+    warm_extraction()
     gc.collect()
     gc.freeze()
 

@@ -43,6 +43,11 @@ def warm_up() -> None:
     mapped = [np.frombuffer(bytes(8), kind) for kind in ("<u8", "<u8", "<u8", "<u4")]
     fence = np.zeros(2, np.intp)
     tables.find_sorted(ids.low, ids.high, rows[:1], seq, content, (*mapped, fence), 1)
+    warm_extraction()
+
+
+def warm_extraction() -> None:
+    """The same for those that read facts from events: all that a process of readers calls."""
     for found in find_tokens(pl.Series(['{"n":1}', "[]"]), ["data.n"]).values():
         text(found), number(found), objects({"n": found})
 

@@ -25,6 +25,7 @@ from api.readers.ledger import LedgerReader
 from api.settings import read_settings
 from api.wiring.ledger import build_ledger
 from catalog.errors import DomainError, Unavailable
+from ingest.warm import warm_extraction
 
 log = structlog.get_logger()
 
@@ -117,6 +118,7 @@ def follow(connection: Connection) -> None:
     settings = read_settings()
     built = build_ledger(settings, copies=first)
     conversation = Conversation(connection, built.reader)
+    warm_extraction()
     gc.collect()
     gc.freeze()
     built.reader.start()
