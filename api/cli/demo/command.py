@@ -44,6 +44,7 @@ BATCH = "application/cloudevents-batch+json"
 SENDERS = 4
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
+FOLLOWED_S_MAX = 10.0
 
 
 @dataclass(slots=True)
@@ -184,12 +185,7 @@ def _show_ingest(to: Console, sent: Sent, month: Month) -> None:
 
 def _show_balance(to: Console, client: ApiClient) -> None:
     name = customer_name(0)
-    begun = time.monotonic()
-    while True:
-        balance = client.get(f"/v1/customers/{name}/entitlements/tokens")
-        if Decimal(balance["used"]) or time.monotonic() - begun > 10:
-            break
-        time.sleep(0.02)
+    balance = _followed(client, f"/v1/customers/{name}/entitlements/tokens")
     to.print(f"\nMay {name} use more tokens? (a hard limit, checked before serving)")
     rows = [(key, str(balance[key])) for key in ("allowance", "used", "held", "balance", "overage")]
     to.print(table(("tokens", "units>"), [(k, money(v) if v else "") for k, v in rows]))
@@ -201,6 +197,18 @@ def _show_balance(to: Console, client: ApiClient) -> None:
         verdict = "[green]allowed[/green]" if result["allowed"] else "[red]denied[/red]"
         reason = result["items"][0]["reason"]
         to.print(f"  check {money(amount)} tokens: {verdict}{f' ({reason})' if reason else ''}")
+
+
+def _followed(client: ApiClient, path: str) -> dict[str, Any]:
+    """A balance that has followed what was posted: it counts something, and moves no more."""
+    begun, before = time.monotonic(), "0"
+    while True:
+        balance: dict[str, Any] = client.get(path)
+        level = balance["used"] == before and Decimal(before)
+        if level or time.monotonic() - begun > FOLLOWED_S_MAX:
+            return balance
+        before = balance["used"]
+        time.sleep(0.1)
 
 
 def _show_totals(to: Console, client: ApiClient, month: Month) -> None:
