@@ -92,6 +92,11 @@ class Process:
         """Resident memory now, and of what it has started."""
         return int(sum(process.memory_info().rss for process in self._family()))
 
+    def own_bytes(self) -> int:
+        """The same without mapped files, whose pages are the kernel's to drop."""
+        found = [process.memory_info() for process in self._family()]
+        return int(sum(memory.rss - memory.shared for memory in found))
+
     def stop(self, *, within_s: float = 30) -> None:
         """End it like an operator would.
 
