@@ -2,7 +2,7 @@
 
 A page of the log is some megabytes, read, decoded and dropped several times a second. By default
 such a piece is mapped from the kernel each time and given back: of the worker's processor time
-under load 40 % were the kernel's, most of it clearing pages.
+under load 40 % were the kernel's, a third of that clearing pages.
 """
 
 from __future__ import annotations

@@ -16,21 +16,19 @@ GIVEN_WAY = 2
 Polars'): beside them the one thread of that reader waited 150 ms for 10 ms of work. With ten steps
 it waits least of all, and on a full core facts and events come late by seconds."""
 IN_BACKGROUND = 5
-_MERGES = "MergeMutate"
-"""ClickHouse's own name of the threads that merge parts, which nobody waits for."""
 
 
 def give_way() -> None:
     """Put all threads of this process behind the caller's, and those that they start.
 
-    What the caller's thread starts keeps its priority.
+    What the caller's thread starts keeps its priority. Nobody else may start one meanwhile: it
+    might be missed.
     """
     own = threading.get_native_id()
-    for task in Path("/proc/self/task").iterdir():
-        if int(task.name) != own:
+    for thread in (int(task.name) for task in Path("/proc/self/task").iterdir()):
+        if thread != own:
             with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
-                merges = (task / "comm").read_text().strip() == _MERGES
-                _step_back(int(task.name), IN_BACKGROUND if merges else GIVEN_WAY)
+                _step_back(thread, GIVEN_WAY)
 
 
 def stay_behind() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import sys
 
+import polars as pl
 import pyarrow as pa
 import structlog
 
@@ -29,8 +30,8 @@ COLLECT_AFTER = (100_000, 20, 20)
 """Rating makes objects by the hundred thousand and no cycles: at Python's default of 700 a third of
 its time went into looking for some."""
 SWITCH_S = 0.001
-"""Who waits for the interpreter gets it so soon: at Python's default of 5 ms each of the ledger's
-short turns could wait so long for a reader at a large page."""
+"""Who waits for the interpreter gets it so soon: at Python's default of 5 ms each short turn could
+wait so long for a reader at a large page. Chosen when the ledger's reader was in this process."""
 DRAIN_SHARE = 0.15  # of the whole time a stop may take: the gateways have drained before
 
 
@@ -50,11 +51,13 @@ async def run(worker: Worker, settings: Settings, *, version: str) -> None:
 
 
 def _settle() -> None:
-    """Do now what would hold the interpreter, and with it every reader, at some later time.
+    """Do now what would hold the interpreter, or begin in the wrong thread, at some later time.
 
     pyarrow imports pandas, half a second, when the first array becomes numpy's; compiled code and
-    its runtime are 80 MB; and the collector need not look again at what was imported.
+    its runtime are 80 MB; Polars' pool has the priority of whoever was first to need it; and the
+    collector need not look again at what was imported.
     """
+    pl.select(pl.lit(pl.Series([1, 0])).sort())
     pa.array([0]).to_numpy()
     warm_extraction()
     gc.collect()

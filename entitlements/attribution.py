@@ -44,7 +44,7 @@ DELTAS = pl.Schema(
 )
 """USES summed by (customer, feature, segment), as whole nano-units."""
 
-Account = tuple[CustomerId, FeatureId, int]
+DeltaKey = tuple[CustomerId, FeatureId, int]
 """What a delta is kept for: the feature of a customer, and the segment's start."""
 
 _Target = tuple[int, int, CustomerId, FeatureId, Schedule, bool]
@@ -85,7 +85,7 @@ class Attribution:
 
     def add(
         self,
-        sums: defaultdict[Account, int],
+        sums: defaultdict[DeltaKey, int],
         spec: SpecId,
         facts: Iterable[tuple[str, int, int | None]],
     ) -> None:

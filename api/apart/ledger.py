@@ -85,6 +85,7 @@ class LedgerApart:
         self._open: dict[int, tuple[Asked, Future[object]]] = {}
         self._lock = threading.RLock()
         self._ending = threading.Event()
+        self._begun = threading.Event()
         # The kernel ends a child with the thread that has started it: this one.
         self._thread = threading.Thread(target=self._run, name="ledger-apart", daemon=True)
 
@@ -137,8 +138,12 @@ class LedgerApart:
         yield
 
     def start(self) -> None:
-        """Start the process, and again whenever it ends, until :meth:`stop`."""
+        """Start the process, and again whenever it ends, until :meth:`stop`.
+
+        What is to be done first is done on return: who is started later finds it so.
+        """
         self._thread.start()
+        self._begun.wait()
 
     def end(self) -> None:
         """Ask the process to end after its current step."""
@@ -156,7 +161,10 @@ class LedgerApart:
 
     def _run(self) -> None:
         """Keep a process running; the pauses between two that die soon grow."""
-        self._first()
+        try:
+            self._first()
+        finally:
+            self._begun.set()
         measured = ProcessCollector(namespace=METRICS, pid=lambda: self.pid or "none")
         pause_s = BACKOFF_S_MIN
         while not self._ending.is_set():

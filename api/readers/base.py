@@ -129,7 +129,10 @@ class Reader(ABC):
     """One loop, in one thread of the worker. ``step`` is called by that thread only."""
 
     waited_for = True
-    """Whether anybody waits for its steps; else its thread stays behind the others."""
+    """Whether anybody waits for its steps; else its thread stays behind the others.
+
+    And so does what the thread starts: not for one that may begin a pool which others share.
+    """
 
     def __init__(self, *, name: str, tails: Tails, pace: Pace | None = None) -> None:
         self.name = name

@@ -40,8 +40,6 @@ class CellsReader(Reader):
     level as soon as they hold what the files hold.
     """
 
-    waited_for = False
-
     def __init__(
         self,
         *,

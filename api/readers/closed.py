@@ -11,8 +11,6 @@ from storage.clickhouse.reports import ClickHouseReports
 class ClosedLinesReader(Reader):
     """Copies what was closed since the last row that is there."""
 
-    waited_for = False
-
     def __init__(
         self, *, closed: ClosedLines, reports: ClickHouseReports, pace: Pace | None = None
     ) -> None:

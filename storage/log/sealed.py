@@ -71,14 +71,10 @@ class Contents:
         times = records.filter(pl.col("kind") == RecordKind.EVENT)["time"].dt.epoch("us")
         if times.len():
             self._times += [int(times.min()), int(times.max())]  # type: ignore[arg-type]
-        self._counts += Counter(
-            {
-                RecordKind(kind).name.lower(): count
-                for kind, count in records.get_column("kind").value_counts().iter_rows()
-            }
-        )
+        for kind, count in records["kind"].value_counts().iter_rows():
+            self._counts[RecordKind(kind).name.lower()] += count
 
-    def manifest(self, *, node: NodeId, content: bytes | memoryview, path: Path) -> Manifest:
+    def manifest(self, *, node: NodeId, content: bytes, path: Path) -> Manifest:
         """The manifest of what was added, stored as ``content``."""
         (first, first_at), (last, last_at) = self._ends[0], self._ends[-1]
         return Manifest(
@@ -240,14 +236,11 @@ def _compare(hot: HotFile, manifest: Manifest, *, files: Files) -> None:
     Raises:
         LogCorrupt: they differ.
     """
-    stored = ParquetFile(files.columnar(manifest.path))
     try:
-        for group, records in enumerate(_row_groups(hot)):
-            if not stored.read_row_group(group, use_threads=False).equals(_arrow(records)):
-                first = records["seq"][0]
-                reason = f"rows from {first} on read back otherwise"
-                raise LogCorrupt(reason, file=str(manifest.path), offset=0)
+        with ParquetFile(files.columnar(manifest.path)) as stored:
+            for group, records in enumerate(_row_groups(hot)):
+                if not stored.read_row_group(group, use_threads=False).equals(_arrow(records)):
+                    reason = f"rows from {records['seq'][0]} on read back otherwise"
+                    raise LogCorrupt(reason, file=str(manifest.path), offset=0)
     except pa.ArrowException as error:
         raise LogCorrupt(str(error), file=str(manifest.path), offset=0) from error
-    finally:
-        stored.close(force=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.priority import GIVEN_WAY, IN_BACKGROUND
 from tests.e2e.harness import (
     REPOSITORY,
     Service,
@@ -121,6 +122,25 @@ def test_the_worker_survives_a_kill(service: Service) -> None:
     service.wait_ready()
     assert service.client.get("/v1/keys").status_code == 200
     assert service.pids("api.gateway") == [gateway]
+
+
+def test_the_worker_gives_way_to_the_ledgers_reader(service: Service) -> None:
+    """All its threads do, whenever they began, but the one that starts the reader's process."""
+    [worker], [reader] = service.pids("api.worker"), service.pids("api.apart.child")
+
+    assert set(niceness(reader)) == {0}
+    # ClickHouse puts a watchman of its own before everybody, where it may.
+    behind = sorted(steps for steps in niceness(worker) if steps >= 0)
+    assert behind[0] == 0
+    assert behind[1] == GIVEN_WAY
+    assert behind[-1] == GIVEN_WAY + IN_BACKGROUND
+
+
+def niceness(pid: int) -> list[int]:
+    """The steps of every thread of a process, to this one's."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [os.getpriority(os.PRIO_PROCESS, thread) - own for thread in threads]
 
 
 def test_a_gateway_survives_a_kill(service: Service) -> None:
